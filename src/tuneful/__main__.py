@@ -1,0 +1,5 @@
+"""`python -m tuneful`"""
+
+from tuneful.cli import main
+
+main()

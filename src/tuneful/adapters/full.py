@@ -1,0 +1,115 @@
+"""Tuning the weights themselves: all of them, the top layers, or the head alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar, Literal
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from tuneful.adapters.weights import blocks, copy_into, trainable, vocabulary_head
+from tuneful.core.spec import Spec
+
+
+class Full(Spec):
+    """Every weight learns."""
+
+    freezes: ClassVar[bool] = False
+
+    kind: Literal["full"] = "full"
+
+    def rate(self, width: int) -> float:
+        return _rate(width)
+
+    def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
+        return AttachedWeights(module, list(module.parameters()))
+
+
+class TopLayers(Spec):
+    """The last layers and the head learn; what lies below stays, and costs no backward pass."""
+
+    freezes: ClassVar[bool] = False
+
+    kind: Literal["top_layers"] = "top_layers"
+    layers: PositiveInt = 2
+    """How many transformer layers, counted from the top."""
+
+    def rate(self, width: int) -> float:
+        return _rate(width)
+
+    def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
+        stack = blocks(module)
+        learn = [parameter for block in stack[-self.layers :] for parameter in block.parameters()]
+        return AttachedWeights(module, learn + _above(module, stack))
+
+
+class Head(Spec):
+    """Only what lies above the layers learns: the class head, or the vocabulary head of a generator."""
+
+    freezes: ClassVar[bool] = False
+
+    kind: Literal["head"] = "head"
+
+    def rate(self, width: int) -> float:
+        return 1e-3
+
+    def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
+        return AttachedWeights(module, [*_above(module, blocks(module)), *vocabulary_head(module)])
+
+
+def _rate(width: int) -> float:
+    """5e-4 for 384 wide models, falling with the square of the width: 1e-4 for BERT-base, 2e-5 for 2,048."""
+    return float(f"{5e-4 * (384 / width) ** 2:.1e}")
+
+
+def _above(module: nn.Module, stack: nn.ModuleList) -> list[nn.Parameter]:
+    """What is registered behind the stack, which is the order of the computation: final norms, poolers, class heads.
+    The vocabulary head is as large as many layers, so it learns only when it is asked for."""
+    parameters = list(module.parameters())
+    inside = {id(parameter) for parameter in stack.parameters()}
+    last = max(index for index, parameter in enumerate(parameters) if id(parameter) in inside)
+    vocabulary = {id(parameter) for parameter in vocabulary_head(module)}
+    return [parameter for parameter in parameters[last + 1 :] if id(parameter) not in vocabulary]
+
+
+class AttachedWeights:
+    """A module some of whose own weights learn, and a frozen copy of those as they were."""
+
+    def __init__(self, module: nn.Module, learn: list[nn.Parameter]) -> None:
+        chosen = {id(parameter) for parameter in learn}
+        for parameter in module.parameters():
+            parameter.requires_grad_(id(parameter) in chosen)
+            if id(parameter) in chosen:
+                parameter.data = parameter.data.float()
+        # Frozen weights are shared with the copy: it costs as much memory as what learns, no more.
+        shared = {id(p): p for p in module.parameters() if not p.requires_grad}
+        self._original = copy.deepcopy(module, memo=dict(shared)).eval().requires_grad_(False)
+        self._module = module
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return trainable(self._module)
+
+    @contextmanager
+    def original(self) -> Iterator[nn.Module]:
+        yield self._original
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.trainable().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        copy_into(self.trainable(), state)
+
+    def merged(self) -> nn.Module:
+        plain = copy.deepcopy(self._module).float().eval()
+        plain.set_attn_implementation("sdpa")  # type: ignore[operator]
+        return plain
+
+    def save(self, folder: str) -> None:
+        self.merged().save_pretrained(folder)  # type: ignore[operator]

@@ -1,0 +1,106 @@
+"""LoRA and kin. PEFT builds, names and saves the adapters, so any tool that knows PEFT reads them; where the plain
+form allows it, the layers compute their product in one piece (see `fused.py`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from tuneful.adapters.fused import fuse
+from tuneful.adapters.weights import copy_into, head_names, trainable
+from tuneful.core.spec import Spec
+
+
+class Lora(Spec):
+    """Low-rank updates of frozen weights: W' = W + (alpha / rank) B A.
+
+    Hu et al. 2021, arXiv:2106.09685, section 4.1. Defaults: all linear layers and a rate about ten times that of
+    full tuning (Schulman et al. 2025, "LoRA Without Regret").
+    """
+
+    freezes: ClassVar[bool] = True
+
+    kind: Literal["lora"] = "lora"
+    rank: PositiveInt = 16
+    """Width of the update; more holds more, at more cost."""
+    alpha: PositiveFloat = 32.0
+    """Strength of the update; it is divided by the rank, or by its square root with `rslora`."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of inputs of the update set to zero while training."""
+    rslora: bool = False
+    """Divide alpha by sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
+    dora: bool = False
+    """Learn direction and magnitude apart (Liu et al. 2024, arXiv:2402.09353); slower, not fused."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
+
+    def rate(self, width: int) -> float:
+        """1e-3 below 4,096 wide, 3e-4 from there on (the measurements quoted in the guide)."""
+        return 1e-3 if width < 4096 else 3e-4
+
+    def attach(self, module: nn.Module, *, labels: bool) -> AttachedLora:
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        heads = head_names(module) if labels else []
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            target_modules=self.targets,
+            exclude_modules=heads or None,
+            modules_to_save=heads or None,
+            task_type=TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM,
+        )
+        wrapped = get_peft_model(module, config)
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        fuse(module)
+        return AttachedLora(module, wrapped)
+
+
+class AttachedLora:
+    """A module whose linear layers carry adapters."""
+
+    def __init__(self, module: nn.Module, wrapped: Any) -> None:
+        self._module, self._wrapped = module, wrapped
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return trainable(self._module)
+
+    @contextmanager
+    def original(self) -> Iterator[nn.Module]:
+        """The base weights are still there: the adapters step aside, and so does dropout."""
+        was_training = self._module.training
+        self._module.eval()
+        try:
+            with self._wrapped.disable_adapter():
+                yield self._module
+        finally:
+            self._module.train(was_training)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.trainable().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        copy_into(self.trainable(), state)
+
+    def merged(self) -> nn.Module:
+        """W + (alpha / rank) B A in float32, in a plain transformers model of its own."""
+        plain: nn.Module = copy.deepcopy(self._wrapped).float().merge_and_unload()
+        plain.set_attn_implementation("sdpa")  # type: ignore[operator]
+        return plain.eval()
+
+    def save(self, folder: str) -> None:
+        self._wrapped.save_pretrained(folder, save_embedding_layers=False)

@@ -1,0 +1,52 @@
+"""What every adapter asks of a module's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tuneful.core.errors import CheckpointError
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def copy_into(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:
+    """Writes saved weights in place. Raises CheckpointError when names or shapes do not fit."""
+    if set(parameters) != set(state):
+        odd = sorted(set(parameters) ^ set(state))[0]
+        raise CheckpointError(f"the saved weights do not belong to this adapter: '{odd}' is on one side only")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != state[name].shape:
+                raise CheckpointError(
+                    f"the saved weights do not belong to this adapter: '{name}' is {tuple(state[name].shape)}, "
+                    f"expected {tuple(parameter.shape)}"
+                )
+            parameter.copy_(state[name])
+
+
+def head_names(module: nn.Module) -> list[str]:
+    """The parts of a model that are not its pretrained body: the classification head, whatever it is called."""
+    body = getattr(module, "base_model", None)
+    return [
+        name
+        for name, child in module.named_children()
+        if child is not body and next(child.parameters(), None) is not None
+    ]
+
+
+def blocks(module: nn.Module) -> nn.ModuleList:
+    """The stack of transformer layers: the longest list of modules."""
+    stacks = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    return max(stacks, key=len)
+
+
+def vocabulary_head(module: Any) -> list[nn.Parameter]:
+    """The output matrix of a language model; empty for a classifier."""
+    output = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    return list(output.parameters()) if output is not None else []

@@ -1,0 +1,79 @@
+"""`tuneful check`: the X-ray and the plan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.text import Text
+
+from tuneful.cli.show import console, errors, learned_text, minutes, note, print_json, table
+from tuneful.data.xray import XRay
+from tuneful.data.xray import as_json as xray_json
+from tuneful.run.api import recipe_and_notes
+from tuneful.run.build import cost
+from tuneful.run.prepare import Prepared, prepare
+
+LISTED = 10  # dropped rows shown on the terminal
+
+
+def check_command(target: str, *, model: str | None, overrides: list[str], as_json: bool) -> int:
+    """The exit code: 2 when a run would be refused."""
+    recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
+    prepared = prepare(recipe, (lambda _: None) if as_json else note)
+    plan = _plan(prepared)
+    if as_json:
+        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes})
+    else:
+        for words in notes:
+            note(words)
+        _show(prepared.xray, plan)
+    return 2 if prepared.xray.problems else 0
+
+
+def _plan(prepared: Prepared) -> dict[str, Any]:
+    recipe, expected = prepared.recipe, cost(prepared)
+    return {
+        "model": recipe.model,
+        "objective": recipe.model_dump()["tasks"][0]["objective"],
+        "adapter": recipe.model_dump()["adapter"],
+        "precision": recipe.precision,
+        "learning_rate": recipe.optimiser.learning_rate,
+        "rows_per_step": recipe.optimiser.rows_per_step,
+        "epochs": recipe.schedule.epochs,
+        **asdict(expected),
+    }
+
+
+def _show(found: XRay, plan: dict[str, Any]) -> None:
+    table("Data", ("layout", "train", "validation", "test", "tokens", "learned", "shortest", "median", "longest"), [[
+        found.layout, *(found.rows[part] for part in ("train", "validation", "test")),
+        found.tokens, found.learned_tokens, *found.lengths,
+    ]])  # fmt: skip
+    if found.balance:
+        counts = sorted(found.balance.items(), key=lambda item: -item[1])
+        table(
+            "\nLabels",
+            ("label", "rows"),
+            counts if len(counts) <= 20 else [*counts[:10], ("…", None), *counts[-9:]],
+        )
+    if found.stop_learned is not None:
+        console.print(f"\nstop token {found.stop_token}: learned in {found.stop_learned} of {found.rows['train']} rows")
+    for shown in found.shown:
+        head = f"\n{shown.place}: {shown.tokens} tokens, {shown.learned} learned"
+        console.print(Text(head + (f", label {shown.label}" if shown.label else ""), style="bold"))
+        console.print(learned_text(shown.pieces))
+    facts = {
+        "model": plan["model"], "adapter": plan["adapter"]["kind"], "precision": plan["precision"],
+        "updates": plan["steps"], "rows each": plan["rows_per_step"], "epochs": plan["epochs"],
+        "rate": plan["learning_rate"], "time": minutes(plan["seconds"]), "memory": f"{plan['memory_mb']:,} MB",
+    }  # fmt: skip
+    table("\nPlan", tuple(facts), [list(facts.values())])
+    for words in found.notes:
+        console.print(Text(f"note: {words}", style="yellow"))
+    for item in found.dropped[:LISTED]:
+        console.print(Text(f"dropped: {item.place}: {item.reason}", style="yellow"))
+    if len(found.dropped) > LISTED:
+        console.print(Text(f"... and {len(found.dropped) - LISTED} more; --json lists all", style="yellow"))
+    for words in found.problems:
+        errors.print(Text(f"problem: {words}", style="bold red"))

@@ -1,0 +1,128 @@
+"""`tuneful fit`: a progress bar, notes, and the verdict."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
+from tuneful.core.device import used_memory_mb
+from tuneful.core.errors import RunFolderError
+from tuneful.core.types import Record
+from tuneful.recipe import Recipe
+from tuneful.run.api import check_gates, recipe_and_notes
+from tuneful.run.finish import recipe_of
+from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.session import run
+from tuneful.run.train import Interrupted
+
+STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
+
+
+def fit_command(
+    target: str,
+    *,
+    model: str | None,
+    overrides: list[str],
+    as_json: bool,
+    out: Path | None,
+    resume: bool,
+    language: str,
+    should_stop: Callable[[], bool],
+) -> int:
+    """The exit code."""
+    recipe, path = _what(target, model, overrides, out, resume)
+    command = shlex.join(["tuneful", *sys.argv[1:]])
+    say = (lambda _: None) if as_json else note
+    records = run(recipe, path, resume=resume, language=language, command=command, should_stop=should_stop, say=say)
+    try:
+        with _bar(hidden=as_json) as bar:
+            for record in records:
+                bar.show(record)
+    except Interrupted:
+        errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
+        return 130
+    folder = RunFolder(path)
+    report = folder.read_json(folder.report)
+    print_json(report) if as_json else _show(report, folder, language)
+    check_gates(report)
+    return 0
+
+
+def _what(target: str, model: str | None, overrides: list[str], out: Path | None, resume: bool) -> tuple[Recipe, Path]:
+    if resume:
+        folder = RunFolder(out or Path(target))
+        if not folder.exists():
+            raise RunFolderError(f"{folder.path} is not the folder of a run, so there is nothing to go on with")
+        return recipe_of(folder.read_json(folder.lock)), folder.path
+    recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
+    for words in notes:
+        note(words)
+    name = recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0]
+    return recipe, out or default_path(name)
+
+
+def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
+    verdict = report["verdict"]
+    if report["quality"]:
+        table("\nQuality on the test rows", QUALITY_COLUMNS, quality_rows(report["quality"]))
+    cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
+    facts = [
+        ("time", f"{minutes(cost['seconds'])}, predicted {minutes(cost['predicted']['seconds'])}"),
+        ("speed", f"{cost['tokens_per_second']:,.0f} tokens/s"),
+        ("memory", f"{cost['peak_memory_mb']:,} MB, predicted {cost['predicted']['memory_mb']:,} MB"),
+        ("learned", f"{cost['trainable_parameters']:,} of {cost['parameters']:,} weights"),
+    ]
+    if general.get("gap") is not None:
+        facts.append(("gap", f"validation loss {general['validation']:.3f}, training loss {general['train']:.3f}"))
+    if forgot.get("kl_from_base") is not None:
+        own = forgot["own_text_perplexity"]
+        facts.append(
+            (
+                "forgot",
+                f"KL from base {forgot['kl_from_base']:.3f}; own text {own['before']} -> {own['after']}",
+            )
+        )
+    console.print()
+    for name, words in facts:
+        console.print(Text(f"{name:>9}  ", style="dim").append(words, style="not dim"))
+    console.print()
+    console.print(Text(verdict["sentences"][language], style=STYLE[verdict["helped"]]))
+    console.print(f"report: {folder.page}", soft_wrap=True)
+
+
+class _bar:  # noqa: N801 - a context that reads as a noun
+    """Steps done, tokens a second, time left, memory, loss."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        self._progress = Progress(
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
+            TimeRemainingColumn(), console=errors, disable=hidden, transient=False,
+        )  # fmt: skip
+        self._task = self._progress.add_task("training", total=None, facts="", start=False, visible=False)
+        self._validation = ""
+
+    def __enter__(self) -> _bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, record: Record) -> None:
+        metrics = record.metrics
+        if record.kind == "plan":
+            self._progress.update(self._task, total=int(metrics["steps"]), visible=True)
+            self._progress.start_task(self._task)
+        elif record.kind == "validation":
+            self._validation = f"  validation {metrics['loss']:.3f}"
+        elif record.kind == "train":
+            speed = metrics["tokens"] / max(metrics["seconds"], 1e-9)
+            facts = f"loss {metrics['loss']:.3f}{self._validation}  {speed:,.0f} tokens/s  {used_memory_mb():,} MB"
+            self._progress.update(self._task, completed=record.step, facts=facts)

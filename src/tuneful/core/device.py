@@ -1,0 +1,177 @@
+"""The only file that asks which machine this is: device, precision, memory, seeds, folders, environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from tuneful.core.types import Batch
+
+PrecisionName = Literal["auto", "fp32", "bf16"]
+MATMUL_SHAPE = (256, 576, 1536)  # rows, in, out: a small language model's feed-forward product
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this computer can do; rates are measured, not looked up."""
+
+    device: str
+    name: str
+    cores: int
+    memory_mb: int
+    fp32_gflops: float
+    bf16_gflops: float
+
+    @property
+    def fastest(self) -> Literal["fp32", "bf16"]:
+        # A tie goes to fp32: same speed, no rounding.
+        return "bf16" if self.bf16_gflops > 1.2 * self.fp32_gflops else "fp32"
+
+
+def pick_device() -> torch.device:
+    """CUDA, then Apple's MPS, then the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+@cache
+def machine() -> Machine:
+    """Measured once a process, in well under a second."""
+    device = pick_device()
+    return Machine(
+        device=device.type,
+        name=torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+        cores=cores(),
+        memory_mb=memory_mb(),
+        fp32_gflops=matmul_gflops(torch.float32, device),
+        bf16_gflops=matmul_gflops(torch.bfloat16, device),
+    )
+
+
+def matmul_gflops(dtype: torch.dtype, device: torch.device, seconds: float = 0.05) -> float:
+    """Median rate of a product of MATMUL_SHAPE, in 1e9 floating-point operations a second."""
+    rows, inner, outer = MATMUL_SHAPE
+    left, right = torch.randn(rows, inner, device=device), torch.randn(outer, inner, device=device)
+    left, right = left.to(dtype), right.to(dtype).T
+    times: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or len(times) < 3:
+        begin = time.perf_counter()
+        left @ right
+        _wait(device)
+        times.append(time.perf_counter() - begin)
+    return 2 * rows * inner * outer / float(np.median(times)) / 1e9
+
+
+def precision(name: PrecisionName) -> torch.dtype:
+    """The dtype products run in: as asked, or the faster of the two on this machine."""
+    chosen = machine().fastest if name == "auto" else name
+    return torch.bfloat16 if chosen == "bf16" else torch.float32
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores() -> None:
+    """torch counts the machine's cores, not the ones this process may use."""
+    if torch.get_num_threads() != cores():
+        torch.set_num_threads(cores())
+
+
+def memory_mb() -> int:
+    """Memory a model may use: the accelerator's, else what the system has available."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory) >> 20
+    return int(psutil.virtual_memory().available) >> 20
+
+
+def used_memory_mb() -> int:
+    """What this process holds now."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated()) >> 20
+    return int(psutil.Process().memory_info().rss) >> 20
+
+
+def peak_memory_mb() -> int:
+    """The most this process has held."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated()) >> 20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """Everything a later process needs to draw the same random numbers."""
+    state: dict[str, Any] = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def place(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device; the same object when it is there already."""
+    if batch.weights.device == device:
+        return batch
+    return replace(
+        batch,
+        inputs={name: _to(value, device) for name, value in batch.inputs.items()},
+        targets={name: _to(value, device) for name, value in batch.targets.items()},
+        weights=_to(batch.weights, device),
+        groups=None if batch.groups is None else _to(batch.groups, device),
+    )
+
+
+def cache_folder() -> Path:
+    """`TUNEFUL_CACHE`, or `~/.cache/tuneful`."""
+    return Path(os.environ.get("TUNEFUL_CACHE") or Path.home() / ".cache" / "tuneful")
+
+
+def hush() -> None:
+    """Libraries below us report through us: no progress bars, no advice, no telemetry."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", module="transformers|peft|torch|huggingface_hub|datasets")
+
+
+def _to(value: Tensor, device: torch.device) -> Tensor:
+    return value.to(device, non_blocking=True)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()

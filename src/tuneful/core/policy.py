@@ -1,0 +1,105 @@
+"""Model, adapter and precision behind one door: what objectives, regularisers and samplers may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tuneful.core.vocabulary import token_kl, token_logprobs
+
+if TYPE_CHECKING:
+    from tuneful.core.protocols import Attached, Network
+    from tuneful.core.types import Batch
+
+Scope = Callable[[], AbstractContextManager[nn.Module]]
+
+
+class Outputs:
+    """One forward pass. Holds hidden states only; logits are computed where and when they are asked for."""
+
+    def __init__(self, network: Network, scope: Scope, hidden: Tensor, inputs: Mapping[str, Tensor]) -> None:
+        self.hidden = hidden  # (N, D) packed real tokens, no padding
+        self._network, self._scope, self._inputs = network, scope, inputs
+
+    def token_logprobs(self, targets: Tensor, where: Tensor) -> Tensor:
+        """log p(targets[i]) as the token after position where[i]; both (M,), the answer (M,) float32."""
+        with self._scope() as module:
+            return token_logprobs(self._network.vocabulary(module), self.hidden[where], targets)
+
+    def token_kl(self, start: Outputs, where: Tensor) -> Tensor:
+        """KL(start || this) of the next-token distributions at `where`, (M,); gradients flow into this only."""
+        with start._scope() as module, torch.no_grad():
+            theirs = start._network.vocabulary(module)
+        with self._scope() as module:
+            ours = self._network.vocabulary(module)
+            return token_kl(ours, self.hidden[where], theirs, start.hidden[where])
+
+    def class_logits(self) -> Tensor:
+        """(R, C) float32, through the model's own classification head."""
+        with self._scope() as module:
+            return self._network.class_logits(module, self.hidden, self._inputs).float()
+
+    def embeddings(self) -> Tensor:
+        """(R, D) float32 of unit length: one vector a row."""
+        return nn.functional.normalize(self._network.embeddings(self.hidden, self._inputs).float(), dim=-1)
+
+
+class Policy:
+    """What is being tuned. One forward a batch, however many components ask."""
+
+    def __init__(self, network: Network, attached: Attached, *, autocast: torch.dtype | None = None) -> None:
+        self.network, self.attached, self.autocast = network, attached, autocast
+        self._memo: tuple[Batch, Outputs] | None = None
+        self._memo_reference: tuple[Batch, Outputs] | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        return self.attached.module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def __call__(self, batch: Batch) -> Outputs:
+        if self._memo is None or self._memo[0] is not batch:
+            self._memo = (batch, self._forward(lambda: nullcontext(self.module), batch.inputs))
+        return self._memo[1]
+
+    def reference(self, batch: Batch) -> Outputs:
+        """The same batch through the model as it was before tuning: no gradient, dropout off."""
+        if self._memo_reference is None or self._memo_reference[0] is not batch:
+            with torch.no_grad():
+                self._memo_reference = (batch, self._forward(self.attached.original, batch.inputs))
+        return self._memo_reference[1]
+
+    def read(self, inputs: Mapping[str, Tensor], *, original: bool = False) -> Outputs:
+        """A forward pass for evaluation, not remembered."""
+        scope: Scope = self.attached.original if original else lambda: nullcontext(self.module)
+        with torch.no_grad():
+            return self._forward(scope, inputs)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return self.attached.trainable()
+
+    def forget(self) -> None:
+        """Let go of the remembered forward passes: their memory is needed, or the weights have moved."""
+        self._memo = self._memo_reference = None
+
+    def _forward(self, scope: Scope, inputs: Mapping[str, Tensor]) -> Outputs:
+        @contextmanager
+        def cast_scope() -> Iterator[nn.Module]:
+            with self._autocast(), scope() as module:
+                yield module
+
+        with cast_scope() as module:
+            hidden = self.network.hidden(module, inputs)
+        return Outputs(self.network, cast_scope, hidden, inputs)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)

@@ -1,0 +1,134 @@
+"""The contracts between rooms. A component keeps one of these and knows nothing else of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from tuneful.core.policy import Policy
+    from tuneful.core.types import Batch, Boundary, Completion, Encoded, Layout, Message, Step, Terms
+    from tuneful.core.vocabulary import Vocabulary
+
+
+class Processor(Protocol):
+    """Turns what a person wrote into what a model reads, and back."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Encoded]: ...
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Encoded: ...
+    def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded: ...
+    def passage(self, text: str) -> Encoded: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def token(self, index: int) -> str: ...
+    def template(self) -> str: ...
+
+
+class Network(Protocol):
+    """What the models room knows about one architecture; weights belong to the module that is passed in."""
+
+    @property
+    def causal(self) -> bool: ...
+    @property
+    def shares(self) -> bool: ...  # rows may share prefixes
+    def hidden(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor: ...  # (N, D)
+    def vocabulary(self, module: nn.Module) -> Vocabulary: ...
+    def class_logits(self, module: nn.Module, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor: ...  # (R, C)
+    def embeddings(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor: ...  # (R, D)
+    def natively(self, module: nn.Module) -> AbstractContextManager[None]: ...  # padded rows and key-value caches
+
+
+class Attached(Protocol):
+    """An adapter at work on one module."""
+
+    @property
+    def module(self) -> nn.Module: ...
+    def trainable(self) -> dict[str, nn.Parameter]: ...
+    def original(self) -> AbstractContextManager[nn.Module]: ...  # the module as it was before tuning
+    def state(self) -> dict[str, Tensor]: ...
+    def load(self, state: Mapping[str, Tensor]) -> None: ...
+    def merged(self) -> nn.Module: ...  # a plain fp32 transformers model of its own, adapters folded in
+    def save(self, folder: str) -> None: ...  # what is needed beside the base model
+
+
+class Adapter(Protocol):
+    """Which weights learn, and how."""
+
+    freezes: ClassVar[bool]  # most weights never change, so they may be kept in a short format
+
+    def rate(self, width: int) -> float: ...  # the learning rate that suits a model of this width
+    def attach(self, module: nn.Module, *, labels: bool) -> Attached: ...
+
+
+class Objective(Protocol):
+    """How wrong each unit is. Never reduces, never steps."""
+
+    layout: ClassVar[Layout]
+
+    def __call__(self, policy: Policy, batch: Batch) -> Terms: ...
+
+
+class Regulariser(Protocol):
+    """A scalar that joins the loss once per step, strength included."""
+
+    def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor: ...
+
+
+class Schedule(Protocol):
+    """What is learned next."""
+
+    def steps(self, policy: Policy, start: int = 0) -> Iterator[Step | Boundary]: ...
+
+
+class GradientRule(Protocol):
+    """How gradients of several tasks become one."""
+
+    def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None: ...
+    def finish(self, parameters: Sequence[nn.Parameter]) -> None: ...
+
+
+class Sampler(Protocol):
+    """Answers to prompts, prompts as token ids."""
+
+    def sample(
+        self,
+        policy: Policy,
+        prompts: Sequence[np.ndarray],
+        *,
+        limit: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        original: bool = False,
+    ) -> list[Completion]: ...
+
+
+class Metric(Protocol):
+    """One number for many rows; higher_is_better says how to read it."""
+
+    higher_is_better: ClassVar[bool]
+
+    def __call__(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> float: ...
+
+
+@runtime_checkable
+class Consolidates(Protocol):
+    """Optional: told when a task ends."""
+
+    def consolidate(self, policy: Policy, boundary: Boundary) -> None: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Optional: what a resume needs."""
+
+    def state(self) -> Mapping[str, Any]: ...
+    def load(self, state: Mapping[str, Any]) -> None: ...

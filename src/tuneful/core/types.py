@@ -1,0 +1,172 @@
+"""The nouns: what flows from a file of data to an update of the weights and on to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from tuneful.core.policy import Outputs
+
+
+class Layout(StrEnum):
+    """What one unit of an objective is, and so how rows become batches."""
+
+    TOKENS = "tokens"  # one loss per learned token
+    LABELS = "labels"  # one loss per row
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row came from, for messages: `source` as the person wrote it, `row` as their editor counts it."""
+
+    source: str
+    row: int
+    unit: str = "row"
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.unit} {self.row}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `train` None means: learned if the assistant says it."""
+
+    role: str
+    content: str
+    train: bool | None = None
+    name: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def learned(self) -> bool:
+        return self.role == "assistant" if self.train is None else self.train
+
+    def template(self) -> dict[str, Any]:
+        """The mapping that chat templates read."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.name:
+            turn["name"] = self.name
+        if self.tool_calls:
+            turn["tool_calls"] = [dict(call) for call in self.tool_calls]
+        return turn
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One item of data as a person gave it, with the field names of its layout already understood.
+
+    Conversations fill `messages`; plain text fills `text`; labelled data fills `text` (and `second`) and
+    `label`; preferences fill `messages` (the prompt), `chosen` and `rejected`.
+    """
+
+    place: Place
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    second: str | None = None
+    label: Any = None
+    chosen: tuple[Message, ...] = ()
+    rejected: tuple[Message, ...] = ()
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
+    group: str | None = None
+    cluster: str | None = None  # rows of one cluster stay on one side of a split
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that will not be learned, and why, in words that name the remedy."""
+
+    place: Place
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A rendered text as tokens. `learn[t]` weighs the prediction of token t; 0 = not learned."""
+
+    ids: np.ndarray  # (T,) int32
+    learn: np.ndarray  # (T,) float32
+    text: str
+    spans: np.ndarray  # (T, 2) int32, characters of `text`
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the model reads of one example, and what it should answer."""
+
+    example: Example
+    ids: np.ndarray  # (T,) int32
+    learn: np.ndarray  # (T,) float32, see Encoded
+    target: Any = None  # class index, (C,) floats, or a float; None for token layouts
+    prompt: int = 0  # how many leading ids a generator is given before it must answer
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def learned(self) -> int:
+        """How many tokens of this row are learned."""
+        return int((self.learn > 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch. Only the model reads `inputs`, only the objective reads `targets`."""
+
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+    weights: Tensor  # (U,) how much each unit counts; 0 = not at all
+    units: float  # the denominator this batch adds: tokens, pairs or sequences
+    task: str = "main"
+    groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an objective says of one batch: one loss per unit, NOT reduced."""
+
+    losses: Tensor  # shape of batch.weights
+    outputs: Outputs
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser update, cut in micro-batches."""
+
+    batches: Sequence[Batch]
+    rows: int = 0
+    tokens: int = 0  # real tokens of the rows, counted before any sharing
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A task ended: consolidate, evaluate."""
+
+    task: str
+    batches: Sequence[Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that observers see of a run."""
+
+    step: int
+    kind: str  # "train", "validation", "boundary", "saved", "note"
+    task: str = "main"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer; `stopped` is False when the token limit cut it."""
+
+    ids: tuple[int, ...]
+    text: str
+    stopped: bool

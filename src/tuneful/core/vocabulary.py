@@ -1,0 +1,121 @@
+"""The vocabulary projection in chunks, only where it is asked for, and never kept.
+
+49,152 logits a token for a few thousand tokens are what kills memory; a chunk of about 64 MB is all that lives at
+once. Shapes: M asked positions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_LOGITS = 1 << 24  # float32 logits alive at once: 64 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """A language model's output head: logits = cap(scale * (hidden @ weight.T + bias))."""
+
+    weight: Tensor  # (V, D)
+    bias: Tensor | None = None  # (V,)
+    scale: float = 1.0
+    cap: float | None = None  # Gemma 2: cap * tanh(logits / cap)
+
+    def logits(self, hidden_MD: Tensor) -> Tensor:
+        """(M, V) in float32; call it on a chunk."""
+        bias = None if self.bias is None else self.bias.to(hidden_MD.dtype)
+        logits_MV = torch.nn.functional.linear(hidden_MD, self.weight.to(hidden_MD.dtype), bias).float()
+        if self.scale != 1.0:
+            logits_MV = logits_MV * self.scale
+        if self.cap is not None:
+            logits_MV = self.cap * torch.tanh(logits_MV / self.cap)
+        return logits_MV
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but a matrix, so the hand-written gradient below applies."""
+        return self.bias is None and self.scale == 1.0 and self.cap is None
+
+
+def token_logprobs(vocabulary: Vocabulary, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:
+    """log p(target) at each asked position, (M,) float32, differentiable in hidden and weight."""
+    if vocabulary.plain:
+        return _TokenLogprobs.apply(hidden_MD, vocabulary.weight, targets_M)
+
+    def of_chunk(hidden: Tensor, rows: slice) -> Tensor:
+        logits = vocabulary.logits(hidden)
+        chosen = logits.gather(1, targets_M[rows, None]).squeeze(1)
+        return chosen - logits.logsumexp(-1)
+
+    return per_position(vocabulary, hidden_MD, of_chunk)
+
+
+def token_kl(vocabulary: Vocabulary, hidden_MD: Tensor, from_vocabulary: Vocabulary, from_hidden_MD: Tensor) -> Tensor:
+    """KL(from || this) over the whole vocabulary at each asked position, (M,), differentiable in this."""
+
+    def of_chunk(hidden: Tensor, rows: slice) -> Tensor:
+        ours = vocabulary.logits(hidden).log_softmax(-1)
+        with torch.no_grad():
+            theirs = from_vocabulary.logits(from_hidden_MD[rows]).log_softmax(-1)
+        return (theirs.exp() * (theirs - ours)).sum(-1)
+
+    return per_position(vocabulary, hidden_MD, of_chunk)
+
+
+def per_position(vocabulary: Vocabulary, hidden_MD: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """Any value a position computed from its logits, chunk by chunk, recomputed in the backward pass."""
+    values = [
+        checkpoint(function, hidden_MD[rows], rows, use_reentrant=False)
+        for rows in chunks(len(hidden_MD), vocabulary.weight.shape[0])
+    ]
+    return torch.cat(values) if values else hidden_MD.new_zeros(0, dtype=torch.float32)
+
+
+def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
+    """Slices of positions whose logits fit CHUNK_LOGITS."""
+    size = max(16, CHUNK_LOGITS // vocabulary)
+    for start in range(0, positions, size):
+        yield slice(start, min(start + size, positions))
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """d log p(t) / d hidden = W[t] - softmax @ W does not depend on the loss above, so with a frozen head it is
+    computed in the forward pass, while the logits are there, and the backward pass is one multiplication."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
+        weight = weight_VD.to(hidden_MD.dtype)
+        ahead = ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]
+        slopes_MD = torch.empty_like(hidden_MD) if ahead else None
+        logprobs_M = hidden_MD.new_empty(len(hidden_MD), dtype=torch.float32)
+        for rows in chunks(len(hidden_MD), len(weight)):
+            logits = (hidden_MD[rows] @ weight.T).float()
+            logits -= logits.logsumexp(-1, keepdim=True)
+            logprobs_M[rows] = logits.gather(1, targets_M[rows, None]).squeeze(1)
+            if slopes_MD is not None:
+                expected = logits.exp_().to(weight.dtype) @ weight
+                torch.sub(weight[targets_M[rows]], expected, out=slopes_MD[rows])
+        ctx.save_for_backward(*([slopes_MD] if ahead else [hidden_MD, weight_VD, targets_M]))
+        return logprobs_M
+
+    @staticmethod
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        if len(ctx.saved_tensors) == 1:
+            (slopes_MD,) = ctx.saved_tensors
+            return (slopes_MD * grad_M[:, None]).to(slopes_MD.dtype), None, None
+        hidden_MD, weight_VD, targets_M = ctx.saved_tensors
+        weight = weight_VD.to(hidden_MD.dtype)
+        grad_hidden = torch.empty_like(hidden_MD)
+        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32)
+        for rows in chunks(len(hidden_MD), len(weight)):
+            slope = torch.softmax((hidden_MD[rows] @ weight.T).float(), -1).neg_()
+            slope[torch.arange(len(slope), device=slope.device), targets_M[rows]] += 1
+            slope = (slope * grad_M[rows, None]).to(weight.dtype)
+            grad_hidden[rows] = slope @ weight
+            grad_weight += slope.T @ hidden_MD[rows]
+        return grad_hidden, grad_weight.to(weight_VD.dtype), None

@@ -1,0 +1,88 @@
+"""Rows that say nearly the same: found by MinHash over character shingles, confirmed by exact Jaccard similarity.
+
+Broder 1997, "On the resemblance and containment of documents"; banding after Leskovec et al., "Mining of Massive
+Datasets", chapter 3.4. Linear in the number of rows, works for any script.
+"""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from tuneful.core.types import Example
+
+SHINGLE = 5  # characters
+HASHES, BANDS = 64, 16
+SIMILAR = 0.85  # Jaccard similarity of shingles from which two rows count as one
+PRIME = np.uint64((1 << 61) - 1)
+
+
+def said_in(example: Example) -> str:
+    """What two rows are compared by: everything that is not the answer, or the whole of a plain text."""
+    if example.messages:
+        learned = [message.content for message in example.messages if not message.learned and message.role != "system"]
+        return "\n".join(learned or [message.content for message in example.messages])
+    return "\n".join(part for part in (example.text, example.second) if part)
+
+
+def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
+    """For each text the number of its cluster; near-duplicates share one."""
+    shingles = [_shingles(_normal(text)) for text in texts]
+    leader = list(range(len(texts)))
+
+    def root(index: int) -> int:
+        while leader[index] != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
+
+    for one, other in _candidates(shingles):
+        if root(one) != root(other) and _jaccard(shingles[one], shingles[other]) >= similar:
+            leader[root(other)] = root(one)
+    return [root(index) for index in range(len(texts))]
+
+
+def _normal(text: str) -> str:
+    """Case, width, accents of punctuation and spaces do not make a different row."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in folded if character.isalnum()) or folded.strip()
+
+
+def _shingles(text: str) -> np.ndarray:
+    """The set of hashes of all runs of SHINGLE characters, sorted."""
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    if not len(codes):
+        return np.zeros(1, dtype=np.uint64)
+    return _roll(codes, min(SHINGLE, len(codes)))
+
+
+def _roll(codes: np.ndarray, width: int) -> np.ndarray:
+    windows = np.lib.stride_tricks.sliding_window_view(codes, width)
+    powers = np.uint64(1000003) ** np.arange(width, dtype=np.uint64)
+    return np.unique((windows * powers).sum(-1, dtype=np.uint64) & np.uint64(0xFFFFFFFF))
+
+
+def _candidates(shingles: Sequence[np.ndarray]) -> Iterable[tuple[int, int]]:
+    """Pairs that agree on one band of their signatures; each member is paired with the band's first."""
+    rng = np.random.default_rng(0)
+    slope = rng.integers(1, 1 << 29, HASHES, dtype=np.uint64)
+    shift = rng.integers(0, 1 << 29, HASHES, dtype=np.uint64)
+    buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
+    for index, values in enumerate(shingles):
+        signature = ((values[:, None] * slope + shift) % PRIME).min(0).reshape(BANDS, -1)
+        for band, part in zip(buckets, signature, strict=True):
+            band[part.tobytes()].append(index)
+    for band in buckets:
+        for members in band.values():
+            # Chains catch what a pair with the first alone would miss.
+            yield from itertools.pairwise(members)
+            yield from ((members[0], member) for member in members[2:])
+
+
+def _jaccard(one: np.ndarray, other: np.ndarray) -> float:
+    common = len(np.intersect1d(one, other, assume_unique=True))
+    return common / (len(one) + len(other) - common)

@@ -1,0 +1,304 @@
+"""Columns -> Example: which layout a table is in, found from its column names, and what each row means in it.
+
+Adding a layout: one function (fields, columns) -> Example parts, and one line of FORMATS.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuneful.core.errors import DataError
+from tuneful.core.spec import did_you_mean
+from tuneful.core.types import Dropped, Example, Message
+from tuneful.data.sources import Raw
+from tuneful.data.turns import RowProblem, conversation, dialogue, said
+
+Fields = Mapping[str, Any]
+
+# The names people give to one thing, most telling first.
+NAMES: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns"),
+    "system": ("system", "system_prompt"),
+    "tools": ("tools", "functions"),
+    "instruction": ("instruction",),
+    "input": ("input", "context"),
+    "history": ("history",),
+    "instances": ("instances",),
+    "prompt": ("prompt", "query", "question", "instruction", "problem", "source"),
+    "completion": ("completion", "response", "answer", "output", "target", "solution", "reply"),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
+    "text": ("text", "sentence", "content", "comment", "tweet", "review", "utterance", "sentence1", "text1", "premise"),
+    "second": ("sentence2", "text2", "hypothesis", "second"),
+    "label": ("label", "labels", "category", "class", "intent", "sentiment", "score", "rating", "toxic", "stars"),
+    "group": ("group",),
+    "cluster": ("cluster", "group_id", "document_id", "session_id"),
+}  # fmt: skip
+
+
+MISSING = ("", "nan", "null", "<na>")  # how tables spell a label that is not there
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column plays which part."""
+
+    by_part: Mapping[str, str]
+
+    def get(self, fields: Fields, part: str) -> Any:
+        column = self.by_part.get(part)
+        return fields.get(column) if column is not None else None
+
+    def text(self, fields: Fields, part: str) -> str:
+        """A text that must be there."""
+        value = self.get(fields, part)
+        if value is None or not str(value).strip() or _is_nan(value):
+            raise RowProblem(f"'{self.by_part.get(part, part)}' is empty")
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One layout of a table."""
+
+    name: str
+    needs: tuple[str, ...]
+    read: Callable[[Fields, Columns], dict[str, Any]]
+    learns: bool = True  # something here can be learned with the objectives there are
+
+
+def _chat(fields: Fields, columns: Columns) -> dict[str, Any]:
+    messages = conversation(columns.get(fields, "messages") or (), system=columns.get(fields, "system"))
+    return {"messages": messages, "tools": _tools(columns.get(fields, "tools"))}
+
+
+def _alpaca(fields: Fields, columns: Columns) -> dict[str, Any]:
+    question = columns.text(fields, "instruction")
+    extra = columns.get(fields, "input")
+    if extra is not None and str(extra).strip():
+        question += "\n" + str(extra)
+    messages = _system(fields, columns)
+    for asked, answered in columns.get(fields, "history") or ():
+        messages += [Message("user", str(asked)), Message("assistant", str(answered))]
+    return {"messages": (*messages, Message("user", question), *said(columns.text(fields, "completion")))}
+
+
+def _self_instruct(fields: Fields, columns: Columns) -> dict[str, Any]:
+    instances = columns.get(fields, "instances")
+    if not isinstance(instances, Sequence) or not instances or not isinstance(instances[0], Mapping):
+        raise RowProblem("'instances' is empty")
+    instance = instances[0]
+    extra = str(instance.get("input") or "").strip()
+    question = columns.text(fields, "instruction") + (f"\n{extra}" if extra else "")
+    return {"messages": (Message("user", question), *said(str(instance.get("output") or "")))}
+
+
+def _answer(fields: Fields, columns: Columns) -> dict[str, Any]:
+    return {"messages": (*_prompt(fields, columns), *said(_present(fields, columns, "completion")))}
+
+
+def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
+    chosen, rejected = (_present(fields, columns, part) for part in ("chosen", "rejected"))
+    if isinstance(chosen, str) and isinstance(rejected, str) and "\n\nHuman:" in chosen:
+        return _split_prompt(dialogue(chosen), dialogue(rejected))
+    better, worse = said(chosen), said(rejected)
+    if len(better) > 1 and not any(part in columns.by_part for part in ("prompt", "messages", "instruction")):
+        return _split_prompt(better, worse)
+    return {"messages": _prompt(fields, columns), "chosen": better, "rejected": worse}
+
+
+def _split_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> dict[str, Any]:
+    """Whole dialogues: the prompt is what they have in common, up to the last answer."""
+    common = 0
+    while common < min(len(chosen), len(rejected)) - 1 and chosen[common] == rejected[common]:
+        common += 1
+    if not chosen[common:] or not rejected[common:]:
+        raise RowProblem("'chosen' and 'rejected' hold no answer")
+    return {"messages": chosen[:common], "chosen": chosen[common:], "rejected": rejected[common:]}
+
+
+def _judged(fields: Fields, columns: Columns) -> dict[str, Any]:
+    """KTO: one answer and whether it is wanted."""
+    found = columns.get(fields, "messages")
+    whole = (
+        conversation(found) if found else (*_prompt(fields, columns), *said(_present(fields, columns, "completion")))
+    )
+    return {"messages": whole, "label": truth(columns.get(fields, "label"), columns.by_part["label"])}
+
+
+def _rewards(fields: Fields, columns: Columns) -> dict[str, Any]:
+    rewards = {name: float(value) for name, value in fields.items() if _is_number(value)}
+    return {"messages": _prompt(fields, columns), "rewards": rewards}
+
+
+def _labelled(fields: Fields, columns: Columns) -> dict[str, Any]:
+    label = columns.get(fields, "label")
+    if label is None or _is_nan(label) or (isinstance(label, str) and label.strip().lower() in MISSING):
+        raise RowProblem(f"'{columns.by_part['label']}' is empty")
+    second = columns.text(fields, "second") if "second" in columns.by_part else None
+    return {"text": columns.text(fields, "text"), "second": second, "label": label}
+
+
+def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:
+    return {"text": columns.text(fields, "text")}
+
+
+# In the order they are tried: the more columns a layout needs, the earlier.
+FORMATS = [
+    Format("preference", ("chosen", "rejected"), _preference, learns=False),
+    Format("kto", ("messages", "label"), _judged, learns=False),
+    Format("messages", ("messages",), _chat),
+    Format("self_instruct", ("instruction", "instances"), _self_instruct),
+    Format("kto", ("prompt", "completion", "label"), _judged, learns=False),
+    Format("alpaca", ("instruction", "completion"), _alpaca),
+    Format("prompt_completion", ("prompt", "completion"), _answer),
+    Format("labelled_pair", ("text", "second", "label"), _labelled),
+    Format("labelled", ("text", "label"), _labelled),
+    Format("rewards", ("prompt", "reward"), _rewards, learns=False),
+    Format("text", ("text",), _plain),
+]
+
+
+def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = None) -> tuple[Format, Columns]:
+    """The layout of a table and the part each column plays; `named` is what the person said. Raises DataError."""
+    present = _present_columns(rows)
+    for part, column in named.items():
+        if column not in present:
+            raise DataError(
+                f"{rows[0].place.source} has no column '{column}' (data.{part}).{did_you_mean(column, present)} "
+                f"Columns: {', '.join(present)}"
+            )
+    by_part = _parts(rows, present, named)
+    for candidate in FORMATS:
+        fits = all(part in by_part for part in candidate.needs)
+        if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
+            return candidate, Columns(by_part)
+    wanted = f"the layout '{layout}'" if layout else "any layout Tuneful knows"
+    raise DataError(
+        f"{rows[0].place.source} does not fit {wanted}. Columns: {', '.join(present)}.\n"
+        "  Name them, for example --set data.text=COLUMN --set data.label=COLUMN, "
+        "or data.prompt and data.completion, or data.messages"
+    )
+
+
+def understand(rows: Sequence[Raw], form: Format, columns: Columns) -> tuple[list[Example], list[Dropped]]:
+    """Every row that can be used, and every other with its reason."""
+    examples: list[Example] = []
+    dropped: list[Dropped] = []
+    for raw in rows:
+        try:
+            parts = form.read(raw.fields, columns)
+            group, cluster = (columns.get(raw.fields, part) for part in ("group", "cluster"))
+            examples.append(Example(raw.place, group=_name(group), cluster=_name(cluster), **parts))
+        except RowProblem as problem:
+            dropped.append(Dropped(raw.place, str(problem)))
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            dropped.append(Dropped(raw.place, f"not in the layout '{form.name}' ({error})"))
+    return examples, dropped
+
+
+def truth(value: Any, column: str) -> bool:
+    """A yes or no in any of its spellings."""
+    word = str(value).strip().lower()
+    if word in ("true", "1", "1.0", "yes", "good"):
+        return True
+    if word in ("false", "0", "0.0", "no", "bad", "-1"):
+        return False
+    raise RowProblem(f"'{column}' is {value!r}; expected true or false")
+
+
+def _parts(rows: Sequence[Raw], present: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    lowered = {column.lower(): column for column in reversed(present)}
+    parts = dict(named)
+    for part, names in NAMES.items():
+        column = next((lowered[name] for name in names if name in lowered), None)
+        if part not in parts and column is not None:
+            parts[part] = column
+    reward = next(
+        (column for column in present if "reward" in column.lower() and _is_number(rows[0].fields.get(column))),
+        None,
+    )
+    if reward is not None:
+        parts["reward"] = reward
+    if not any(all(part in parts for part in form.needs) for form in FORMATS if form.name != "text"):
+        parts = _guess_labelled(rows, present, parts)
+    return parts
+
+
+def _guess_labelled(rows: Sequence[Raw], present: Sequence[str], parts: dict[str, str]) -> dict[str, str]:
+    """Columns with unknown names: the one with few different values is the label, the wordiest the text."""
+    values = {column: [str(raw.fields.get(column, "")) for raw in rows] for column in present}
+    text = parts.get("text") or max(present, key=lambda column: sum(map(len, values[column])))
+    few = [column for column in present if column != text and 1 < len(set(values[column])) <= max(2, len(rows) // 3)]
+    if len(few) == 1 and (len(present) == 2 or "text" in parts):
+        return {**parts, "text": text, "label": few[0]}
+    return {**parts, "text": text} if len(present) == 1 else parts
+
+
+def _means(form: Format, rows: Sequence[Raw], by_part: Mapping[str, str]) -> bool:
+    """Whether the values are of the layout's kind, where names alone do not tell."""
+    values = [raw.fields.get(by_part.get(form.needs[0], "")) for raw in rows[:20]]
+    if form.name == "kto":
+        labels = {str(raw.fields.get(by_part["label"])).strip().lower() for raw in rows[:200]}
+        return labels <= {"true", "false", "0", "1", "0.0", "1.0", "yes", "no", "none", ""}
+    if form.name == "messages":
+        return any(
+            not isinstance(value, str) or value.lstrip().startswith("[") for value in values if value is not None
+        )
+    return True
+
+
+def _present_columns(rows: Sequence[Raw]) -> list[str]:
+    columns: dict[str, None] = {}
+    for raw in rows[:1000]:
+        columns.update(dict.fromkeys(raw.fields))
+    return list(columns)
+
+
+def _prompt(fields: Fields, columns: Columns) -> tuple[Message, ...]:
+    if "messages" in columns.by_part:
+        return conversation(columns.get(fields, "messages") or ())
+    if "instruction" in columns.by_part:
+        extra = str(columns.get(fields, "input") or "").strip()
+        question = columns.text(fields, "instruction") + (f"\n{extra}" if extra else "")
+        return (*_system(fields, columns), Message("user", question))
+    return (*_system(fields, columns), *said(_present(fields, columns, "prompt"), "user"))
+
+
+def _system(fields: Fields, columns: Columns) -> list[Message]:
+    system = str(columns.get(fields, "system") or "").strip()
+    return [Message("system", system)] if system else []
+
+
+def _present(fields: Fields, columns: Columns, part: str) -> Any:
+    value = columns.get(fields, part)
+    if value is None or (isinstance(value, str) and not value.strip()) or _is_nan(value):
+        raise RowProblem(f"'{columns.by_part.get(part, part)}' is empty")
+    return str(value) if _is_number(value) else value
+
+
+def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    if not value:
+        return ()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise RowProblem(f"'tools' is not JSON ({error.msg})") from None
+    return tuple(value)
+
+
+def _name(value: Any) -> str | None:
+    return None if value is None or _is_nan(value) or str(value) == "" else str(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,135 @@
+"""What labels there are, and how each becomes a target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from tuneful.core.errors import DataError
+from tuneful.core.spec import did_you_mean
+from tuneful.core.types import Example
+
+Kind = Literal["class", "labels", "number"]
+PROBLEMS = {
+    "class": "single_label_classification",
+    "labels": "multi_label_classification",
+    "number": "regression",
+}
+FEW = 20  # whole numbers with more different values than this may be measurements rather than classes
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The labels of a task: names in the order of the head's outputs, or the scale of a number."""
+
+    kind: Kind
+    names: tuple[str, ...]
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def problem(self) -> str:
+        """transformers' name for this kind of answer."""
+        return PROBLEMS[self.kind]
+
+    def without_mean(self) -> LabelSet:
+        """For heads that cannot add a constant: the scale alone, large enough for the mean as well."""
+        return replace(self, mean=0.0, deviation=float(np.hypot(self.mean, self.deviation)))
+
+    def target(self, example: Example) -> Any:
+        """int class, (C,) float32 memberships, or a number in standard deviations. Raises DataError."""
+        if self.kind == "number":
+            return np.float32((as_number(example) - self.mean) / self.deviation)
+        wanted = [name_of(label) for label in (as_list(example) if self.kind == "labels" else [example.label])]
+        for name in wanted:
+            if name not in self.names:
+                raise DataError(
+                    f"{example.place}: the label '{name}' is in no training row, so it cannot be learned."
+                    f"{did_you_mean(name, self.names)} Add training rows with it, or remove this one"
+                )
+        if self.kind == "class":
+            return self.names.index(wanted[0])
+        return np.isin(self.names, wanted).astype(np.float32)
+
+    def truth(self, example: Example) -> Any:
+        """The label as metrics compare it: a name, a set of names, or the number itself."""
+        if self.kind == "number":
+            return as_number(example)
+        if self.kind == "labels":
+            return frozenset(name_of(label) for label in as_list(example))
+        return name_of(example.label)
+
+
+def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind) -> LabelSet:
+    """The labels of the training rows. Raises DataError when there is nothing to tell apart."""
+    chosen = infer(examples) if kind == "auto" else kind
+    if chosen == "number":
+        values = np.array([as_number(example) for example in examples])
+        if float(values.std()) == 0:
+            raise DataError(f"every number is {values[0]:g}: there is nothing to learn")
+        return LabelSet("number", ("value",), float(values.mean()), float(values.std()))
+    found = [as_list(example) if chosen == "labels" else [example.label] for example in examples]
+    names = tuple(sorted({name_of(label) for labels in found for label in labels}, key=_order))
+    if len(names) < 2 and chosen == "class":
+        only = names[0] if names else "missing"
+        raise DataError(f"every row has the label '{only}': a classifier needs at least two different labels")
+    return LabelSet(chosen, names)
+
+
+def infer(examples: Sequence[Example]) -> Kind:
+    """Lists are labels; fractions, or many different whole numbers, are numbers; all else is a class."""
+    values = [example.label for example in examples]
+    if any(isinstance(value, list | tuple) or _is_json_list(value) for value in values):
+        return "labels"
+    numbers = [_number(value) for value in values]
+    if any(number is None for number in numbers):
+        return "class"
+    known = {number for number in numbers if number is not None}
+    fractions = any(number != int(number) for number in known)
+    many = len(known) > FEW and len(known) > 0.1 * len(values)
+    return "number" if fractions or many else "class"
+
+
+def as_number(example: Example) -> float:
+    number = _number(example.label)
+    if number is None:
+        raise DataError(f"{example.place}: the label {example.label!r} is not a number")
+    return number
+
+
+def as_list(example: Example) -> list[Any]:
+    value = example.label
+    if _is_json_list(value):
+        value = json.loads(value)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def name_of(label: Any) -> str:
+    """'1', 1, 1.0 and True-like spellings of one label are one label."""
+    if isinstance(label, float) and label == int(label):
+        label = int(label)
+    return str(label).strip()
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _is_json_list(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("[") and value.rstrip().endswith("]")
+
+
+def _order(name: str) -> tuple[float, str]:
+    """Numbers in their order, then words."""
+    number = _number(name)
+    return (number if number is not None else float("inf"), name)

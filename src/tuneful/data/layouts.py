@@ -1,0 +1,67 @@
+"""Rows -> batches: packed, prefixes shared, with the targets each kind of objective reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuneful.core.types import Batch, Layout, Row
+from tuneful.data.tree import Forest, plant
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """How the rows of one task become a batch."""
+
+    layout: Layout
+    task: str = "main"
+    share: bool = False  # the model can read shared prefixes
+    groups: tuple[str, ...] = ()  # names of sensitive groups, in the order of their ids
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        forest = plant([row.ids for row in rows], share=self.share)
+        inputs = {
+            "input_ids": _tensor(np.concatenate(forest.ids))[None],
+            "position_ids": _tensor(np.concatenate(forest.positions))[None],
+            "segments": _tensor(np.asarray(forest.segments)),
+            "rows": _tensor(np.asarray(forest.last)),
+        }
+        targets, weights = (_token_targets if self.layout is Layout.TOKENS else _label_targets)(rows, forest)
+        return Batch(inputs, targets, weights, float(weights.sum()), self.task, self._group_ids(rows))
+
+    def _group_ids(self, rows: Sequence[Row]) -> Tensor | None:
+        if not self.groups:
+            return None
+        known = {name: index for index, name in enumerate(self.groups)}
+        return torch.tensor([known.get(row.example.group or "", -1) for row in rows])
+
+
+def _token_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a learned token: `where` (M,) the packed place that predicts it, `tokens` (M,), `rows` (M,)."""
+    where, tokens, weights, owners = [], [], [], []
+    for number, row in enumerate(rows):
+        learned = np.flatnonzero(row.learn[1:]) + 1
+        where.append(forest.places[number][learned - 1])
+        tokens.append(row.ids[learned])
+        weights.append(row.learn[learned])
+        owners.append(np.full(len(learned), number))
+    targets = {"where": where, "tokens": tokens, "rows": owners}
+    return {name: _tensor(np.concatenate(parts)) for name, parts in targets.items()}, torch.from_numpy(
+        np.concatenate(weights).astype(np.float32)
+    )
+
+
+def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row: `labels` (R,) int64 classes, (R, C) float32 memberships, or (R,) float32 numbers."""
+    labels = torch.from_numpy(np.asarray([row.target for row in rows]))
+    if labels.is_floating_point():
+        labels = labels.float()
+    return {"labels": labels}, torch.ones(len(rows))
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int64))

@@ -1,0 +1,123 @@
+"""Example -> Row: what the model reads of each example, and which of it is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tuneful.core.errors import DataError
+from tuneful.core.protocols import Processor
+from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Row
+from tuneful.data.labels import LabelSet
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of one split; what could not be used; how many had to be cut."""
+
+    rows: list[Row] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    truncated: int = 0
+    texts: dict[int, Encoded] = field(default_factory=dict)  # for the X-ray: rendered text by number of row
+
+
+def build(
+    examples: Sequence[Example],
+    layout: Layout,
+    processor: Processor,
+    limit: int,
+    *,
+    labels: LabelSet | None = None,
+    learn_all: bool = False,
+) -> Rows:
+    """`limit` is the longest row in tokens; `learn_all` learns every turn that does not say otherwise."""
+    out = Rows()
+    for example in examples:
+        try:
+            if labels:
+                rows = _labelled(example, processor, limit, labels)
+            else:
+                rows = _learned(example, processor, limit, learn_all)
+            for row, encoded, cut in rows:
+                if layout is Layout.TOKENS and not row.learned:
+                    raise DataError("nothing in this row would be learned")
+                out.texts[len(out.rows)] = encoded
+                out.rows.append(row)
+                out.truncated += cut
+        except DataError as problem:
+            out.dropped.append(Dropped(example.place, _without_place(str(problem), example)))
+    return out
+
+
+def conversation_of(example: Example) -> tuple[Message, ...]:
+    """An example as a conversation whose answers are to be learned. Raises DataError when there is no answer."""
+    if example.chosen:
+        return (*example.messages, *example.chosen)
+    if example.messages and example.label is False:
+        raise DataError("this answer is marked as unwanted; next_token learns only wanted ones")
+    if example.messages and not any(message.learned for message in example.messages):
+        raise DataError("there is no answer of the assistant to learn from")
+    if example.label is not None and example.text is not None:
+        asked = "\n".join(part for part in (example.text, example.second) if part)
+        return (Message("user", asked), Message("assistant", str(example.label)))
+    return example.messages
+
+
+def build_row(example: Example, encoded: Encoded) -> Row:
+    """A row whose last answer is what a generator would be asked for."""
+    return Row(example, encoded.ids, encoded.learn, prompt=_prompt_length(encoded.learn))
+
+
+def _labelled(
+    example: Example, processor: Processor, limit: int, labels: LabelSet
+) -> Iterator[tuple[Row, Encoded, bool]]:
+    if example.text is None or example.label is None:
+        raise DataError("this row has no text with a label")
+    encoded = processor.text(example.text, example.second, limit=limit)
+    cut = len(encoded.ids) >= limit and int(encoded.spans[:, 1].max()) < len(example.text.rstrip())
+    yield Row(example, encoded.ids, encoded.learn, target=labels.target(example)), encoded, cut
+
+
+def _learned(
+    example: Example, processor: Processor, limit: int, learn_all: bool
+) -> Iterator[tuple[Row, Encoded, bool]]:
+    messages = conversation_of(example)
+    if learn_all:
+        messages = tuple(message if message.train is not None else replace(message, train=True) for message in messages)
+    if not messages:
+        yield from _passages(example, processor, limit)
+        return
+    for encoded in processor.conversation(messages, example.tools):
+        if len(encoded.ids) > limit:
+            raise DataError(
+                f"{len(encoded.ids):,} tokens, the limit is {limit:,}: the answer would lose its end. "
+                "Shorten the row or raise data.max_tokens"
+            )
+        yield build_row(example, encoded), encoded, False
+
+
+def _passages(example: Example, processor: Processor, limit: int) -> Iterator[tuple[Row, Encoded, bool]]:
+    """A long text becomes several rows; the first token of a later one is context, not learned."""
+    whole = processor.passage(example.text or "")
+    for start in range(0, len(whole.ids), limit):
+        part = slice(start, start + limit)
+        learn = whole.learn[part].copy()
+        learn[0] = 0.0
+        if learn.any():
+            encoded = Encoded(whole.ids[part], learn, whole.text, whole.spans[part])
+            yield Row(example, encoded.ids, learn), encoded, False
+
+
+def _prompt_length(learn: np.ndarray) -> int:
+    """How many ids come before the last answer."""
+    learned = np.flatnonzero(learn)
+    if not len(learned):
+        return len(learn)
+    breaks = np.flatnonzero(np.diff(learned) > 1)
+    return int(learned[breaks[-1] + 1] if len(breaks) else learned[0])
+
+
+def _without_place(text: str, example: Example) -> str:
+    return text.removeprefix(f"{example.place}: ")

@@ -1,0 +1,275 @@
+"""Files, folders and hub ids -> raw rows with the place each came from. Faults name file, row and remedy."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.errors import DataError
+from tuneful.core.types import Place
+
+MAX_FIELD = 1 << 28  # characters; the csv module's own limit is 131,072
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".md", ".parquet", ".arrow", ".feather")
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One row as it stands in the source."""
+
+    place: Place
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """`path#500`: a source and how many of its rows are wanted."""
+
+    path: str
+    limit: int | None
+
+    @staticmethod
+    def of(text: str) -> Name:
+        match = re.fullmatch(r"(.+?)#(\d+)", text)
+        if match is None:
+            return Name(text, None)
+        if int(match[2]) == 0:
+            raise DataError(f"{text} asks for 0 rows; give a positive number after '#'")
+        return Name(match[1], int(match[2]))
+
+
+def read(
+    source: str, *, encoding: str = "utf-8", seed: int = 0, say: Callable[[str], None] = lambda _: None
+) -> dict[str, list[Raw]]:
+    """Rows by split; a source without splits is all `train`. `name#500` takes a seeded sample of each split's rows."""
+    name = Name.of(source)
+    path = Path(name.path).expanduser()
+    if path.is_dir():
+        found = {split: list(_read_file(file, encoding)) for split, file in folder_splits(path).items()}
+    elif path.exists():
+        found = {"train": list(_read_file(path, encoding))}
+    elif name.path.count("/") == 1 and not path.suffix and not name.path.startswith((".", "/", "~")):
+        found = _from_hub(name.path, say)
+    else:
+        raise DataError(_missing(name.path, path))
+    if not any(found.values()):
+        raise DataError(f"{name.path} has no rows")
+    return {split: _sample(rows, name.limit, seed) for split, rows in found.items()}
+
+
+def folder_splits(folder: Path) -> dict[str, Path]:
+    """train.*, validation.* and test.* of a folder. Raises DataError when there is no training file."""
+    found: dict[str, Path] = {}
+    for split, names in SPLITS.items():
+        files = [file for file in sorted(folder.iterdir()) if _stem(file) in names and _kind(file) in SUFFIXES]
+        if len(files) > 1:
+            raise DataError(
+                f"{folder} has more than one file for {split}: {files[0].name} and {files[1].name}; keep one"
+            )
+        if files:
+            found[split] = files[0]
+    if "train" not in found:
+        raise DataError(f"{folder} holds no train.csv, train.jsonl, train.json, train.parquet or the like")
+    return found
+
+
+def _read_file(path: Path, encoding: str) -> Iterator[Raw]:
+    kind = _kind(path)
+    if kind in (".parquet", ".arrow", ".feather"):
+        yield from _read_columns(path, kind)
+        return
+    if kind not in SUFFIXES:
+        raise DataError(f"{path} is of no kind Tuneful reads; known: {', '.join(SUFFIXES)}, each also with .gz")
+    text = _decode(path, encoding)
+    if not text.strip():
+        raise DataError(f"{path} is empty")
+    if kind in (".csv", ".tsv"):
+        yield from _read_table(path, text, "\t" if kind == ".tsv" else ",")
+    elif kind in (".jsonl", ".ndjson"):
+        yield from _read_lines(path, text)
+    elif kind == ".json":
+        yield from _read_json(path, text)
+    else:
+        for number, passage in enumerate(re.split(r"\n\s*\n", text), 1):
+            if passage.strip():
+                yield Raw(Place(path.name, number, "paragraph"), {"text": passage.strip()})
+
+
+def _decode(path: Path, encoding: str) -> str:
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (gzip.BadGzipFile, EOFError, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    try:
+        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} line {line}: the byte 0x{data[error.start]:02x} is not {encoding}. "
+            f"Save the file as UTF-8, or say what it is, for example --set data.encoding={_guess(data)}"
+        ) from None
+    except LookupError:
+        raise DataError(
+            f"data.encoding: there is no encoding '{encoding}'; try utf-8, gb18030, big5 or cp1252"
+        ) from None
+
+
+def _guess(data: bytes) -> str:
+    for encoding in ("gb18030", "big5"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if sum("\u4e00" <= character <= "\u9fff" for character in text) > 0.2 * len(text):
+            return encoding
+    return "cp1252"
+
+
+def _read_table(path: Path, text: str, delimiter: str) -> Iterator[Raw]:
+    csv.field_size_limit(MAX_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        _check_header(path, header)
+        line = reader.line_num + 1
+        for values in reader:
+            if values and len(values) != len(header):
+                raise DataError(
+                    f"{path} line {line} has {len(values)} fields, the header has {len(header)}. "
+                    f"A field that contains '{delimiter}' must stand in double quotes"
+                )
+            if any(value.strip() for value in values):
+                yield Raw(Place(path.name, line, "line"), dict(zip(header, values, strict=True)))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path} line {reader.line_num}: {error}. Check the double quotes around that line") from None
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{path} line 1: the column '{twice}' is there twice; rename one")
+
+
+def _read_lines(path: Path, text: str) -> Iterator[Raw]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"{path} line {number} is not JSON ({error.msg} at column {error.colno}). "
+                    "Each line holds one object in braces"
+                ) from None
+            yield _row(value, Place(path.name, number, "line"))
+
+
+def _read_json(path: Path, text: str) -> Iterator[Raw]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # one object a line under the wrong suffix
+            yield from _read_lines(path, text)
+            return
+        raise DataError(f"{path} line {error.lineno} is not JSON ({error.msg} at column {error.colno})") from None
+    if isinstance(value, dict):
+        lists = {key: item for key, item in value.items() if isinstance(item, list) and item}
+        inner = [item for item in lists.values() if isinstance(item[0], dict)]
+        if len(inner) == 1:
+            value = inner[0]
+        elif lists and len({len(item) for item in lists.values()}) == 1 and len(lists) == len(value):
+            value = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+        else:
+            value = [value]
+    if not isinstance(value, list):
+        raise DataError(f"{path} holds one {type(value).__name__}; expected a list of objects")
+    for number, item in enumerate(value, 1):
+        yield _row(item, Place(path.name, number, "item"))
+
+
+def _read_columns(path: Path, kind: str) -> Iterator[Raw]:
+    import pyarrow
+    from pyarrow import feather, parquet
+
+    try:
+        table = parquet.read_table(path) if kind == ".parquet" else _read_arrow(path, feather)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as {kind[1:]}: {str(error).splitlines()[0]}") from None
+    number = 0
+    for batch in table.to_batches():
+        for fields in batch.to_pylist():
+            number += 1
+            yield Raw(Place(path.name, number, "row"), fields)
+
+
+def _read_arrow(path: Path, feather: Any) -> Any:
+    import pyarrow
+
+    try:
+        return feather.read_table(path)
+    except (pyarrow.ArrowInvalid, OSError):
+        with pyarrow.memory_map(str(path)) as stream:  # what `datasets` writes
+            return pyarrow.ipc.open_stream(stream).read_all()
+
+
+def _from_hub(name: str, say: Callable[[str], None]) -> dict[str, list[Raw]]:
+    import datasets
+
+    say(f"reading the data set {name} (fetched from the hub if it is not on this computer)")
+    try:
+        loaded = datasets.load_dataset(name)
+    except Exception as error:  # noqa: BLE001 - the library raises dozens of kinds, all meaning: not to be had
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"the data set '{name}' cannot be had: {reason}. A file must exist, or be a hub id") from None
+    rows: dict[str, list[Raw]] = {}
+    for split, names in SPLITS.items():
+        for found in (found for found in loaded if found in names):
+            rows[split] = [Raw(Place(f"{name}/{found}", i, "row"), row) for i, row in enumerate(loaded[found], 1)]
+    return rows or {"train": [Raw(Place(name, i, "row"), r) for i, r in enumerate(next(iter(loaded.values())), 1)]}
+
+
+def _row(value: Any, place: Place) -> Raw:
+    if isinstance(value, str):
+        return Raw(place, {"text": value})
+    if not isinstance(value, dict):
+        raise DataError(f"{place} holds a {type(value).__name__}; expected an object in braces")
+    return Raw(place, value)
+
+
+def _sample(rows: list[Raw], limit: int | None, seed: int) -> list[Raw]:
+    if limit is None or limit >= len(rows):
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), limit, replace=False)
+    return [rows[index] for index in sorted(chosen)]
+
+
+def _missing(name: str, path: Path) -> str:
+    from tuneful.core.spec import did_you_mean
+
+    neighbours = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    return f"there is no file or folder '{name}'.{did_you_mean(path.name, neighbours)}"
+
+
+def _kind(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0].lower()

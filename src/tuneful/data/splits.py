@@ -1,0 +1,111 @@
+"""Training, validation and test rows: seeded, stratified by label, and no near-duplicate on two sides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tuneful.core.errors import DataError
+from tuneful.core.types import Dropped, Example
+from tuneful.data.duplicates import clusters, said_in
+from tuneful.data.labels import name_of
+
+MOST = {"validation": 500, "test": 1000}  # rows; more make the numbers hardly surer and the run longer
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of a task by what they are for."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    leaked: list[Dropped]  # training rows taken out because a test or validation row says the same
+    duplicates: int  # training rows that nearly repeat another
+
+
+def split(
+    given: Mapping[str, Sequence[Example]], *, validation: float, test: float, seed: int, labelled: bool
+) -> Split:
+    """`validation` and `test` are shares of the training rows, or counts from 1 on, used where `given` has no such
+    rows; 0 makes none. Raises DataError when too few rows are left to learn from."""
+    train = list(given.get("train", ()))
+    held = {part: list(given.get(part, ())) for part in ("validation", "test")}
+    sizes = {"test": test, "validation": validation}
+    for number, (part, size) in enumerate(sizes.items()):
+        if not held[part] and size > 0:
+            held[part], train = _take(train, part, size, seed + number, labelled)
+    train, leaked = _without_leaks(train, held)
+    if not train:
+        raise DataError("no rows are left to learn from; give more rows, or --set data.test=0 --set data.validation=0")
+    duplicates = len(train) - len(set(clusters([said_in(example) for example in train])))
+    return Split(train, held["validation"], held["test"], leaked, duplicates)
+
+
+def _take(
+    examples: list[Example], part: str, size: float, seed: int, labelled: bool
+) -> tuple[list[Example], list[Example]]:
+    """Takes whole clusters, class by class, until the part is large enough; what is taken, and the rest."""
+    wanted = int(size) if size >= 1 else min(MOST[part], max(1, round(size * len(examples))))
+    if wanted >= len(examples) - 1:
+        if size >= 1:
+            raise DataError(f"data.{part} asks for {wanted} rows and there are {len(examples)}")
+        wanted = max(0, min(wanted, len(examples) - 2))
+    units: dict[str, list[list[int]]] = defaultdict(list)
+    for members in _units(examples).values():
+        label = examples[members[0]].label
+        units[name_of(label) if labelled and not isinstance(label, list | tuple) else ""].append(members)
+    rng = np.random.default_rng([seed, len(examples)])
+    taken: set[int] = set()
+    for label in sorted(units):
+        taken |= _share_of(units[label], wanted / len(examples), rng)
+    chosen = [example for index, example in enumerate(examples) if index in taken]
+    return chosen, [example for index, example in enumerate(examples) if index not in taken]
+
+
+def _share_of(units: list[list[int]], share: float, rng: np.random.Generator) -> set[int]:
+    """A share of one class; what a class cannot give in whole rows is drawn by lot, so the total comes out."""
+    rows = sum(map(len, units))
+    exact = share * rows
+    quota = int(exact) + (1 if rng.random() < exact - int(exact) else 0)
+    quota = min(quota, rows - 1)  # one row of every class is left to learn from
+    taken: set[int] = set()
+    for index in rng.permutation(len(units)):
+        if len(taken) >= quota:
+            break
+        if len(taken) + len(units[index]) < rows:
+            taken |= set(units[index])
+    return taken
+
+
+def _units(examples: Sequence[Example]) -> dict[object, list[int]]:
+    """Rows that must stay together: those of one named cluster, and near-duplicates."""
+    near = clusters([said_in(example) for example in examples])
+    home: dict[int, object] = {}
+    for cluster, example in zip(near, examples, strict=True):
+        if example.cluster is not None:
+            home.setdefault(cluster, f"cluster {example.cluster}")
+    units: dict[object, list[int]] = defaultdict(list)
+    for index, (cluster, example) in enumerate(zip(near, examples, strict=True)):
+        named = f"cluster {example.cluster}" if example.cluster is not None else None
+        units[named or home.get(cluster, cluster)].append(index)
+    return units
+
+
+def _without_leaks(train: list[Example], held: Mapping[str, Sequence[Example]]) -> tuple[list[Example], list[Dropped]]:
+    """Training rows that nearly repeat a held-out row would make the test too easy."""
+    outside = [(part, example) for part, examples in held.items() for example in examples]
+    near = clusters([said_in(example) for _, example in outside] + [said_in(example) for example in train])
+    where = dict(zip(near, outside, strict=False))
+    kept: list[Example] = []
+    leaked: list[Dropped] = []
+    for example, cluster in zip(train, near[len(outside) :], strict=True):
+        if cluster in where:
+            part, other = where[cluster]
+            leaked.append(Dropped(example.place, f"says the same as {other.place}, which is for {part}"))
+        else:
+            kept.append(example)
+    return kept, leaked

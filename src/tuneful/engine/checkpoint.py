@@ -1,0 +1,110 @@
+"""Saving a run so that resuming it equals never having stopped, bit for bit on the CPU.
+
+A checkpoint is a folder `step-N`: weights that learn, optimiser, random state, the holder's own notes, and a manifest
+of checksums. It appears under its name only when it is complete. No pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tuneful.core.device import random_state, set_random_state
+from tuneful.core.errors import CheckpointError
+from tuneful.core.files import new_folder, sha256
+from tuneful.core.policy import Policy
+from tuneful.engine.update import Updater
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint read back."""
+
+    step: int
+    notes: Mapping[str, Any]
+    best: Mapping[str, Tensor] | None
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    policy: Policy,
+    optimiser: Updater,
+    *,
+    notes: Mapping[str, Any],
+    best: Mapping[str, Tensor] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Writes `folder/step-N` and removes all but the newest `keep`. Raises RunFolderError on a full disk."""
+    tensors = {"weights": policy.attached.state(), "optimiser": optimiser.state(), "random": random_state()}
+    if best is not None:
+        tensors["best"] = dict(best)
+    target = folder / f"step-{step}"
+    with new_folder(target) as scratch:
+        for name, group in tensors.items():
+            (scratch / f"{name}.safetensors").write_bytes(save({k: _storable(t) for k, t in group.items()}))
+        (scratch / "notes.json").write_text(json.dumps({"step": step, **notes}), encoding="utf-8")
+        checksums = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
+        (scratch / "manifest.json").write_text(json.dumps(checksums, indent=2), encoding="utf-8")
+    for old in _all(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_newest(folder: Path, policy: Policy, optimiser: Updater) -> tuple[Saved, list[str]]:
+    """Restores the newest checkpoint that is whole; what was passed over, in words. Raises CheckpointError."""
+    passed: list[str] = []
+    for path in reversed(_all(folder)):
+        damage = _damage(path)
+        if damage is None:
+            return _restore(path, policy, optimiser), passed
+        passed.append(f"{path.name} is damaged ({damage}) and was passed over")
+    reason = "; ".join(passed) or "there is none"
+    raise CheckpointError(f"nothing to resume from in {folder}: {reason}. Start again without --resume.")
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint, whole or not."""
+    found = _all(folder)
+    return _step(found[-1]) if found else None
+
+
+def _restore(path: Path, policy: Policy, optimiser: Updater) -> Saved:
+    policy.attached.load(load_file(path / "weights.safetensors"))
+    optimiser.load(load_file(path / "optimiser.safetensors"))
+    set_random_state(load_file(path / "random.safetensors"))
+    notes = json.loads((path / "notes.json").read_text(encoding="utf-8"))
+    best = path / "best.safetensors"
+    return Saved(int(notes["step"]), notes, load_file(best) if best.exists() else None)
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        checksums = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "its manifest is missing or unreadable"
+    for name, expected in checksums.items():
+        if not (path / name).exists():
+            return f"{name} is missing"
+        if sha256(path / name) != expected:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _storable(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()

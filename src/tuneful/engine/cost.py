@@ -1,0 +1,57 @@
+"""What a run will take, before it starts: floating-point operations, seconds, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UTILISATION = {"fp32": 0.60, "bf16": 0.35}  # of the measured matrix rate; measured, see docs/log.md
+STEP_SECONDS = 0.03  # what an update takes beside its products
+IMPORTED_MB = 700  # torch, transformers and peft before any weight
+ACTIVATIONS = 20  # numbers kept for the backward pass, a token, layer and unit of width; measured
+LOGITS_MB = 200  # the vocabulary projection in chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run, counted."""
+
+    tokens: int  # read in all updates
+    learned: int  # of these projected to the vocabulary
+    steps: int
+    body: int  # matrix weights a token meets
+    vocabulary: int  # weights of the output matrix
+    trainable: int
+    total: int  # weights in memory
+    width: int
+    layers: int
+    frozen_body: bool  # the body's own weights get no gradient
+    micro_tokens: int
+    precision: str  # fp32 or bf16
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What it will take."""
+
+    steps: int
+    seconds: float
+    memory_mb: int
+    tflop: float
+
+
+def predict(work: Work, gflops: float) -> Cost:
+    """`gflops` is the machine's matrix rate in the run's precision.
+
+    A product costs 2 operations a weight forward, 2 for the gradient of its input, 2 for that of its weights."""
+    body = (4 if work.frozen_body else 6) * work.body + (6 * work.trainable if work.frozen_body else 0)
+    operations = float(work.tokens) * body + float(work.learned) * 4 * work.vocabulary
+    seconds = operations / (gflops * 1e9 * UTILISATION[work.precision]) + work.steps * STEP_SECONDS
+    return Cost(work.steps, round(seconds, 1), _memory(work), round(operations / 1e12, 3))
+
+
+def _memory(work: Work) -> int:
+    width = 2 if work.precision == "bf16" else 4
+    weights = work.total * (width if work.frozen_body else 4)
+    learning = work.trainable * 4 * 4  # the weight, its gradient, and Adam's two moments
+    activations = work.micro_tokens * work.layers * work.width * ACTIVATIONS * width
+    return IMPORTED_MB + LOGITS_MB + int((weights + learning + activations) / 2**20)

@@ -1,0 +1,134 @@
+"""From gradients to new weights: the optimiser, its rate over time, and how tasks' gradients are joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from tuneful.core.spec import Spec
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdamW(Spec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101), warm-up and decay."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: PositiveFloat | None = None
+    """Highest rate. None: the adapter's own."""
+    head_rate: PositiveFloat = 1.0
+    """Multiplies the rate of a classification head, which starts from nothing."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decay of matrices, never of norms and biases."""
+    beta1: Share = 0.9
+    """Memory of the gradient."""
+    beta2: Share = 0.999
+    """Memory of its square."""
+    epsilon: PositiveFloat = 1e-8
+    """Keeps small squares from making large steps."""
+    clip: NonNegativeFloat = 1.0
+    """Largest norm of the whole gradient; 0 = any."""
+    warmup: NonNegativeFloat = 0.05
+    """Rising rate at the start: a share of the run below 1, else steps."""
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up."""
+    tokens_per_step: PositiveInt | None = None
+    """Size of an update in tokens. None: about thirty updates an epoch, at most 4,096 tokens each."""
+    rows_per_step: PositiveInt | None = None
+    """Size of an update in rows; given, it stands instead of `tokens_per_step`."""
+    micro_tokens: PositiveInt = 4096
+    """Tokens computed at once; a memory setting that does not change the result."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """Share of the highest rate at step 1..steps."""
+        rising = self.warmup if self.warmup >= 1 else math.floor(self.warmup * steps)
+        if step <= rising:
+            return step / (rising + 1)
+        done = (step - rising - 1) / max(1, steps - rising)
+        if self.decay == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1 - done if self.decay == "linear" else 1.0
+
+
+class Updater:
+    """torch's AdamW over named parameters, with a state that can be saved without pickling."""
+
+    def __init__(
+        self,
+        settings: AdamW,
+        parameters: Mapping[str, nn.Parameter],
+        *,
+        steps: int,
+        heads: Sequence[str] = (),
+    ) -> None:
+        if settings.learning_rate is None:
+            raise ValueError("the learning rate must be resolved before training")
+        self.settings, self.steps = settings, steps
+        self._named = dict(parameters)
+        self._peak = settings.learning_rate
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            is_head = any(head in name.split(".") for head in heads)
+            groups.setdefault((parameter.dim() >= 2, is_head), []).append(parameter)
+        self._optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": members,
+                    "weight_decay": settings.weight_decay if decays else 0.0,
+                    "share": settings.head_rate if is_head else 1.0,
+                }
+                for (decays, is_head), members in groups.items()
+            ],
+            lr=self._peak,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.epsilon,
+            fused=True,
+        )
+
+    def step(self, number: int) -> float:
+        """One update, number counted from 1; the rate it used."""
+        rate = self._peak * self.settings.rate(number, self.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["share"]
+        self._optimiser.step()
+        self.clear()
+        return rate
+
+    def clear(self) -> None:
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            f"{entry}/{name}": torch.as_tensor(value)
+            for name, parameter in self._named.items()
+            for entry, value in self._optimiser.state.get(parameter, {}).items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for key, value in state.items():
+            entry, name = key.split("/", 1)
+            self._optimiser.state[self._named[name]][entry] = value.clone()
+
+
+class Sum:
+    """The gradient of the sum of the tasks' losses."""
+
+    def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+        loss.backward()
+
+    def finish(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Everything is in `.grad` already."""
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> float:
+    """The norm of the whole gradient, which is scaled down to `clip` if it is longer (0 = never)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip and math.isfinite(float(norm)):
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    return float(norm)

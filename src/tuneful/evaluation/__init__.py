@@ -1,0 +1,1 @@
+"""Measuring: quality against baselines, generalisation, forgetting, and the report of it all."""

@@ -1,0 +1,170 @@
+"""How good are a generator's answers: the tuned model, the base model, a k-shot prompt and a constant answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.policy import Policy
+from tuneful.core.protocols import Processor
+from tuneful.core.types import Message, Row
+from tuneful.data.rows import build_row, conversation_of
+from tuneful.evaluation.compare import Examined, score
+from tuneful.evaluation.metrics import METRICS, words
+from tuneful.evaluation.reading import Collate, token_losses
+from tuneful.evaluation.settings import Evaluate
+from tuneful.models.sampling import Generator
+
+TEXT_METRICS = ("exact_match", "rouge_l", "token_f1")
+CHECKABLE = 0.8  # share of short or structured answers from which exact match is the measure
+SHORT_ANSWER = 5  # words
+LONGER, LEAST = 32, 16  # an answer may be this many tokens longer than any training answer
+
+
+def examine(
+    policy: Policy,
+    processor: Processor,
+    collate: Collate,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    settings: Evaluate,
+    *,
+    tuned: bool = True,
+) -> Examined:
+    """Rows with an answer to a prompt; plain texts are measured by perplexity alone. `tuned` False: there is only
+    the base model."""
+    test_rows = list(test)
+    shot_rows = _with_shots(processor, train, test_rows, settings.shots)
+    losses = {
+        "base": token_losses(policy, test_rows, collate, original=True),
+        "trivial": _unigram_losses(train, test_rows),
+    }
+    if shot_rows is not None:
+        losses["kshot"] = token_losses(policy, shot_rows, collate, original=True)
+    if tuned:
+        losses["tuned"] = token_losses(policy, test_rows, collate)
+    scores = [score(METRICS["perplexity"], range(len(test_rows)), losses)]
+    asked = [index for index, row in enumerate(test_rows) if row.prompt][: settings.generate]
+    if not asked:
+        return Examined(scores, settings.primary or "perplexity", [])
+    said = _answers(policy, processor, train, test_rows, shot_rows, asked, settings, tuned)
+    truth = [answer_of(test_rows[index], processor) for index in asked]
+    scores = [*(score(METRICS[name], truth, said) for name in TEXT_METRICS), *scores]
+    primary = settings.primary or ("exact_match" if _checkable(train, processor) else "perplexity")
+    listed = _listed(processor, [test_rows[i] for i in asked], truth, said)
+    for place, index in enumerate(asked):
+        listed[place]["losses"] = {system: found[index].tolist() for system, found in losses.items()}
+    return Examined(scores, primary, listed)
+
+
+def answer_of(row: Row, processor: Processor) -> str:
+    """The last answer of a row, as text."""
+    return processor.decode([int(i) for i in row.ids[row.prompt :] if int(i) not in processor.stop_ids]).strip()
+
+
+def longest_answer(rows: Sequence[Row], settings: Evaluate) -> int:
+    """How many tokens an answer may have."""
+    if settings.new_tokens is not None:
+        return settings.new_tokens
+    longest = max((len(row) - row.prompt for row in rows), default=LEAST)
+    return longest + LONGER
+
+
+def _answers(
+    policy: Policy,
+    processor: Processor,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    shots: Sequence[Row] | None,
+    asked: Sequence[int],
+    settings: Evaluate,
+    tuned: bool,
+) -> dict[str, list[str]]:
+    generator, limit = Generator(processor), longest_answer(train, settings)
+
+    def say(rows: Sequence[Row], *, original: bool) -> list[str]:
+        prompts = [rows[index].ids[: rows[index].prompt] for index in asked]
+        return [found.text for found in generator.sample(policy, prompts, limit=limit, original=original)]
+
+    said = {"base": say(test, original=True)}
+    if tuned:
+        said["tuned"] = say(test, original=False)
+    if shots is not None:
+        said["kshot"] = say(shots, original=True)
+    commonest = Counter(answer_of(row, processor) for row in train if row.prompt).most_common(1)
+    said["trivial"] = [commonest[0][0] if commonest else ""] * len(asked)
+    return said
+
+
+def _with_shots(processor: Processor, train: Sequence[Row], test: Sequence[Row], shots: int) -> list[Row] | None:
+    """The test rows with the same few training rows in front, fewer where they do not fit; None: no such baseline."""
+    examples = [conversation_of(row.example) for row in train[: 8 * shots] if row.prompt]
+    if not shots or not examples or not all(row.prompt for row in test):
+        return None
+    shown = [examples[round(place)] for place in np.linspace(0, len(examples) - 1, min(shots, len(examples)))]
+    rows = []
+    for row in test:
+        own = conversation_of(row.example)
+        for count in range(len(shown), -1, -1):
+            head = [message for message in own if message.role == "system"][:1]
+            before = [_context(m) for shot in shown[:count] for m in shot if m.role != "system"]
+            turns = (*head, *before, *_only_last(own[len(head) :]))
+            encoded = processor.conversation(turns, row.example.tools)[-1]
+            if len(encoded.ids) <= processor.max_tokens:
+                rows.append(build_row(row.example, encoded))
+                break
+    return rows if len(rows) == len(test) else None
+
+
+def _context(message: Message) -> Message:
+    return Message(message.role, message.content, False, message.name, message.tool_calls)
+
+
+def _only_last(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Of a conversation of its own, only the last answer is asked for."""
+    last = max(index for index, message in enumerate(messages) if message.learned)
+    return tuple(m if index == last else _context(m) for index, m in enumerate(messages[: last + 1]))
+
+
+def _unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+    """A model that knows only how often each token is an answer's (add-one smoothing over the tokens seen)."""
+    counts = Counter(int(token) for row in train for token in row.ids[row.learn > 0])
+    total = counts.total() + len(counts) + 1
+    losses = [[-math.log((counts[int(t)] + 1) / total) for t in row.ids[row.learn > 0]] for row in test]
+    return np.array([[sum(row), len(row)] for row in losses])
+
+
+def _checkable(train: Sequence[Row], processor: Processor) -> bool:
+    """Most answers are short or JSON, so being right to the letter is a fair demand."""
+    answers = [answer_of(row, processor) for row in train[:200] if row.prompt]
+    plain = [len(words(answer)) <= SHORT_ANSWER or _is_json(answer) for answer in answers]
+    return bool(plain) and sum(plain) >= CHECKABLE * len(plain)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
+
+
+def _listed(
+    processor: Processor, rows: Sequence[Row], truth: Sequence[str], said: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    listed = []
+    for number, row in enumerate(rows):
+        asked = [message.content for message in row.example.messages if message.role == "user"]
+        listed.append(
+            {
+                "row": str(row.example.place),
+                "asked": asked[-1] if asked else processor.decode(row.ids[: row.prompt].tolist()),
+                "expected": truth[number],
+                **{system: answers[number] for system, answers in said.items()},
+            }
+        )
+    return listed

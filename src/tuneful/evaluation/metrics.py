@@ -1,0 +1,232 @@
+"""Metrics, each written as a function of sums over rows.
+
+A metric says which numbers a row adds (`statistics`, (n, k)) and how the sums become the value. A bootstrap is then
+one matrix product, for a mean as for macro-F1 or perplexity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]|[^\W_]+")  # a CJK character, or a run of letters
+
+
+class Summed:
+    """A metric over rows. `value` takes sums (..., k) and gives (...)."""
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def __call__(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> float:
+        return float(self.value(self.statistics(truth, predicted, **per_row).sum(0)))
+
+
+class RowMean(Summed):
+    """The mean of a score of each row."""
+
+    def score(self, truth: Any, predicted: Any) -> float:
+        raise NotImplementedError
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        scores = [self.score(t, p) for t, p in zip(truth, predicted, strict=True)]
+        return np.stack([np.asarray(scores, dtype=np.float64), np.ones(len(scores))], 1)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return sums[..., 0] / sums[..., 1]
+
+
+class ExactMatch(RowMean):
+    """The answer, spaces around it aside, is the expected one to the letter."""
+
+    name = "exact_match"
+
+    def score(self, truth: str, predicted: str) -> float:
+        return float(truth.strip() == predicted.strip())
+
+
+class Accuracy(RowMean):
+    """The label is the right one; for sets of labels, all of them and no other."""
+
+    name = "accuracy"
+
+    def score(self, truth: Any, predicted: Any) -> float:
+        return float(truth == predicted)
+
+
+class RougeL(RowMean):
+    """F-measure of the longest common subsequence of words (Lin 2004), CJK by character."""
+
+    name = "rouge_l"
+
+    def score(self, truth: str, predicted: str) -> float:
+        wanted, found = words(truth), words(predicted)
+        return _f1(_common_subsequence(wanted, found), len(found), len(wanted))
+
+
+class TokenF1(RowMean):
+    """Overlap of words, order aside (Rajpurkar et al. 2016, section 6.1)."""
+
+    name = "token_f1"
+
+    def score(self, truth: str, predicted: str) -> float:
+        wanted, found = words(truth), words(predicted)
+        return _f1((Counter(wanted) & Counter(found)).total(), len(found), len(wanted))
+
+
+class Perplexity(Summed):
+    """exp of the mean loss a token. `predicted` holds (summed loss, tokens) of each row; `truth` is not read."""
+
+    name = "perplexity"
+    higher_is_better = False
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        return np.asarray(predicted, dtype=np.float64).reshape(-1, 2)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(sums[..., 0] / sums[..., 1], 700.0))
+
+
+class _ByClass(Summed):
+    """Counts a class: true, predicted, both."""
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        wanted, found = [_as_set(t) for t in truth], [_as_set(p) for p in predicted]
+        # Classes that are neither asked for nor answered do not exist for the mean.
+        names = sorted(set().union(*wanted, *found), key=str)
+        is_true = np.array([[name in labels for name in names] for labels in wanted], dtype=np.float64)
+        is_found = np.array([[name in labels for name in names] for labels in found], dtype=np.float64)
+        return np.concatenate([is_true, is_found, is_true * is_found], 1)
+
+
+class MacroF1(_ByClass):
+    """The mean over classes of each class's F1."""
+
+    name = "macro_f1"
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        true, found, both = np.split(sums, 3, axis=-1)
+        return (2 * both / np.maximum(true + found, 1e-12)).mean(-1)
+
+
+class Mcc(_ByClass):
+    """Matthews correlation over any number of classes (Gorodkin 2004, equation 8)."""
+
+    name = "mcc"
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        true, found, both = np.split(sums, 3, axis=-1)
+        n, right = true.sum(-1), both.sum(-1)
+        covariance = right * n - (true * found).sum(-1)
+        spread = (n**2 - (found**2).sum(-1)) * (n**2 - (true**2).sum(-1))
+        return np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1e-12)), 0.0)
+
+
+class MeanAbsoluteError(RowMean):
+    """Mean distance, in the unit of the number."""
+
+    name = "mae"
+    higher_is_better = False
+
+    def score(self, truth: float, predicted: float) -> float:
+        return abs(truth - predicted)
+
+
+class RootMeanSquaredError(RowMean):
+    """Root of the mean squared distance."""
+
+    name = "rmse"
+    higher_is_better = False
+
+    def score(self, truth: float, predicted: float) -> float:
+        return (truth - predicted) ** 2
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return np.sqrt(super().value(sums))
+
+
+class Pearson(Summed):
+    """Linear correlation."""
+
+    name = "pearson"
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        x, y = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+        x, y = x - x.mean(), y - y.mean()  # large means would eat the digits of the products
+        return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], 1)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        spread = (n * xx - x**2) * (n * yy - y**2)
+        return np.where(spread > 1e-12, (n * xy - x * y) / np.sqrt(np.maximum(spread, 1e-12)), 0.0)
+
+
+class Spearman(Pearson):
+    """Correlation of ranks."""
+
+    name = "spearman"
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        return super().statistics(_ranks(truth).tolist(), _ranks(predicted).tolist())
+
+
+METRICS: dict[str, Summed] = {
+    metric.name: metric()
+    for metric in (
+        ExactMatch,
+        Accuracy,
+        MacroF1,
+        Mcc,
+        RougeL,
+        TokenF1,
+        Perplexity,
+        MeanAbsoluteError,
+        RootMeanSquaredError,
+        Pearson,
+        Spearman,
+    )
+}
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased words; each CJK character is one."""
+    return WORD.findall(text.lower())
+
+
+def _f1(common: int, found: int, wanted: int) -> float:
+    if found + wanted == 0:
+        return 1.0
+    return 2 * common / (found + wanted)
+
+
+def _common_subsequence(one: list[str], other: list[str]) -> int:
+    row = [0] * (len(other) + 1)
+    for word in one:
+        corner = 0
+        for place, candidate in enumerate(other, 1):
+            corner, row[place] = (
+                row[place],
+                corner + 1 if word == candidate else max(row[place], row[place - 1]),
+            )
+    return row[-1]
+
+
+def _as_set(label: Any) -> frozenset[Any]:
+    return frozenset(label) if isinstance(label, set | frozenset) else frozenset([label])
+
+
+def _ranks(values: Sequence[Any]) -> np.ndarray:
+    """1 for the smallest; equal values share their mean rank."""
+    array = np.asarray(values, dtype=np.float64)
+    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

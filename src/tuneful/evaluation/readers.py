@@ -1,0 +1,96 @@
+"""How good are a reader's labels: the tuned model, neighbours in the base model's space, the commonest label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.policy import Policy
+from tuneful.core.types import Row
+from tuneful.data.labels import LabelSet
+from tuneful.evaluation.compare import Examined, score
+from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.reading import Collate, class_logits, embeddings
+from tuneful.evaluation.settings import Evaluate
+
+READER_METRICS = {
+    "class": ("accuracy", "macro_f1", "mcc"),
+    "labels": ("macro_f1", "accuracy"),
+    "number": ("rmse", "mae", "pearson", "spearman"),
+}
+NEIGHBOURS = 5
+REMEMBERED = 5000  # training rows the neighbour baseline looks among
+
+
+def examine(
+    policy: Policy,
+    collate: Collate,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    labels: LabelSet,
+    settings: Evaluate,
+    *,
+    neighbours: bool = True,
+) -> Examined:
+    """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings. Its own
+    head does not exist before tuning. `neighbours` False leaves that out."""
+    truth = [labels.truth(row.example) for row in test]
+    said = {
+        "tuned": predictions(class_logits(policy, test, collate), labels),
+        "trivial": [_commonest(train, labels)] * len(test),
+    }
+    if neighbours:
+        said["base"] = _neighbours(policy, collate, train, test, labels)
+    names = READER_METRICS[labels.kind]
+    scores = [score(METRICS[name], truth, said) for name in names]
+    listed = [
+        {
+            "row": str(row.example.place),
+            "asked": row.example.text,
+            "expected": _plain(truth[number]),
+            **{system: _plain(answers[number]) for system, answers in said.items()},
+        }
+        for number, row in enumerate(test)
+    ]
+    return Examined(scores, settings.primary or names[0], listed)
+
+
+def predictions(logits_RC: np.ndarray, labels: LabelSet) -> list[Any]:
+    """A name, a set of names, or a number a row."""
+    if labels.kind == "number":
+        return [float(value) * labels.deviation + labels.mean for value in logits_RC[:, 0]]
+    if labels.kind == "labels":
+        return [frozenset(np.array(labels.names)[row > 0].tolist()) for row in logits_RC]
+    return [labels.names[index] for index in logits_RC.argmax(-1)]
+
+
+def _neighbours(
+    policy: Policy, collate: Collate, train: Sequence[Row], test: Sequence[Row], labels: LabelSet
+) -> list[Any]:
+    """Mean target of the nearest training rows, by cosine similarity in the base model's space."""
+    known = list(train)
+    if len(known) > REMEMBERED:
+        known = [known[i] for i in np.random.default_rng(0).choice(len(known), REMEMBERED, replace=False)]
+    memory = embeddings(policy, known, collate, original=True)
+    asked = embeddings(policy, test, collate, original=True)
+    targets = np.array([row.target for row in known])
+    if labels.kind == "class":
+        targets = np.eye(len(labels.names))[targets]
+    nearest = np.argsort(-asked @ memory.T, axis=1)[:, :NEIGHBOURS]
+    votes = targets[nearest].mean(1)
+    if labels.kind == "number":
+        votes = votes[:, None]
+    return predictions(votes - 0.5 if labels.kind == "labels" else votes, labels)
+
+
+def _commonest(train: Sequence[Row], labels: LabelSet) -> Any:
+    if labels.kind == "number":
+        return labels.mean
+    return Counter(labels.truth(row.example) for row in train).most_common(1)[0][0]
+
+
+def _plain(answer: Any) -> Any:
+    return sorted(answer) if isinstance(answer, frozenset) else answer

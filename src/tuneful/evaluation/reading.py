@@ -1,0 +1,97 @@
+"""Forward passes over many rows, for every evaluation there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from tuneful.core.device import place
+from tuneful.core.policy import Outputs, Policy
+from tuneful.core.protocols import Objective
+from tuneful.core.types import Batch, Row
+
+Collate = Callable[[Sequence[Row]], Batch]
+TOGETHER = 8192  # tokens read at once
+
+
+def batches(rows: Sequence[Row], collate: Collate, tokens: int = TOGETHER) -> Iterator[tuple[list[int], Batch]]:
+    """Every row once, neighbours in token order together; with the number of each row of a batch."""
+    part: list[int] = []
+    held = 0
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].ids.tolist()):
+        if part and held + len(rows[index]) > tokens:
+            yield part, collate([rows[number] for number in part])
+            part, held = [], 0
+        part.append(index)
+        held += len(rows[index])
+    if part:
+        yield part, collate([rows[number] for number in part])
+
+
+def outputs(
+    policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False
+) -> Iterator[tuple[list[int], Batch, Outputs]]:
+    """Reads every row, dropout off; call inside no_grad to use the outputs."""
+    policy.module.eval()
+    for part, batch in batches(rows, collate):
+        batch = place(batch, policy.device)
+        yield part, batch, policy.read(batch.inputs, original=original)
+
+
+def token_losses(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> np.ndarray:
+    """(R, 2): the summed loss of each row's learned tokens, and how many they are."""
+    found = np.zeros((len(rows), 2))
+    with torch.no_grad():
+        for part, batch, read in outputs(policy, rows, collate, original=original):
+            losses = -read.token_logprobs(batch.targets["tokens"], batch.targets["where"])
+            sums = torch.zeros(len(part), dtype=torch.float64)
+            counts = torch.zeros(len(part), dtype=torch.float64)
+            owners = batch.targets["rows"].cpu()
+            sums.index_add_(0, owners, losses.double().cpu())
+            counts.index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64))
+            found[part] = torch.stack([sums, counts], 1).numpy()
+    return found
+
+
+def class_logits(policy: Policy, rows: Sequence[Row], collate: Collate) -> np.ndarray:
+    """(R, C)"""
+    return _gather(policy, rows, collate, lambda read: read.class_logits())
+
+
+def embeddings(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> np.ndarray:
+    """(R, D), unit length."""
+    return _gather(policy, rows, collate, lambda read: read.embeddings(), original=original)
+
+
+def mean_loss(policy: Policy, objective: Objective, rows: Sequence[Row], collate: Collate) -> dict[str, float]:
+    """The objective's loss a unit over all rows, as training sees it but without dropout; its metrics too."""
+    policy.module.eval()
+    total = units = 0.0
+    metrics: dict[str, float] = {}
+    with torch.no_grad():
+        for _, batch in batches(rows, collate):
+            batch = place(batch, policy.device)
+            terms = objective(policy, batch)
+            policy.forget()
+            total += float((terms.losses * batch.weights).sum())
+            units += batch.units
+            for name, value in terms.metrics.items():
+                metrics[name] = metrics.get(name, 0.0) + value * batch.units
+    return {"loss": total / units, **{name: value / units for name, value in metrics.items()}}
+
+
+def _gather(
+    policy: Policy,
+    rows: Sequence[Row],
+    collate: Collate,
+    what: Callable[[Outputs], torch.Tensor],
+    *,
+    original: bool = False,
+) -> np.ndarray:
+    found: dict[int, np.ndarray] = {}
+    with torch.no_grad():
+        for part, _, read in outputs(policy, rows, collate, original=original):
+            found.update(zip(part, what(read).cpu().numpy(), strict=True))
+    return np.stack([found[index] for index in range(len(rows))])

@@ -1,0 +1,35 @@
+"""What is measured, and how much of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from tuneful.core.spec import Spec
+
+MetricName = Literal[
+    "exact_match", "accuracy", "macro_f1", "mcc", "rouge_l", "token_f1", "perplexity",
+    "mae", "rmse", "pearson", "spearman",
+]  # fmt: skip
+
+
+class Evaluate(Spec):
+    """What is measured during and after a run. `evaluate: none` measures nothing."""
+
+    enabled: bool = True
+    """False: no measuring at all, and so no verdict."""
+    every: PositiveInt | None = None
+    """Updates between looks at the validation rows. None: about ten looks a run."""
+    patience: NonNegativeInt = 4
+    """Looks without a better one after which training stops; 0 = never stop early."""
+    generate: PositiveInt = 100
+    """Test rows a generator answers in full, once for each system that is compared."""
+    shots: NonNegativeInt = 4
+    """Training rows shown in the prompt of the k-shot baseline; 0 = leave it out."""
+    new_tokens: PositiveInt | None = None
+    """Longest answer in tokens. None: 32 more than the longest training answer."""
+    primary: MetricName | None = None
+    """The metric of the verdict. None: the one that fits the data."""
+    forgetting: bool = True
+    """Measure what was forgotten."""

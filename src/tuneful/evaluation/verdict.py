@@ -1,0 +1,94 @@
+"""Did it help? One word, one sentence, and the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tuneful.evaluation.compare import Score
+from tuneful.evaluation.words import words
+
+Answer = Literal["yes", "no", "unclear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    helped: Answer
+    reason: str  # a key of the word list
+    primary: str
+
+
+def judge(score: Score | None) -> Verdict:
+    """yes: surely better than every other system. no: surely worse than one of them, or surely not better than the
+    base. unclear: all else, and whenever nothing was measured."""
+    if score is None or not score.against:
+        return Verdict("unclear", "not_measured", "")
+    higher = score.higher_is_better
+    worse = [name for name, gap in score.against.items() if gap.worse(higher)]
+    if all(gap.better(higher) for gap in score.against.values()):
+        return Verdict("yes", "better_than_all", score.metric)
+    if worse:
+        return Verdict("no", f"worse_than_{worse[0]}", score.metric)
+    if "base" in score.against and score.against["base"].better(higher):
+        return Verdict("unclear", "better_than_base_only", score.metric)
+    return Verdict("unclear", "interval_holds_zero", score.metric)
+
+
+def check(
+    limits: Mapping[str, Any],
+    helped: Answer,
+    generalisation: Mapping[str, Any],
+    forgetting: Mapping[str, Any],
+) -> dict[str, str]:
+    """Each gate that is set: "passed", or "broken"; what a gate needs and was not measured breaks it."""
+    measured = {
+        "forgetting_kl": forgetting.get("kl_from_base"),
+        "generalisation_gap": generalisation.get("gap"),
+    }
+    gates = {}
+    for name, found in measured.items():
+        if limits.get(name) is not None:
+            gates[name] = "passed" if found is not None and found <= limits[name] else "broken"
+    if limits.get("helped"):
+        gates["helped"] = "passed" if helped == "yes" else "broken"
+    return gates
+
+
+def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str:
+    """The verdict in words."""
+    say = words(language)
+    if score is None:
+        return say["not_measured"]
+    base = score.against.get("base")
+    facts = {
+        "metric": score.metric,
+        "tuned": _number(score.values["tuned"]),
+        "base": _number(score.values.get("base", float("nan"))),
+        "low": _number(base.low, signed=True) if base else "",
+        "high": _number(base.high, signed=True) if base else "",
+        "n": score.n,
+    }
+    return say[f"helped_{verdict.helped}"].format(**facts) + " " + say[verdict.reason].format(**facts)
+
+
+def as_json(scores: Mapping[str, Score]) -> dict[str, Any]:
+    """The report's `quality` block."""
+    return {
+        name: {
+            **{system: score.values.get(system) for system in ("base", "kshot", "trivial", "tuned")},
+            "delta": base.delta if (base := score.against.get("base")) else None,
+            "ci95": [base.low, base.high] if base else None,
+            "n": score.n,
+            "higher_is_better": score.higher_is_better,
+            "against": {
+                system: {"delta": gap.delta, "ci95": [gap.low, gap.high]}
+                for system, gap in sorted(score.against.items())
+            },
+        }
+        for name, score in scores.items()
+    }
+
+
+def _number(value: float, *, signed: bool = False) -> str:
+    return f"{value:+.3g}" if signed else f"{value:.3g}"

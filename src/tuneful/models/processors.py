@@ -1,0 +1,176 @@
+"""What a person wrote -> what a model reads, and back. The only file that knows a modality.
+
+Text: the tokenizer's own chat template, and nothing else, decides how turns are rendered; it is saved beside the
+adapter, so training and serving cannot differ. Which tokens the assistant has to answer for is found by rendering
+the conversation up to each turn, so templates need no generation marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from tuneful.core.errors import DataError
+from tuneful.core.types import Encoded, Message
+
+# For tokenizers that bring no template (base models): the turns as they are, and a stop token after each answer.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and bos_token %}{{ bos_token }}{% endif %}"
+    "{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% if not loop.last or add_generation_prompt %}{{ '\n' }}{% endif %}"
+    "{% endfor %}"
+)
+ENDLESS = 1 << 20  # tokenizers without a limit report numbers like 1e30
+FALLBACK_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class TextProcessor:
+    """A tokenizer, its template, its stop tokens and its limit."""
+
+    tokenizer: Any
+    stop_ids: frozenset[int]
+    max_tokens: int
+    pad_id: int
+    brought_template: bool  # False: PLAIN_TEMPLATE stands in
+
+    @staticmethod
+    def of(tokenizer: Any, generation: Mapping[str, Any], config: Mapping[str, Any]) -> TextProcessor:
+        brought = bool(tokenizer.chat_template)
+        if not brought:
+            tokenizer.chat_template = PLAIN_TEMPLATE
+        stops = {
+            *_ids(generation.get("eos_token_id", config.get("eos_token_id"))),
+            *_ids(tokenizer.eos_token_id),
+        }
+        positions = [config.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len")]
+        limits = [limit for limit in [tokenizer.model_max_length, *positions] if limit and limit < ENDLESS]
+        pads = [*_ids(tokenizer.pad_token_id), *_ids(config.get("pad_token_id")), *sorted(stops), 0]
+        return TextProcessor(tokenizer, frozenset(stops), min(limits, default=FALLBACK_TOKENS), pads[0], brought)
+
+    def render(self, messages: Sequence[Message], *, prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The text of a conversation; `prompt` ends it where the assistant is to answer."""
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                [message.template() for message in messages],
+                tools=[dict(tool) for tool in tools] or None,
+                add_generation_prompt=prompt,
+                tokenize=False,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            raise DataError(f"the model's chat template refuses this conversation: {error}") from None
+        return rendered
+
+    def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[Encoded]:
+        """One encoded text; several when the template rewrites earlier turns, each then as it will be served."""
+        whole = self.render(messages, prompt=False, tools=tools)
+        spans, rewritten = [], False
+        for index, message in enumerate(messages):
+            if message.learned:
+                start, end = self._turn(messages, index, tools)
+                rewritten |= not whole.startswith(self.render(messages[: index + 1], prompt=False, tools=tools)[:end])
+                spans.append((start, end))
+        if not rewritten:
+            return [self._encode(whole, spans)]
+        turns = [index for index, message in enumerate(messages) if message.learned]
+        return [
+            self._encode(self.render(messages[: index + 1], prompt=False, tools=tools), [span])
+            for index, span in zip(turns, spans, strict=True)
+        ]
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
+        """What a generator is given before it answers."""
+        return self._encode(self.render(messages, prompt=True, tools=tools), [])
+
+    def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded:
+        """A text, or a pair, for a reader such as a classifier, cut to `limit` tokens the tokenizer's own way."""
+        given = self.tokenizer(text, second, return_offsets_mapping=True, truncation=True, max_length=limit)
+        return _encoded(given["input_ids"], given["offset_mapping"], text, learn=0.0)
+
+    def passage(self, text: str) -> Encoded:
+        """A plain text to be learned from its first token to the stop token that ends it."""
+        given = self.tokenizer(text, return_offsets_mapping=True)
+        ids, spans = list(given["input_ids"]), list(given["offset_mapping"])
+        if self.tokenizer.eos_token_id is not None and ids[-1:] != [self.tokenizer.eos_token_id]:
+            ids.append(self.tokenizer.eos_token_id)
+            spans.append((len(text), len(text)))
+        encoded = _encoded(ids, spans, text, learn=1.0)
+        encoded.learn[0] = 0.0  # nothing comes before the first token, so nothing predicts it
+        return encoded
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token(self, index: int) -> str:
+        """One token as the tokenizer spells it."""
+        return str(self.tokenizer.convert_ids_to_tokens(int(index)))
+
+    def template(self) -> str:
+        """The chat template that is used here and saved for serving."""
+        return str(self.tokenizer.chat_template)
+
+    def save(self, folder: str) -> None:
+        self.tokenizer.save_pretrained(folder)
+
+    def _turn(self, messages: Sequence[Message], index: int, tools: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        """Where turn `index` begins and ends in the rendering that stops with it."""
+        upto = self.render(messages[: index + 1], prompt=False, tools=tools)
+        opened = self.render(messages[:index], prompt=True, tools=tools) if index else ""
+        if index and upto.startswith(opened):
+            return len(opened), len(upto)
+        # The template opens answers in some other way: the turn starts where its words do.
+        closed = self.render(messages[:index], prompt=False, tools=tools) if index else ""
+        begin = len(closed) if upto.startswith(closed) else 0
+        found = upto.find(messages[index].content.strip(), begin)
+        if found < 0:
+            raise DataError(f"the model's chat template does not show what turn {index + 1} says")
+        return found, len(upto)
+
+    def _encode(self, text: str, learned: Sequence[tuple[int, int]]) -> Encoded:
+        given = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = _encoded(given["input_ids"], given["offset_mapping"], text, learn=0.0)
+        if any(_cuts(encoded.spans, start) for start, _ in learned):
+            encoded = self._encode_in_pieces(text, [start for start, _ in learned]) or encoded
+        for start, end in learned:
+            self._mark(encoded, start, end)
+        return encoded
+
+    def _encode_in_pieces(self, text: str, cuts: Sequence[int]) -> Encoded | None:
+        """A token across the start of an answer would never be seen when serving: cut the text there."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            given = self.tokenizer(text[start:end], add_special_tokens=False, return_offsets_mapping=True)
+            ids += given["input_ids"]
+            spans += [(first + start, last + start) for first, last in given["offset_mapping"]]
+        pieces = _encoded(ids, spans, text, learn=0.0)
+        return pieces if self.tokenizer.decode(ids) == text else None
+
+    def _mark(self, encoded: Encoded, start: int, end: int) -> None:
+        """Learn the turn up to its stop token; what the template puts behind that is never generated."""
+        inside = np.flatnonzero((encoded.spans[:, 0] >= start) & (encoded.spans[:, 1] <= end))
+        stops = inside[np.isin(encoded.ids[inside], list(self.stop_ids))]
+        if len(stops):
+            inside = inside[inside <= stops[-1]]
+        encoded.learn[inside] = 1.0
+
+
+def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]], text: str, *, learn: float) -> Encoded:
+    places = np.asarray(spans, dtype=np.int32).reshape(-1, 2)
+    return Encoded(np.asarray(ids, dtype=np.int32), np.full(len(ids), learn, dtype=np.float32), text, places)
+
+
+def _cuts(spans: np.ndarray, place: int) -> bool:
+    return bool(((spans[:, 0] < place) & (spans[:, 1] > place)).any())
+
+
+def _ids(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return [int(item) for item in value] if isinstance(value, list | tuple) else [int(value)]

@@ -1,0 +1,63 @@
+"""How large an architecture is, known from its config alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tuneful.core.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Numbers of weights. `body` are those of matrices a token is multiplied with; an embedding is looked up."""
+
+    total: int
+    body: int
+    vocabulary: int  # entries of the output matrix, tokens x width
+    width: int
+    layers: int
+
+
+def size_of(folder: Path, *, trust_remote_code: bool = False) -> Size:
+    """Reads config.json and builds the model without memory. Raises ModelError when the config is damaged."""
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        given: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+        if not (folder / "config.json").exists():  # a GGUF file carries its config inside
+            file = folder if folder.is_file() else next(folder.glob("*.gguf"))
+            folder, given["gguf_file"] = file.parent, file.name
+        config = AutoConfig.from_pretrained(folder, **given)
+        with torch.device("meta"):
+            body = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder} has a config.json that cannot be read: {str(error).splitlines()[0]}") from None
+    text = config.get_text_config()
+    embedded = {id(p) for module in body.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    matrices = [p.numel() for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded]
+    return Size(
+        total=sum(p.numel() for p in body.parameters()),
+        body=sum(matrices),
+        vocabulary=text.vocab_size * text.hidden_size,
+        width=text.hidden_size,
+        layers=getattr(text, "num_hidden_layers", 1),
+    )
+
+
+def head_has_bias(folder: Path, *, trust_remote_code: bool = False) -> bool:
+    """Whether the last layer of the architecture's classification head adds a constant."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trust_remote_code, num_labels=1
+    )
+    with torch.device("meta"):
+        whole = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+    layers = [layer for layer in whole.modules() if isinstance(layer, nn.Linear) and layer.out_features == 1]
+    return bool(layers) and layers[-1].bias is not None

@@ -1,0 +1,44 @@
+"""Labels: one of several, any of several, or a number."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch.nn import functional as F
+
+from tuneful.core.policy import Policy
+from tuneful.core.spec import Spec
+from tuneful.core.types import Batch, Layout, Terms
+
+Target = Literal["auto", "class", "labels", "number"]
+
+
+class Classify(Spec):
+    """Cross-entropy over classes; its mean over independent labels; or half the squared error of a number.
+
+    Numbers are learned in units of their standard deviation, so one learning rate fits all scales.
+    """
+
+    layout: ClassVar[Layout] = Layout.LABELS
+
+    kind: Literal["classify"] = "classify"
+    target: Target = "auto"
+    """What a label is: one `class`, a list of `labels`, or a `number`; `auto` looks at the data."""
+
+    def __call__(self, policy: Policy, batch: Batch) -> Terms:
+        outputs = policy(batch)
+        logits_RC, target = outputs.class_logits(), batch.targets["labels"]
+        if target.dim() == 2:
+            losses = F.binary_cross_entropy_with_logits(logits_RC, target, reduction="none").mean(-1)
+        elif target.is_floating_point():
+            losses = 0.5 * (logits_RC[:, 0] - target).square()
+        else:
+            losses = F.cross_entropy(logits_RC, target, reduction="none")
+        with torch.no_grad():
+            metrics = (
+                {}
+                if target.is_floating_point()
+                else {"accuracy": float((logits_RC.argmax(-1) == target).float().mean())}
+            )
+        return Terms(losses=losses, outputs=outputs, metrics=metrics)

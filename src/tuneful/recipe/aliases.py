@@ -1,0 +1,133 @@
+"""The names other tools taught people: accepted at the top level of a recipe, with a note that names ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ALIASES: dict[str, str] = {
+    "model_name_or_path": "model", "base_model": "model", "model_id": "model", "model_name": "model",
+    "dataset": "data.source", "datasets": "data.source", "dataset_path": "data.source", "data_path": "data.source",
+    "train_file": "data.source", "dataset_name": "data.source",
+    "cutoff_len": "data.max_tokens", "sequence_len": "data.max_tokens", "max_length": "data.max_tokens",
+    "max_seq_length": "data.max_tokens", "max_seq_len": "data.max_tokens", "block_size": "data.max_tokens",
+    "val_size": "data.validation", "val_set_size": "data.validation", "validation_split": "data.validation",
+    "finetuning_type": "adapter.kind", "peft_type": "adapter.kind", "train_type": "adapter.kind",
+    "lora_r": "adapter.rank", "lora_rank": "adapter.rank", "r": "adapter.rank",
+    "lora_alpha": "adapter.alpha", "lora_dropout": "adapter.dropout",
+    "lora_target": "adapter.targets", "lora_target_modules": "adapter.targets", "target_modules": "adapter.targets",
+    "use_rslora": "adapter.rslora", "use_dora": "adapter.dora", "lora_use_dora": "adapter.dora",
+    "num_train_epochs": "schedule.epochs", "num_epochs": "schedule.epochs", "epochs": "schedule.epochs",
+    "max_steps": "schedule.steps",
+    "learning_rate": "optimiser.learning_rate", "lr": "optimiser.learning_rate",
+    "weight_decay": "optimiser.weight_decay", "max_grad_norm": "optimiser.clip",
+    "adam_beta1": "optimiser.beta1", "adam_beta2": "optimiser.beta2", "adam_epsilon": "optimiser.epsilon",
+    "warmup_ratio": "optimiser.warmup", "warmup_steps": "optimiser.warmup",
+    "lr_scheduler_type": "optimiser.decay", "lr_scheduler": "optimiser.decay",
+    "per_device_train_batch_size": "optimiser.rows_per_step", "train_batch_size": "optimiser.rows_per_step",
+    "micro_batch_size": "optimiser.rows_per_step", "batch_size": "optimiser.rows_per_step",
+    "eval_steps": "evaluate.every", "early_stopping_patience": "evaluate.patience",
+    "max_new_tokens": "evaluate.new_tokens",
+    "save_steps": "checkpoint.every", "save_total_limit": "checkpoint.keep",
+    "train_on_inputs": "data.learn", "train_on_prompt": "data.learn", "mask_prompt": "data.learn",
+    "optimizer": "optimiser",
+}  # fmt: skip
+
+# Settings of other tools that ask for what is so anyway, or for nothing that changes a result.
+NEEDLESS: dict[str, str] = {
+    "packing": "rows are always packed without padding",
+    "sample_packing": "rows are always packed without padding",
+    "group_by_length": "rows are always packed without padding",
+    "template": "the tokenizer's own chat template is used",
+    "chat_template": "the tokenizer's own chat template is used",
+    "report_to": "records.jsonl in the run folder holds every number",
+    "logging_steps": "every update is recorded",
+    "output_dir": "the run folder is given with --out",
+    "resume_from_checkpoint": "a run goes on with --resume",
+    "do_train": "fit always trains",
+    "do_eval": "fit always measures; evaluate: none turns it off",
+    "overwrite_output_dir": "a run never overwrites another",
+    "stage": "the objective says what is learned",
+    "fp16": "half precision of the 16-bit kind is not used; see precision",
+    "flash_attn": "attention is chosen for the device",
+    "gradient_checkpointing": "optimiser.micro_tokens bounds the memory",
+    "dataloader_num_workers": "rows are read ahead of training",
+    "remove_unused_columns": "columns nobody needs are not read",
+}
+
+VALUES: dict[str, dict[str, Any]] = {
+    "adapter.kind": {"freeze": "top_layers", "LORA": "lora", "none": "full"},
+    "optimiser.decay": {"constant_with_warmup": "constant"},
+    "adapter.targets": {"all": "all-linear", "all_linear": "all-linear"},
+}
+
+
+def translate(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe in our words, and one note for each word that was not ours."""
+    ours: dict[str, Any] = {}
+    notes: list[str] = []
+    given = _whole_steps(given)
+    for key, value in given.items():
+        if key == "bf16":
+            put(ours, "precision", "bf16" if value is True else "auto")
+            notes.append("bf16 is called precision here")
+        elif key in NEEDLESS:
+            notes.append(f"{key} is not needed: {NEEDLESS[key]}")
+        elif key in ALIASES:
+            path = ALIASES[key]
+            put(ours, path, _value(key, path, value))
+            notes.append(f"{key} is called {path} here")
+        else:
+            _merge(ours, key, value)
+    return ours, notes
+
+
+def _value(key: str, path: str, value: Any) -> Any:
+    if path == "data.learn" and isinstance(value, bool):
+        return "all" if value is not (key == "mask_prompt") else "answers"
+    return VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value
+
+
+def put(recipe: dict[str, Any], path: str, value: Any) -> None:
+    """Sets a dotted path; a bare kind on the way becomes a mapping."""
+    *parents, last = path.split(".")
+    here: Any = recipe
+    for name in parents:
+        here = _step_into(here, name)
+    if isinstance(here, list):
+        here[int(last)] = value
+    else:
+        here[last] = value
+
+
+def _step_into(here: Any, name: str) -> Any:
+    if isinstance(here, list):
+        index = int(name)
+        if isinstance(here[index], str):
+            here[index] = {"kind": here[index]}
+        return here[index]
+    found = here.get(name)
+    if isinstance(found, str):
+        here[name] = {"source": found} if name == "data" else {"kind": found}
+    elif found is None:
+        here[name] = {}
+    return here[name]
+
+
+def _merge(ours: dict[str, Any], key: str, value: Any) -> None:
+    """What the person says in our words wins over what an alias said."""
+    held = ours.get(key)
+    if isinstance(held, dict) and isinstance(value, str):
+        value = {"source": value} if key == "data" else {"kind": value}
+    ours[key] = {**held, **value} if isinstance(held, dict) and isinstance(value, dict) else value
+
+
+def _whole_steps(given: dict[str, Any]) -> dict[str, Any]:
+    """Other tools cut an update in `gradient_accumulation_steps` batches; ours names the whole."""
+    times = given.get("gradient_accumulation_steps")
+    if times is None:
+        return given
+    rest = {key: value for key, value in given.items() if key != "gradient_accumulation_steps"}
+    for key in ("per_device_train_batch_size", "train_batch_size", "micro_batch_size", "batch_size"):
+        if isinstance(rest.get(key), int) and isinstance(times, int):
+            rest[key] *= times
+    return rest

@@ -1,0 +1,193 @@
+"""The recipe: what a run is, with every default written once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from tuneful.adapters import ADAPTERS
+from tuneful.core.device import PrecisionName
+from tuneful.core.spec import Spec
+from tuneful.engine.update import AdamW
+from tuneful.evaluation.settings import Evaluate
+from tuneful.objectives import OBJECTIVES
+from tuneful.regularisers import REGULARISERS
+from tuneful.schedules import SCHEDULES
+from tuneful.schedules.epochs import Epochs
+
+LayoutName = Literal[
+    "messages", "alpaca", "self_instruct", "prompt_completion", "text", "labelled", "labelled_pair",
+    "preference", "kto", "rewards",
+]  # fmt: skip
+
+
+class Source(Spec):
+    """One of several sources."""
+
+    path: str
+    """File, folder or hub id; `path#500` takes a seeded sample of 500 rows."""
+    weight: PositiveFloat = 1.0
+    """How often its rows are seen an epoch: 2 = twice, 0.5 = every second one."""
+
+
+class Data(Spec):
+    """Where rows come from, what their columns mean, and what is held out."""
+
+    source: str | list[Source]
+    """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
+    layout: LayoutName | None = None
+    """None: found from the columns."""
+    encoding: str = "utf-8"
+    """Of text files."""
+    messages: str | None = None
+    """Column of the conversation."""
+    prompt: str | None = None
+    """Column of the request."""
+    completion: str | None = None
+    """Column of the answer."""
+    text: str | None = None
+    """Column of the text."""
+    second: str | None = None
+    """Column of the second text of a pair."""
+    label: str | None = None
+    """Column of the label."""
+    group: str | None = None
+    """Column of the sensitive group, for fairness."""
+    cluster: str | None = None
+    """Column whose equal values must stay on one side of a split (a person, a document)."""
+    validation: NonNegativeFloat = 0.1
+    """Rows held out to steer training when the source has none: a share below 1, else a number; 0 = none."""
+    test: NonNegativeFloat = 0.15
+    """Rows held out for the verdict when the source has none: a share below 1, else a number; 0 = none."""
+    learn: Literal["answers", "all"] = "answers"
+    """Which turns of a conversation are learned, where no turn says so itself."""
+    max_tokens: PositiveInt | None = None
+    """Longest row. None: the model's limit, at most 2,048."""
+    drop: bool = False
+    """Start although more than 1 % of the rows cannot be used."""
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _as_sources(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [{"path": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @property
+    def sources(self) -> list[Source]:
+        return [Source(path=self.source)] if isinstance(self.source, str) else self.source
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns the person named."""
+        parts = ("messages", "prompt", "completion", "text", "second", "label", "group", "cluster")
+        return {part: column for part in parts if (column := getattr(self, part)) is not None}
+
+
+class Task(Spec):
+    """Data and what is to be learned from it."""
+
+    name: str = "main"
+    data: Data
+    objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
+    """None: `classify` for labels, `next_token` for text to write."""
+
+
+class Checkpoint(Spec):
+    """Saving on the way, so that a run that was stopped goes on."""
+
+    every: PositiveInt | None = None
+    """Updates between checkpoints. None: with each look at the validation rows."""
+    keep: PositiveInt = 2
+    """Newest checkpoints that stay."""
+
+
+class Save(Spec):
+    """What a run leaves beside the adapter."""
+
+    merged: bool = False
+    """Also write `model/`: base and adapter in one, in float32."""
+
+
+class Gates(Spec):
+    """What must hold at the end; a run that breaks one ends with exit code 3."""
+
+    forgetting_kl: PositiveFloat | None = None
+    """Most KL from the base, nats a token."""
+    generalisation_gap: PositiveFloat | None = None
+    """Most that the validation loss may lie above the training loss."""
+    helped: bool = False
+    """The verdict must be yes."""
+
+
+class Recipe(Spec):
+    """One run. A bare string where a component is expected is its `kind`."""
+
+    name: str | None = None
+    """For the run folder and the report."""
+    model: str | None = None
+    """Hub id, folder, or embedded name. None: minilm-l6 for labels, smollm2-135m for text to write."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    precision: PrecisionName = "auto"
+    """What products are computed in. auto: the faster on this machine, measured."""
+    adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
+    """None: `lora` for text to write, `full` for labels."""
+    tasks: list[Task] = Field(min_length=1)
+    """One task; `data` and `objective` may also stand at the top level."""
+    regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
+    """Scalars that join the loss."""
+    schedule: SCHEDULES.field = Epochs()  # type: ignore[name-defined]
+    """What is learned next."""
+    optimiser: AdamW = AdamW()
+    """From gradients to new weights."""
+    evaluate: Evaluate = Evaluate()
+    """What is measured."""
+    checkpoint: Checkpoint = Checkpoint()
+    """Saving on the way."""
+    save: Save = Save()
+    """What is left at the end."""
+    gates: Gates = Gates()
+    """What must hold at the end."""
+    seed: NonNegativeInt = 0
+    """Of splits, order, dropout and new weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_task(cls, value: Any) -> Any:
+        """`data` and `objective` at the top level are those of the only task."""
+        if not isinstance(value, dict) or not value.keys() & {"data", "objective"}:
+            return value
+        rest = {key: item for key, item in value.items() if key not in ("data", "objective")}
+        tasks = [dict(task) if isinstance(task, dict) else task for task in rest.get("tasks") or [{}]]
+        for key in ("data", "objective"):
+            if key in value and isinstance(tasks[0], dict):
+                given = {"source": value[key]} if key == "data" and isinstance(value[key], str) else value[key]
+                both = isinstance(given, dict) and isinstance(tasks[0].get(key), dict)
+                tasks[0][key] = {**tasks[0][key], **given} if both else given
+        return {**rest, "tasks": tasks}
+
+    @field_validator("evaluate", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return {"enabled": False} if value in ("none", "off", None, False) else value
+
+    @field_validator("tasks")
+    @classmethod
+    def _one_task(cls, tasks: list[Task]) -> list[Task]:
+        if len(tasks) > 1:
+            raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
+        return tasks
+
+    @property
+    def task(self) -> Task:
+        return self.tasks[0]

@@ -1,0 +1,100 @@
+"""`tuneful.fit` and `tuneful.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tuneful.core.errors import GateBroken
+from tuneful.recipe import Recipe, from_mapping, from_yaml
+from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.session import run
+from tuneful.run.tuned import Tuned, open_model
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder."""
+
+    path: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        folder = RunFolder(self.path)
+        return folder.read_json(folder.report)
+
+    @property
+    def helped(self) -> str:
+        """ "yes", "no" or "unclear"."""
+        return str(self.report["verdict"]["helped"])
+
+    def load(self) -> Tuned:
+        return open_model(str(self.path))
+
+
+def fit(
+    what: str | Path | Mapping[str, Any] | Recipe,
+    *,
+    model: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    language: str = "en",
+    say: Say = lambda _: None,
+) -> Run:
+    """Tunes a model on data (a file, a folder, a hub id) or by a recipe (a .yaml file, a mapping, a Recipe).
+
+    `settings` are dotted recipe paths. Raises InputError when the input cannot be used, and GateBroken, after the
+    report is written, when a gate of the recipe does not hold."""
+    recipe = recipe_for(what, model=model, settings=settings or {})
+    path = Path(out) if out is not None else default_path(recipe.name or Path(recipe.task.data.sources[0].path).stem)
+    for _ in run(recipe, path, resume=resume, language=language, say=say):
+        pass
+    done = Run(path)
+    check_gates(done.report)
+    return done
+
+
+def check(
+    what: str | Path | Mapping[str, Any] | Recipe, *, model: str | None = None, say: Say = lambda _: None
+) -> Prepared:
+    """What a run would learn, without one."""
+    return prepare(recipe_for(what, model=model, settings={}), say)
+
+
+def load(name: str | Path) -> Tuned:
+    """A run folder or any model, ready to be asked."""
+    return open_model(str(name))
+
+
+def recipe_for(
+    what: str | Path | Mapping[str, Any] | Recipe, *, model: str | None, settings: Mapping[str, Any]
+) -> Recipe:
+    recipe, _ = recipe_and_notes(what, model=model, overrides=[f"{path}={value}" for path, value in settings.items()])
+    return recipe
+
+
+def recipe_and_notes(
+    what: str | Path | Mapping[str, Any] | Recipe, *, model: str | None, overrides: list[str]
+) -> tuple[Recipe, list[str]]:
+    """Anything a person may hand over, as a recipe, and what there is to say about it."""
+    if model is not None:
+        overrides = [f"model={model}", *overrides]
+    if isinstance(what, Recipe):
+        return from_mapping(what.model_dump(exclude_unset=True), overrides) if overrides else (what, [])
+    if isinstance(what, Mapping):
+        return from_mapping(what, overrides)
+    if Path(what).suffix in (".yaml", ".yml") or Path(what).name == "recipe.lock.json":
+        return from_yaml(Path(what), overrides)
+    return from_mapping({"data": {"source": str(what)}}, overrides)
+
+
+def check_gates(report: Mapping[str, Any]) -> None:
+    broken = [name for name, state in report["verdict"]["gates"].items() if state == "broken"]
+    if broken:
+        raise GateBroken(f"the run ended, and these gates do not hold: {', '.join(broken)}")

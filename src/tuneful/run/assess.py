@@ -1,0 +1,117 @@
+"""Measuring what is there already: a model or a run on new data, and runs against one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.errors import DataError, RunFolderError
+from tuneful.core.types import Layout, Row
+from tuneful.data.formats import detect, understand
+from tuneful.data.layouts import Collator
+from tuneful.data.rows import build
+from tuneful.data.sources import Raw, read
+from tuneful.evaluation import generators, readers
+from tuneful.evaluation.compare import Examined, difference
+from tuneful.evaluation.metrics import METRICS, Summed
+from tuneful.evaluation.settings import Evaluate
+from tuneful.evaluation.verdict import as_json
+from tuneful.run.folder import RunFolder
+from tuneful.run.prepare import LONGEST
+from tuneful.run.tuned import Tuned, open_model
+
+Say = Callable[[str], None]
+SHOWN = 0.2  # share of the rows that serve as examples and for the constant answer when there are no training rows
+
+
+def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluate, say: Say) -> dict[str, Any]:
+    """The `quality` block of a model or run on all rows of a source."""
+    tuned = open_model(name, say)
+    rows = {part: _rows(table, columns, tuned) for part, table in read(source, say=say).items() if table}
+    test = rows.get("test") or rows.get("validation") or rows["train"]
+    train = rows["train"]
+    if test is train:
+        cut = max(1, int(SHOWN * len(train)))
+        train, test = train[:cut], train[cut:]
+    if not test:
+        raise DataError(f"{source} has too few rows to measure with: one row is an example, none is left")
+    examined = _examine(tuned, train, test, settings, is_run=RunFolder(Path(name)).exists())
+    scores = {score.metric: score for score in examined.scores}
+    return {"model": name, "data": source, "primary": examined.primary, "quality": as_json(scores)}
+
+
+def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Every run against the first, on the test rows they share."""
+    runs = {str(path): _answers(path) for path in paths}
+    first, *others = runs
+    shared = [key for key in runs[first] if all(key in runs[other] for other in others)]
+    if not shared:
+        raise RunFolderError("these runs have no test row in common, so there is nothing to compare them by")
+    table = []
+    for metric in _common_metrics([runs[first][key] for key in shared]):
+        ours = _statistics(metric, [runs[first][key] for key in shared])
+        for other in others:
+            theirs = _statistics(metric, [runs[other][key] for key in shared])
+            gap = difference(metric, theirs, ours)
+            table.append(
+                {
+                    "metric": metric.name,
+                    "first": first,
+                    "other": other,
+                    "values": [float(metric.value(ours.sum(0))), float(metric.value(theirs.sum(0)))],
+                    "delta": gap.delta,
+                    "ci95": [gap.low, gap.high],
+                    "n": len(shared),
+                    "higher_is_better": metric.higher_is_better,
+                }
+            )
+    return table
+
+
+def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned) -> list[Row]:
+    form, found = detect(table, columns)
+    examples, dropped = understand(table, form, found)
+    layout = Layout.TOKENS if tuned.labels is None else Layout.LABELS
+    labels = tuned.labels
+    if labels is not None and not form.name.startswith("labelled"):
+        raise DataError(f"{table[0].place.source} has no labels, and this model gives labels")
+    built = build(examples, layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
+    lost = [*dropped, *built.dropped]
+    if not built.rows:
+        raise DataError(f"no row of {table[0].place.source} can be used; the first: {lost[0].place}: {lost[0].reason}")
+    return built.rows
+
+
+def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
+    if tuned.labels is not None:
+        collate = Collator(Layout.LABELS)
+        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, neighbours=is_run)
+    collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares)
+    return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
+
+
+def _answers(path: Path) -> dict[str, dict[str, Any]]:
+    folder = RunFolder(path)
+    if not folder.answers.exists():
+        raise RunFolderError(f"{path} holds no answers.jsonl: the run did not end, or had no test rows")
+    lines = [json.loads(line) for line in folder.answers.read_text(encoding="utf-8").splitlines()]
+    return {f"{line['asked']}\x00{line['expected']}": line for line in lines}
+
+
+def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
+    first = answers[0]
+    if "losses" in first:
+        return [METRICS[name] for name in ("exact_match", "rouge_l", "token_f1", "perplexity")]
+    if isinstance(first["expected"], float):
+        return [METRICS[name] for name in ("rmse", "mae")]
+    return [METRICS[name] for name in ("accuracy",)]
+
+
+def _statistics(metric: Summed, answers: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    if metric.name == "perplexity":
+        return metric.statistics(range(len(answers)), [answer["losses"]["tuned"] for answer in answers])
+    return metric.statistics([answer["expected"] for answer in answers], [answer["tuned"] for answer in answers])

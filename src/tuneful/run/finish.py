@@ -1,0 +1,184 @@
+"""After training: save what was learned, measure it, and write the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.device import machine, peak_memory_mb
+from tuneful.core.files import new_folder, write_text
+from tuneful.core.types import Layout
+from tuneful.data.layouts import Collator
+from tuneful.data.xray import as_json as xray_json
+from tuneful.evaluation import forgetting, generators, readers
+from tuneful.evaluation.compare import Examined
+from tuneful.evaluation.reading import mean_loss
+from tuneful.evaluation.report import compose, write_faces
+from tuneful.models.load import fingerprint
+from tuneful.recipe import Recipe
+from tuneful.run.build import Built
+from tuneful.run.folder import RunFolder
+from tuneful.run.scale import in_own_unit
+from tuneful.run.train import Progress
+
+Say = Callable[[str], None]
+LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
+SAMPLE = 500  # training rows on which the training loss without dropout is measured
+
+
+def finish(built: Built, folder: RunFolder, progress: Progress, *, language: str, say: Say) -> dict[str, Any]:
+    """Saves first and measures then, so a fault in measuring loses nothing that was learned."""
+    save_weights(built, folder)
+    measures = built.recipe.evaluate.enabled
+    examined = None
+    if measures and built.prepared.rows("test"):
+        say("measuring the tuned model, the base model and simple baselines on the test rows")
+        examined = _examine(built)
+    generalisation = _generalisation(built, progress) if measures else {}
+    forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
+    report = compose(
+        name=str(built.recipe.name),
+        examined=examined,
+        limits=built.recipe.gates.model_dump(),
+        generalisation=generalisation,
+        cost=_cost(built, progress),
+        forgetting=forgotten,
+        data=xray_json(built.prepared.xray),
+        provenance=provenance(built),
+        curves=_curves(folder),
+    )
+    folder.write_json(folder.report, report)
+    if examined:
+        write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examined.answers))
+    write_faces(report, folder.path, language)
+    return report
+
+
+def save_weights(built: Built, folder: RunFolder) -> None:
+    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template."""
+    attached, labels = built.policy.attached, built.prepared.labels
+    processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
+    target = folder.adapter if freezes else folder.model
+    with in_own_unit(built.policy.module, labels):
+        with new_folder(target) as scratch:
+            attached.save(str(scratch))
+            processor.save(str(scratch))
+        if freezes and built.recipe.save.merged:
+            with new_folder(folder.model) as scratch:
+                attached.merged().save_pretrained(scratch)  # type: ignore[operator]
+                processor.save(str(scratch))
+
+
+def write_lock(built: Built, folder: RunFolder, command: str) -> None:
+    """`recipe.yaml` as given is the caller's; the lock is the recipe with every default, and what it ran on."""
+    lock = {
+        "recipe": built.recipe.model_dump(mode="json"),
+        "versions": versions(),
+        "data_sha256": built.prepared.data_sha256,
+        "model_sha256": fingerprint(built.prepared.folder),
+        "labels": list(built.prepared.labels.names) if built.prepared.labels else None,
+        "label_kind": built.prepared.labels.kind if built.prepared.labels else None,
+        "command": command,
+    }
+    folder.write_json(folder.lock, lock)
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def provenance(built: Built) -> dict[str, Any]:
+    here = machine()
+    recipe = built.recipe.model_dump_json()
+    return {
+        "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+        "data_sha256": built.prepared.data_sha256,
+        "model": str(built.recipe.model),
+        "model_sha256": fingerprint(built.prepared.folder),
+        "versions": versions(),
+        "machine": {
+            "device": here.device,
+            "name": here.name,
+            "cores": here.cores,
+            "memory_mb": here.memory_mb,
+            "fp32_gflops": round(here.fp32_gflops),
+            "bf16_gflops": round(here.bf16_gflops),
+        },
+        "seed": built.recipe.seed,
+        "command": " ".join(sys.argv),
+        "recipe": json.loads(recipe),
+    }
+
+
+def _examine(built: Built) -> Examined:
+    prepared, settings = built.prepared, built.recipe.evaluate
+    train, test = prepared.rows("train"), prepared.rows("test")
+    if prepared.labels is not None:
+        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings)
+    return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
+
+
+def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
+    """Losses without dropout, with the weights that are kept. A gap says that the training rows were learned by
+    heart more than what they have in common."""
+    found: dict[str, Any] = {}
+    rng = np.random.default_rng(built.recipe.seed)
+    for part in ("train", "validation", "test"):
+        rows = built.prepared.rows(part)
+        if len(rows) > SAMPLE:
+            rows = [rows[index] for index in rng.choice(len(rows), SAMPLE, replace=False)]
+        loss = mean_loss(built.policy, built.prepared.resolved.objective, rows, built.collate)["loss"] if rows else None
+        found[part] = None if loss is None else round(loss, 5)
+    both = found["train"] is not None and found["validation"] is not None
+    found["gap"] = round(found["validation"] - found["train"], 5) if both else None
+    found["best_step"] = progress.watch.best_step or progress.step
+    found["stopped_at_step"] = progress.step
+    found["reason"] = progress.stopped
+    return found
+
+
+def _forgetting(built: Built) -> dict[str, Any]:
+    prepared = built.prepared
+    if prepared.layout is Layout.TOKENS and built.policy.network.causal:
+        return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
+    rows = forgetting.sentence_rows(prepared.processor)
+    return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
+
+
+def _cost(built: Built, progress: Progress) -> dict[str, Any]:
+    seconds = max(progress.seconds, 1e-9)
+    return {
+        "seconds": round(progress.seconds, 2),
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "tokens_per_second": round(progress.tokens / seconds, 1),
+        "peak_memory_mb": peak_memory_mb(),
+        "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
+        "parameters": sum(p.numel() for p in built.policy.module.parameters()),
+        "predicted": {"seconds": built.cost.seconds, "memory_mb": built.cost.memory_mb},
+    }
+
+
+def _curves(folder: RunFolder) -> dict[str, Any]:
+    """What the page draws: the loss of training and validation over the updates."""
+    curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
+    for record in folder.read_records():
+        if record.kind in curves:
+            curves[record.kind].append([record.step, round(record.metrics["loss"], 5)])
+    return _thinned(curves)
+
+
+def _thinned(curves: Mapping[str, list[list[float]]], most: int = 400) -> dict[str, Any]:
+    return {name: points[:: max(1, len(points) // most)] for name, points in curves.items()}
+
+
+def recipe_of(lock: Mapping[str, Any]) -> Recipe:
+    """The resolved recipe of a lock file."""
+    return Recipe.model_validate(lock["recipe"])

@@ -1,0 +1,129 @@
+"""The run folder, which is the interface between training, pages, searches and serving."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuneful.core.errors import RunFolderError
+from tuneful.core.files import write_text, writing
+from tuneful.core.types import Record
+
+
+class RunFolder:
+    """Paths and records of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "recipe.lock.json"
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.json"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers.jsonl"
+
+    def exists(self) -> bool:
+        return self.lock.exists()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """One process at a time; the claim ends with the process, however it ends."""
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".claim", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunFolderError(
+                    f"another run is at work in {self.path}; choose another folder with --out"
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+    def append(self, record: Record) -> None:
+        line = json.dumps(asdict(record), ensure_ascii=False)
+        with writing(self.records), self.records.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def read_records(self) -> list[Record]:
+        """Every whole record; a line that a kill cut short is not one."""
+        if not self.records.exists():
+            return []
+        found = []
+        for line in self.records.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(Record(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+        return found
+
+    def forget_after(self, step: int) -> None:
+        """Records of updates that a resumed run makes again."""
+        kept = [json.dumps(asdict(r), ensure_ascii=False) for r in self.read_records() if r.step <= step]
+        write_text(self.records, "".join(line + "\n" for line in kept))
+
+    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Raises RunFolderError when the file is missing or damaged."""
+        try:
+            value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise RunFolderError(f"{path} is missing: {self.path} is not a finished run") from None
+        except ValueError as error:
+            raise RunFolderError(f"{path} is damaged ({error})") from None
+        return value
+
+
+def default_path(name: str) -> Path:
+    """`runs/DATE-NAME`, not yet taken."""
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_safe(name)}"
+    path, number = Path("runs") / stem, 2
+    while path.exists():
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
+
+
+def _safe(name: str) -> str:
+    kept = "".join(character if character.isalnum() or character in "-_" else "-" for character in name)
+    return kept.strip("-")[:40] or "run"

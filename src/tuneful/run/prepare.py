@@ -1,0 +1,165 @@
+"""Recipe -> everything that is known before a model is loaded: rows, splits, labels, X-ray, and every default."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import Objective
+from tuneful.core.types import Dropped, Example, Layout, Row
+from tuneful.data.formats import Format, detect, understand
+from tuneful.data.labels import LabelSet, label_set
+from tuneful.data.rows import Rows, build
+from tuneful.data.sources import Raw, read
+from tuneful.data.splits import Split, split
+from tuneful.data.xray import XRay, xray
+from tuneful.models.load import load_processor, locate
+from tuneful.models.processors import TextProcessor
+from tuneful.models.size import Size, head_has_bias, size_of
+from tuneful.objectives import Classify, NextToken
+from tuneful.recipe import Recipe
+from tuneful.run.resolve import Resolved, resolve
+
+Say = Callable[[str], None]
+READER, WRITER = "minilm-l6", "smollm2-135m"
+LONGEST = 2048  # tokens of a row when nobody says otherwise
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe with every default filled in, and the rows it is about."""
+
+    resolved: Resolved
+    form: Format
+    split: Split
+    built: Mapping[str, Rows]
+    labels: LabelSet | None
+    xray: XRay
+    processor: TextProcessor
+    folder: Path  # of the model
+    size: Size
+    data_sha256: str
+    repeated: list[Row]  # the training rows, as often as their sources' weights say
+
+    @property
+    def recipe(self) -> Recipe:
+        """With every default filled in."""
+        return self.resolved.recipe
+
+    @property
+    def layout(self) -> Layout:
+        return self.resolved.objective.layout
+
+    def rows(self, part: str) -> list[Row]:
+        return self.built[part].rows
+
+
+def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
+    """Raises InputError with everything that is wrong with recipe, data or model folder."""
+    data = recipe.task.data
+    tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
+    form, examples, dropped, weights = _understand(recipe, tables)
+    objective = _choose_objective(recipe, form, say)
+    labelled = objective.layout is Layout.LABELS
+    recipe = _choose_model(recipe, labelled, say)
+    parts = split(examples, validation=data.validation, test=data.test, seed=recipe.seed, labelled=labelled)
+    folder = locate(str(recipe.model), say)
+    processor = load_processor(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
+    labels = _labels(parts.train, objective, folder) if labelled else None
+    limit = min(data.max_tokens or LONGEST, processor.max_tokens)
+    learn_all = data.learn == "all"
+    built = {
+        part: build(getattr(parts, part), objective.layout, processor, limit, labels=labels, learn_all=learn_all)
+        for part in PARTS
+    }
+    found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
+    size = size_of(folder, trust_remote_code=recipe.trust_remote_code)
+    repeated = _repeat(built["train"].rows, weights, recipe.seed)
+    resolved = resolve(recipe, objective, limit, repeated, size)
+    return Prepared(resolved, form, parts, built, labels, found, processor, folder, size, _sha256(tables), repeated)
+
+
+def _labels(train: Sequence[Example], objective: Objective, folder: Path) -> LabelSet:
+    labels = label_set(train, objective.target if isinstance(objective, Classify) else "auto")
+    if labels.kind == "number" and not head_has_bias(folder):
+        return labels.without_mean()
+    return labels
+
+
+def _understand(
+    recipe: Recipe, tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]]
+) -> tuple[Format, dict[str, list[Example]], list[Dropped], dict[str, float]]:
+    """Examples by split, and for each source file the weight of its rows."""
+    data = recipe.task.data
+    examples: dict[str, list[Example]] = {}
+    dropped: list[Dropped] = []
+    weights: dict[str, float] = {}
+    forms: list[Format] = []
+    for weight, table in tables:
+        for part, rows in table.items():
+            if rows:
+                form, columns = detect(rows, data.columns, data.layout)
+                forms.append(form)
+                good, bad = understand(rows, form, columns)
+                examples.setdefault(part, []).extend(good)
+                dropped += bad
+                weights[rows[0].place.source] = weight
+    names = {form.name for form in forms}
+    if len(names) > 1:
+        raise RecipeError([f"tasks.0.data.source: the sources are in different layouts ({', '.join(sorted(names))}); "
+                           "name data.layout, or give columns of one layout"])  # fmt: skip
+    return forms[0], examples, dropped, weights
+
+
+def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:
+    labelled = form.name in ("labelled", "labelled_pair")
+    objective: Objective | None = recipe.task.objective
+    if objective is None:
+        if not form.learns:
+            raise RecipeError([
+                f"tasks.0.objective: the data is in the layout '{form.name}', and this version has no objective "
+                "made for it. --set objective=next_token learns the wanted answers"
+            ])  # fmt: skip
+        chosen = Classify() if labelled else NextToken()
+        say(f"layout {form.name}: objective {chosen.kind} (--set objective=... changes that)")
+        return chosen
+    if objective.layout is Layout.LABELS and not labelled:
+        raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
+                           f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
+    return objective
+
+
+def _choose_model(recipe: Recipe, labelled: bool, say: Say) -> Recipe:
+    if recipe.model is not None:
+        return recipe
+    chosen = READER if labelled else WRITER
+    say(f"model {chosen}, because the data has {'labels' if labelled else 'text to write'} (--model changes that)")
+    return recipe.model_copy(update={"model": chosen})
+
+
+def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Row]:
+    """Weight 2 = twice an epoch, 0.5 = a seeded half."""
+    if all(weight == 1 for weight in weights.values()):
+        return rows
+    rng = np.random.default_rng([seed, 7])
+    repeated: list[Row] = []
+    for row in rows:
+        weight = weights.get(row.example.place.source, 1.0)
+        repeated += [row] * (int(weight) + (rng.random() < weight % 1))
+    return repeated
+
+
+def _sha256(tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]]) -> str:
+    """Of what was read, so that a changed file is noticed and a moved one is not."""
+    digest = hashlib.sha256()
+    for _, table in tables:
+        for part in sorted(table):
+            for raw in table[part]:
+                digest.update(repr((part, sorted(raw.fields.items(), key=lambda item: item[0]))).encode())
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""Every default of a recipe that depends on data, model or machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tuneful.adapters import Full, Lora
+from tuneful.core.device import machine
+from tuneful.core.protocols import Adapter, Objective
+from tuneful.core.types import Layout, Row
+from tuneful.data.sources import Name
+from tuneful.models.size import Size
+from tuneful.recipe import Recipe
+
+MOST_TOKENS = 4096  # of an update whose size nobody named
+LOOKS = 10  # at the validation rows, a run
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a recipe leaves open, decided. `recipe` says the same in the recipe's own fields."""
+
+    recipe: Recipe
+    objective: Objective
+    adapter: Adapter
+    steps: int
+    epochs: float
+    rows_per_step: int
+    look_every: int
+    save_every: int
+    precision: Literal["fp32", "bf16"]
+
+
+def resolve(recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size) -> Resolved:
+    """`limit` is the longest row in tokens, `rows` those of training."""
+    labelled = objective.layout is Layout.LABELS
+    adapter: Adapter = recipe.adapter or (Full() if labelled else Lora())
+    per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, rows, labelled)
+    per_step = max(1, min(per_step, len(rows)))
+    per_epoch = max(1, -(-len(rows) // per_step))
+    steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(len(rows), labelled)) * per_epoch))
+    every = recipe.evaluate.every or max(1, round(steps / LOOKS))
+    resolved = Resolved(
+        recipe=recipe,
+        objective=objective,
+        adapter=adapter,
+        steps=steps,
+        epochs=steps / per_epoch,
+        rows_per_step=per_step,
+        look_every=every,
+        save_every=recipe.checkpoint.every or every,
+        precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
+    )
+    return _written_out(resolved, limit, recipe.optimiser.learning_rate or adapter.rate(size.width))
+
+
+def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
+    """The same with `recipe` filled in, for the lock file."""
+    recipe = found.recipe
+    data = recipe.task.data.model_copy(update={"max_tokens": limit})
+    task = recipe.task.model_copy(update={"data": data, "objective": found.objective})
+    optimiser = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
+    changes: dict[str, Any] = {
+        "name": recipe.name or Path(Name.of(recipe.task.data.sources[0].path).path).name.split(".")[0],
+        "adapter": found.adapter,
+        "precision": found.precision,
+        "tasks": [task],
+        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs, "steps": found.steps}),
+        "optimiser": recipe.optimiser.model_copy(update=optimiser),
+        "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
+        "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),
+    }
+    return replace(found, recipe=recipe.model_copy(update=changes))
+
+
+def _rows_per_step(tokens_per_step: int | None, rows: Sequence[Row], labelled: bool) -> int:
+    """About a hundred updates an epoch where the rows allow it: LoRA learns more from many small updates."""
+    mean = max(1.0, sum(map(len, rows)) / max(1, len(rows)))
+    if tokens_per_step is not None:
+        return max(1, round(tokens_per_step / mean))
+    low, high = (8, 32) if labelled else (4, 16)
+    return min(max(low, min(high, round(len(rows) / 100))), max(1, int(MOST_TOKENS / mean)))
+
+
+def _epochs(rows: int, labelled: bool) -> float:
+    """Enough to see about 50,000 labels; three times for text, which is over-learned sooner."""
+    return float(max(5, min(20, round(50_000 / max(1, rows))))) if labelled else 3.0

@@ -1,0 +1,132 @@
+"""The holder of the loop: looks at the validation rows, saves, stops early, and yields every record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuneful.core.errors import CheckpointError, Diverged
+from tuneful.core.types import Record
+from tuneful.engine.checkpoint import load_newest, save_checkpoint
+from tuneful.engine.fit import fit
+from tuneful.evaluation.reading import mean_loss
+from tuneful.run.build import Built
+from tuneful.run.folder import RunFolder
+from tuneful.run.watch import Watch
+
+LEAST_LOOKED = 64  # validation rows of a look
+
+
+class Interrupted(Exception):
+    """The person asked to stop; everything is saved."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has been done so far, over all sittings of a run."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    watch: Watch = field(default_factory=lambda: Watch(0))
+    stopped: str = "the schedule ended"
+
+
+def train(
+    built: Built,
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Record]:
+    """Runs the schedule from where it stands. At the end the policy has the best weights seen.
+
+    Raises Interrupted after saving when `should_stop` says so, and Diverged after saving the last good state."""
+    recipe = built.recipe
+    progress.watch = Watch(recipe.evaluate.patience)
+    if resume:
+        _restore(built, folder, progress, say)
+    records = fit(
+        built.policy,
+        {recipe.task.name: built.prepared.resolved.objective},
+        built.schedule,
+        built.optimiser,
+        regularisers=recipe.regularisers,
+        clip=recipe.optimiser.clip,
+        start=progress.step,
+    )
+    try:
+        for record in records:
+            _count(progress, record)
+            yield record
+            looked = yield from _look(built, progress, record.step)
+            if record.step % built.prepared.resolved.save_every == 0 or should_stop():
+                yield _save(built, folder, progress)
+            if should_stop():
+                raise Interrupted
+            if looked:
+                progress.stopped = f"no better look at the validation rows since step {progress.watch.best_step}"
+                break
+    except Diverged:
+        yield _save(built, folder, progress)
+        raise
+    progress.watch.restore(built.policy)
+
+
+def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:
+    """Measures the validation rows when it is time; returns whether to stop."""
+    recipe, resolved = built.recipe, built.prepared.resolved
+    # A look costs a third of an update for each row; half the rows of an interval keep it near a sixth of the time.
+    affordable = max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)
+    rows = built.prepared.rows("validation")[:affordable]
+    due = step % resolved.look_every == 0 or step == len(built.schedule)
+    if not (recipe.evaluate.enabled and rows and due):
+        return False
+    metrics = mean_loss(built.policy, resolved.objective, rows, built.collate)
+    yield Record(step, "validation", recipe.task.name, metrics)
+    return progress.watch.look(step, metrics, built.policy)
+
+
+def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
+    notes: dict[str, Any] = {
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "watch": progress.watch.notes(),
+        "data_sha256": built.prepared.data_sha256,
+    }
+    save_checkpoint(
+        folder.checkpoints,
+        progress.step,
+        built.policy,
+        built.optimiser,
+        notes=notes,
+        best=progress.watch.weights,
+        keep=built.recipe.checkpoint.keep,
+    )
+    return Record(progress.step, "saved", built.recipe.task.name)
+
+
+def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[[str], None]) -> None:
+    saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser)
+    for words in passed:
+        say(words)
+    if saved.notes["data_sha256"] != built.prepared.data_sha256:
+        raise CheckpointError(
+            f"the data has changed since {folder.path} was started, so going on would mix two data sets; "
+            "start a new run, or restore the data"
+        )
+    progress.step, progress.tokens = saved.step, int(saved.notes["tokens"])
+    progress.seconds = float(saved.notes["seconds"])
+    progress.watch.load(saved.notes["watch"], saved.best)
+    folder.forget_after(saved.step)
+    say(f"going on after step {saved.step}")
+
+
+def _count(progress: Progress, record: Record) -> None:
+    if record.kind == "train":
+        progress.step = record.step
+        progress.tokens += int(record.metrics["tokens"])
+        progress.seconds += record.metrics["seconds"]

@@ -1,0 +1,165 @@
+"""A finished run, or any model folder, in use: answers, labels, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneful.adapters import Full
+from tuneful.core.device import pick_device, use_all_cores
+from tuneful.core.errors import ModelError, RunFolderError
+from tuneful.core.policy import Policy
+from tuneful.core.types import Example, Layout, Message, Place, Row
+from tuneful.data.labels import LabelSet
+from tuneful.data.layouts import Collator
+from tuneful.evaluation.readers import predictions
+from tuneful.evaluation.reading import class_logits
+from tuneful.models.load import Labels, Loaded, load, locate
+from tuneful.models.processors import TextProcessor
+from tuneful.models.sampling import Generator
+from tuneful.run.folder import RunFolder
+
+Say = Callable[[str], None]
+KINDS = {
+    "single_label_classification": "class",
+    "multi_label_classification": "labels",
+    "regression": "number",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A model ready to be asked. `labels` is None for generators."""
+
+    policy: Policy
+    processor: TextProcessor
+    labels: LabelSet | None
+
+    def generate(
+        self, messages: Sequence[Message] | str, *, limit: int = 256, temperature: float = 0.0, seed: int = 0
+    ) -> str:
+        """The answer to one conversation, or to one request."""
+        turns = [Message("user", messages)] if isinstance(messages, str) else list(messages)
+        return self.answer([turns], limit=limit, temperature=temperature, seed=seed)[0]
+
+    def answer(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        *,
+        limit: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """An answer to each conversation."""
+        if self.labels is not None:
+            raise ModelError("this model gives labels; it does not write text")
+        prompts = [self.processor.prompt(turns, ()).ids for turns in conversations]
+        found = Generator(self.processor).sample(self.policy, prompts, limit=limit, temperature=temperature, seed=seed)
+        return [completion.text for completion in found]
+
+    def classify(self, texts: Sequence[str | tuple[str, str]]) -> list[Any]:
+        """A label, a set of labels, or a number for each text or pair of texts."""
+        return predictions(self.scores(texts), self._label_set())
+
+    def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
+        """(R, C) logits."""
+        self._label_set()
+        rows = []
+        for number, text in enumerate(texts, 1):
+            first, second = (text, None) if isinstance(text, str) else text
+            encoded = self.processor.text(first, second, limit=self.processor.max_tokens)
+            rows.append(Row(Example(Place("input", number), text=first), encoded.ids, encoded.learn, target=0))
+        return class_logits(self.policy, rows, Collator(Layout.LABELS))
+
+    def save_merged(self, folder: str | Path) -> None:
+        """One plain transformers model in float32, with tokenizer and template."""
+        self.policy.attached.merged().save_pretrained(folder)  # type: ignore[operator]
+        self.processor.save(str(folder))
+
+    def _label_set(self) -> LabelSet:
+        if self.labels is None:
+            raise ModelError("this model writes text; it gives no labels")
+        return self.labels
+
+
+def open_model(name: str, say: Say = lambda _: None) -> Tuned:
+    """A run folder, or any model: embedded name, folder or hub id."""
+    use_all_cores()
+    folder = RunFolder(Path(name))
+    if folder.exists():
+        return _open_run(folder, say)
+    path = locate(name, say)
+    loaded = load(name, labels=_labels_of(path), say=say, device=pick_device())
+    return Tuned(_frozen(loaded), loaded.processor, _label_set(loaded) if _labels_of(path) else None)
+
+
+def _open_run(folder: RunFolder, say: Say) -> Tuned:
+    lock = folder.read_json(folder.lock)
+    recipe = lock["recipe"]
+    trust = bool(recipe["trust_remote_code"])
+    names, kind = lock["labels"], lock["label_kind"]
+    labels = Labels(tuple(names), next(p for p, k in KINDS.items() if k == kind)) if names else None
+    if folder.adapter.exists():
+        loaded = load(recipe["model"], labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
+        policy = _with_adapter(loaded, folder.adapter)
+        processor = _processor_of(folder.adapter, loaded)
+    elif folder.model.exists():
+        loaded = load(str(folder.model), labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
+        policy, processor = _frozen(loaded), loaded.processor
+    else:
+        raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
+    return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None)
+
+
+def _with_adapter(loaded: Loaded, adapter: Path) -> Policy:
+    """The saved adapter on its base, in the one-product form."""
+    from peft import PeftModel
+
+    from tuneful.adapters.fused import fuse
+    from tuneful.adapters.lowrank import AttachedLora
+
+    wrapped = PeftModel.from_pretrained(loaded.module, str(adapter))
+    for parameter in wrapped.parameters():
+        parameter.requires_grad_(False)
+    fuse(loaded.module)
+    loaded.module.eval()
+    return Policy(loaded.network, AttachedLora(loaded.module, wrapped))
+
+
+def _frozen(loaded: Loaded) -> Policy:
+    attached = Full().attach(loaded.module.eval(), labels=False)
+    return Policy(loaded.network, attached)
+
+
+def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:
+    """The tokenizer and template that were saved with the adapter, which are those of training."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(adapter, local_files_only=True)
+    given = {"eos_token_id": sorted(loaded.processor.stop_ids), "pad_token_id": loaded.processor.pad_id}
+    return TextProcessor.of(tokenizer, given, {**given, "max_position_embeddings": loaded.processor.max_tokens})
+
+
+def _labels_of(path: Path) -> Labels | None:
+    """A checkpoint with a classification head says so in its config."""
+    import json
+
+    file = path / "config.json"
+    if path.is_file() or not file.exists():
+        return None
+    config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+        return None
+    names = [name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0]))]
+    problem = config.get("problem_type") or ("regression" if len(names) == 1 else "single_label_classification")
+    return Labels(tuple(names), problem)
+
+
+def _label_set(loaded: Loaded) -> LabelSet:
+    config: Any = loaded.module.config
+    names = tuple(config.id2label[index] for index in sorted(config.id2label))
+    return LabelSet(KINDS[config.problem_type], names)  # type: ignore[arg-type]

@@ -1,0 +1,54 @@
+"""Whether training goes on: the validation rows decide, and the best weights are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from tuneful.core.policy import Policy
+
+
+@dataclass(slots=True)
+class Watch:
+    """Early stopping. What is watched is accuracy for classes, then the loss; the loss alone for all else."""
+
+    patience: int
+    best: tuple[float, float] = (float("inf"), float("inf"))  # what is watched, smaller is better
+    best_step: int = 0
+    weights: dict[str, Tensor] | None = None
+    worse: int = 0
+    seen: list[dict[str, float]] = field(default_factory=list)
+
+    def look(self, step: int, metrics: Mapping[str, float], policy: Policy) -> bool:
+        """Notes one look at the validation rows; True when enough looks have brought nothing better."""
+        now = (-metrics.get("accuracy", 0.0), metrics["loss"])
+        self.seen.append({"step": step, **metrics})
+        if now < self.best:
+            self.best, self.best_step, self.worse = now, step, 0
+            self.weights = {name: tensor.cpu().clone() for name, tensor in policy.attached.state().items()}
+        else:
+            self.worse += 1
+        return bool(self.patience) and self.worse >= self.patience
+
+    def restore(self, policy: Policy) -> None:
+        """Gives the policy the best weights seen."""
+        if self.weights is not None:
+            policy.attached.load(self.weights)
+            policy.forget()
+
+    def notes(self) -> dict[str, Any]:
+        """What a resumed run needs beside the weights."""
+        return {"best": list(self.best), "best_step": self.best_step, "worse": self.worse, "seen": self.seen}
+
+    def load(self, notes: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
+        first, second = notes["best"]
+        self.best, self.best_step, self.worse = (
+            (float(first), float(second)),
+            notes["best_step"],
+            notes["worse"],
+        )
+        self.seen = list(notes["seen"])
+        self.weights = dict(weights) if weights is not None else None

