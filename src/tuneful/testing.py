@@ -66,6 +66,7 @@ def tiny_reader(folder: Path, *, seed: int = 0, **config: Any) -> Path:
     settings: dict[str, Any] = {
         "vocab_size": 272, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 4, "max_position_embeddings": 256, "pad_token_id": 0,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
     }  # fmt: skip
     return _save(BertModel(BertConfig(**settings | config)), folder, None)
 

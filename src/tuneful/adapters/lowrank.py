@@ -4,6 +4,7 @@ form allows it, the layers compute their product in one piece (see `fused.py`)."
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
@@ -58,12 +59,33 @@ class Lora(Spec):
             modules_to_save=heads or None,
             task_type=TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM,
         )
-        wrapped = get_peft_model(module, config)
+        with _quiet():
+            wrapped = get_peft_model(module, config)
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         fuse(module)
         return AttachedLora(module, wrapped)
+
+
+def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
+    """A saved adapter on its base, to be used and not trained."""
+    from peft import PeftModel
+
+    with _quiet():
+        wrapped = PeftModel.from_pretrained(module, folder)
+    wrapped.requires_grad_(False)
+    fuse(module)
+    module.eval()
+    return AttachedLora(module, wrapped)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PEFT asks for a property that transformers has renamed; nothing a person could do about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 class AttachedLora:

@@ -88,6 +88,9 @@ def precision(name: PrecisionName) -> torch.dtype:
 
 
 def cores() -> int:
+    """Processors this process may use; OMP_NUM_THREADS, as everywhere, says fewer."""
+    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(asked) > 0:
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

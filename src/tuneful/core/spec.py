@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from importlib.metadata import entry_points
+from operator import or_
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
@@ -38,7 +40,9 @@ class Table(Generic[Component]):
     def field(self) -> Any:
         """The type of a recipe field that takes any component of this room; a bare string is a `kind`."""
         members = tuple(self.classes.values())
-        union: Any = members[0] if len(members) == 1 else Annotated[members, Discriminator("kind")]
+        union: Any = reduce(or_, members)
+        if len(members) > 1:
+            union = Annotated[union, Discriminator("kind")]
         return Annotated[union, BeforeValidator(self._spell_out)]
 
     def _spell_out(self, value: Any) -> Any:

@@ -6,10 +6,9 @@ Datasets", chapter 3.4. Linear in the number of rows, works for any script.
 
 from __future__ import annotations
 
-import itertools
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tuneful.core.types import Example
 
 SHINGLE = 5  # characters
 HASHES, BANDS = 64, 16
+NEAREST = 50  # members of a bucket that one is compared with
 SIMILAR = 0.85  # Jaccard similarity of shingles from which two rows count as one
 PRIME = np.uint64((1 << 61) - 1)
 
@@ -30,9 +30,10 @@ def said_in(example: Example) -> str:
 
 
 def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
-    """For each text the number of its cluster; near-duplicates share one."""
-    shingles = [_shingles(_normal(text)) for text in texts]
-    leader = list(range(len(texts)))
+    """For each text the number of its cluster, which is that of its first member; near-duplicates share one."""
+    first: dict[str, int] = {}
+    leader = [first.setdefault(_normal(text), index) for index, text in enumerate(texts)]
+    shingles = {index: _shingles(text) for text, index in first.items()}
 
     def root(index: int) -> int:
         while leader[index] != index:
@@ -41,8 +42,9 @@ def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
         return index
 
     for one, other in _candidates(shingles):
-        if root(one) != root(other) and _jaccard(shingles[one], shingles[other]) >= similar:
-            leader[root(other)] = root(one)
+        low, high = sorted((root(one), root(other)))
+        if low != high and _jaccard(shingles[one], shingles[other]) >= similar:
+            leader[high] = low
     return [root(index) for index in range(len(texts))]
 
 
@@ -66,21 +68,25 @@ def _roll(codes: np.ndarray, width: int) -> np.ndarray:
     return np.unique((windows * powers).sum(-1, dtype=np.uint64) & np.uint64(0xFFFFFFFF))
 
 
-def _candidates(shingles: Sequence[np.ndarray]) -> Iterable[tuple[int, int]]:
-    """Pairs that agree on one band of their signatures; each member is paired with the band's first."""
+def _candidates(shingles: Mapping[int, np.ndarray]) -> Iterable[tuple[int, int]]:
+    """Pairs that agree on one band of their signatures, each once."""
     rng = np.random.default_rng(0)
     slope = rng.integers(1, 1 << 29, HASHES, dtype=np.uint64)
     shift = rng.integers(0, 1 << 29, HASHES, dtype=np.uint64)
     buckets: list[dict[bytes, list[int]]] = [defaultdict(list) for _ in range(BANDS)]
-    for index, values in enumerate(shingles):
+    for index, values in shingles.items():
         signature = ((values[:, None] * slope + shift) % PRIME).min(0).reshape(BANDS, -1)
         for band, part in zip(buckets, signature, strict=True):
             band[part.tobytes()].append(index)
+    seen: set[tuple[int, int]] = set()
     for band in buckets:
         for members in band.values():
-            # Chains catch what a pair with the first alone would miss.
-            yield from itertools.pairwise(members)
-            yield from ((members[0], member) for member in members[2:])
+            for place, one in enumerate(members):
+                # A crowded bucket says little; each member is compared with the next few only.
+                for other in members[place + 1 : place + 1 + NEAREST]:
+                    if (one, other) not in seen:
+                        seen.add((one, other))
+                        yield one, other
 
 
 def _jaccard(one: np.ndarray, other: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Dropped, Example, Message
 from tuneful.data.sources import Raw
-from tuneful.data.turns import RowProblem, conversation, dialogue, said
+from tuneful.data.turns import RowProblem, conversation, dialogue, said, turns
 
 Fields = Mapping[str, Any]
 
@@ -55,9 +56,11 @@ class Columns:
 
     def text(self, fields: Fields, part: str) -> str:
         """A text that must be there."""
-        value = self.get(fields, part)
+        value, column = self.get(fields, part), self.by_part.get(part, part)
         if value is None or not str(value).strip() or _is_nan(value):
-            raise RowProblem(f"'{self.by_part.get(part, part)}' is empty")
+            raise RowProblem(f"'{column}' is empty")
+        if isinstance(value, dict | list):
+            raise RowProblem(f"'{column}' is a {type(value).__name__}; expected text")
         return str(value)
 
 
@@ -166,6 +169,7 @@ FORMATS = [
 def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = None) -> tuple[Format, Columns]:
     """The layout of a table and the part each column plays; `named` is what the person said. Raises DataError."""
     present = _present_columns(rows)
+    common = _common_columns(rows)
     for part, column in named.items():
         if column not in present:
             raise DataError(
@@ -174,7 +178,7 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
             )
     by_part = _parts(rows, present, named)
     for candidate in FORMATS:
-        fits = all(part in by_part for part in candidate.needs)
+        fits = all(by_part.get(part) in common or part in named for part in candidate.needs)
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
             return candidate, Columns(by_part)
     wanted = f"the layout '{layout}'" if layout else "any layout Tuneful knows"
@@ -259,9 +263,15 @@ def _present_columns(rows: Sequence[Raw]) -> list[str]:
     return list(columns)
 
 
+def _common_columns(rows: Sequence[Raw]) -> set[str]:
+    """Columns that at least half of the rows have; one stray row does not decide what a file is."""
+    having = Counter(column for raw in rows[:1000] for column in raw.fields)
+    return {column for column, count in having.items() if 2 * count >= len(rows[:1000])}
+
+
 def _prompt(fields: Fields, columns: Columns) -> tuple[Message, ...]:
-    if "messages" in columns.by_part:
-        return conversation(columns.get(fields, "messages") or ())
+    if columns.get(fields, "messages"):
+        return tuple(turns(columns.get(fields, "messages") or ()))
     if "instruction" in columns.by_part:
         extra = str(columns.get(fields, "input") or "").strip()
         question = columns.text(fields, "instruction") + (f"\n{extra}" if extra else "")

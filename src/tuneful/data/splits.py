@@ -34,10 +34,13 @@ def split(
     rows; 0 makes none. Raises DataError when too few rows are left to learn from."""
     train = list(given.get("train", ()))
     held = {part: list(given.get(part, ())) for part in ("validation", "test")}
-    sizes = {"test": test, "validation": validation}
-    for number, (part, size) in enumerate(sizes.items()):
+    rows = len(train)
+    for number, (part, size) in enumerate({"test": test, "validation": validation}.items()):
         if not held[part] and size > 0:
-            held[part], train = _take(train, part, size, seed + number, labelled)
+            wanted = int(size) if size >= 1 else min(MOST[part], max(1, round(size * rows)))
+            if size >= 1 and wanted > len(train) - 1:
+                raise DataError(f"data.{part} asks for {wanted} rows and there are {len(train)}")
+            held[part], train = _take(train, wanted, seed + number, labelled)
     train, leaked = _without_leaks(train, held)
     if not train:
         raise DataError("no rows are left to learn from; give more rows, or --set data.test=0 --set data.validation=0")
@@ -45,15 +48,9 @@ def split(
     return Split(train, held["validation"], held["test"], leaked, duplicates)
 
 
-def _take(
-    examples: list[Example], part: str, size: float, seed: int, labelled: bool
-) -> tuple[list[Example], list[Example]]:
+def _take(examples: list[Example], wanted: int, seed: int, labelled: bool) -> tuple[list[Example], list[Example]]:
     """Takes whole clusters, class by class, until the part is large enough; what is taken, and the rest."""
-    wanted = int(size) if size >= 1 else min(MOST[part], max(1, round(size * len(examples))))
-    if wanted >= len(examples) - 1:
-        if size >= 1:
-            raise DataError(f"data.{part} asks for {wanted} rows and there are {len(examples)}")
-        wanted = max(0, min(wanted, len(examples) - 2))
+    wanted = max(0, min(wanted, len(examples) - 2))
     units: dict[str, list[list[int]]] = defaultdict(list)
     for members in _units(examples).values():
         label = examples[members[0]].label

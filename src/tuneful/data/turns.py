@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tuneful.core.types import Message
@@ -26,17 +27,26 @@ class RowProblem(ValueError):
 
 
 def conversation(value: Any, *, system: Any = None) -> tuple[Message, ...]:
+    """A whole conversation: an opening of the assistant that nobody asked for is context, not an answer."""
+    messages = turns(value)
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, Message("system", system))
+    first = next((i for i, message in enumerate(messages) if message.role != "system"), 0)
+    if messages[first].role == "assistant" and messages[first].train is None:
+        messages[first] = replace(messages[first], train=False)
+    return tuple(messages)
+
+
+def turns(value: Any) -> list[Message]:
     """A list of turns, each {role, content} or {from, value}; JSON in a text cell is read too."""
     if isinstance(value, str):
         value = _from_json(value)
     if not isinstance(value, Sequence):
         raise RowProblem(f"the conversation is a {type(value).__name__}; expected a list of turns")
     messages = [turn(item) for item in value]
-    if isinstance(system, str) and system.strip():
-        messages.insert(0, Message("system", system))
     if not messages:
         raise RowProblem("the conversation has no turns")
-    return tuple(_without_unasked(messages))
+    return messages
 
 
 def turn(value: Any) -> Message:
@@ -68,7 +78,7 @@ def said(value: Any, role: str = "assistant") -> tuple[Message, ...]:
         return (Message(role, value),)
     if isinstance(value, Mapping):
         return (turn(value),)
-    return conversation(value)
+    return tuple(turns(value))
 
 
 def dialogue(text: str) -> tuple[Message, ...]:
@@ -77,15 +87,6 @@ def dialogue(text: str) -> tuple[Message, ...]:
     roles = {"Human": "user", "Assistant": "assistant"}
     pairs = zip(parts[1::2], parts[2::2], strict=True)
     return tuple(Message(roles[who], words.strip()) for who, words in pairs)
-
-
-def _without_unasked(messages: list[Message]) -> list[Message]:
-    """An opening of the assistant that nobody asked for is context, not an answer."""
-    first = next((i for i, message in enumerate(messages) if message.role != "system"), 0)
-    if messages[first].role == "assistant" and messages[first].train is None:
-        opening = messages[first]
-        messages[first] = Message("assistant", opening.content, False, opening.name, opening.tool_calls)
-    return messages
 
 
 def _flag(value: Mapping[str, Any]) -> bool | None:

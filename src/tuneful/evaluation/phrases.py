@@ -6,11 +6,27 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 Say = Mapping[str, str]
-MISSING, MINUS = "–", "\u2212"
+MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
+SYSTEMS = ("base", "kshot", "trivial", "tuned")
+PARTS = ("train", "validation", "test")
+BLOCKS = (
+    "verdict",
+    "quality",
+    "generalisation",
+    "cost",
+    "bias",
+    "forgetting",
+    "data",
+    "provenance",
+    "curves",
+)
+
+# Notes that say what the facts of the X-ray say already.
+RESTATED = ("said_duplicates", "said_leaked", "said_truncated")
 # What other rooms write into a report in English, and the word list's key for it.
 SAID = (
     (r"the schedule ended", "said_schedule_ended"),
@@ -20,13 +36,21 @@ SAID = (
     (r"(?P<n>\d+) training rows nearly repeat another one", "said_duplicates"),
     (r"(?P<n>\d+) training rows were taken out because a held-out row says the same", "said_leaked"),
     (r"(?P<n>\d+) texts were cut to the model's longest input", "said_truncated"),
-    (r"the classes are uneven: '(?P<rare>.*)' has (?P<few>\d+) rows, the largest (?P<many>\d+)", "said_uneven"),
+    (
+        r"the classes are uneven: '(?P<rare>.*)' has (?P<few>\d+) rows, the largest (?P<many>\d+)",
+        "said_uneven",
+    ),
     (r"there are no test rows, so the report cannot say whether tuning helped", "said_no_test"),
     (r"says the same as (?P<row>.+), which is for (?P<part>train|validation|test)", "said_same"),
 )
 
 
-def is_number(value: object) -> bool:
+def filled(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with every block there, so that readers need not ask."""
+    return {**report, **{name: report.get(name) or {} for name in BLOCKS}}
+
+
+def is_number(value: object) -> TypeGuard[float]:
     """True and NaN are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -63,16 +87,16 @@ def duration(seconds: Any, say: Say) -> str:
 def memory(megabytes: Any) -> str:
     if not is_number(megabytes):
         return MISSING
-    return f"{megabytes / 1024:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
+    return f"{megabytes / 1024:.1f}{TIED}GB" if megabytes >= 1000 else f"{megabytes:.0f}{TIED}MB"
 
 
-def share(part: Any, whole: Any, say: Say) -> str:
-    """"5 of 200 (2.5 %)"."""
-    if not is_number(part) or not is_number(whole) or not whole:
-        return number(part)
-    percent = 100 * part / whole
-    shown = f"{percent:.3g} %" if percent < 99.95 else "100 %"
-    return say["share_of"].format(part=number(part), whole=number(whole), share=shown)
+def share(some: Any, whole: Any, say: Say) -> str:
+    """5 of 200 (2.5%)."""
+    if not is_number(some) or not is_number(whole) or not whole:
+        return number(some)
+    percent = 100 * some / whole
+    shown = f"{percent:.3g}%" if percent < 99.95 else "100%"
+    return say["share_of"].format(part=number(some), whole=number(whole), share=shown)
 
 
 def answer(value: Any, say: Say) -> str:
@@ -86,17 +110,22 @@ def answer(value: Any, say: Say) -> str:
 
 def said(text: Any, say: Say) -> str:
     """A sentence of the report in the page's language; one that is not known stays as it is."""
+    key, facts = recognise(str(text or ""))
+    if "part" in facts:
+        facts["part"] = part(facts["part"], say)
+    return say[key].format(**facts) if key else str(text or "")
+
+
+def recognise(text: str) -> tuple[str | None, dict[str, str]]:
+    """The key of a sentence of the report, and what it says of this run."""
     for pattern, key in SAID:
-        if found := re.fullmatch(pattern, str(text or ""), flags=re.DOTALL):
-            facts = found.groupdict()
-            if "part" in facts:
-                facts["part"] = part_name(facts["part"], say)
-            return say[key].format(**facts)
-    return str(text or "")
+        if found := re.fullmatch(pattern, text, flags=re.DOTALL):
+            return key, found.groupdict()
+    return None, {}
 
 
-def part_name(part: str, say: Say) -> str:
-    return say["part_training"] if part == "train" else say.get(f"part_{part}", part)
+def part(name: str, say: Say) -> str:
+    return say.get(f"part_{name}", name)
 
 
 def metric_name(metric: str, say: Say) -> str:
@@ -105,28 +134,50 @@ def metric_name(metric: str, say: Say) -> str:
 
 def model_name(report: Mapping[str, Any]) -> str:
     """The base model as it may be told to others: of a folder its last part alone."""
-    name = str((report.get("provenance") or {}).get("model") or "")
+    name = str(report["provenance"].get("model") or "")
     is_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if is_path else name
 
 
+def adapter_of(report: Mapping[str, Any]) -> str:
+    recipe = report["provenance"].get("recipe") or {}
+    return str((recipe.get("adapter") or {}).get("kind") or "")
+
+
 def target_of(report: Mapping[str, Any]) -> str:
     """What the model gives: "text", or "class", "labels", "number"."""
-    task = ((((report.get("provenance") or {}).get("recipe") or {}).get("tasks")) or [{}])[0]
-    objective = task.get("objective") or {}
-    if objective.get("kind") != "classify":
+    tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
+    objective = tasks[0].get("objective") or {}
+    labelled = str(report["data"].get("layout") or "").startswith("labelled")
+    if objective.get("kind", "classify" if labelled else "next_token") != "classify":
         return "text"
     if objective.get("target", "auto") != "auto":
         return str(objective["target"])
-    quality, answers = report.get("quality") or {}, report.get("answers") or []
-    if "rmse" in quality or any(is_number(given.get("expected")) for given in answers):
+    expected = [given.get("expected") for given in report.get("answers") or []]
+    if "rmse" in report["quality"] or any(map(is_number, expected)):
         return "number"
-    return "labels" if any(isinstance(given.get("expected"), list) for given in answers) else "class"
+    return "labels" if any(isinstance(answer, list) for answer in expected) else "class"
 
 
-def spoken_sentence(report: Mapping[str, Any], language: str, say: Say) -> str:
-    """The verdict's sentence, in the page's language where the report has it."""
-    verdict = report.get("verdict") or {}
+def stopped(found: Mapping[str, Any], say: Say) -> str:
+    """Where training stopped, why, and which weights stayed; from the report's `generalisation`."""
+    sentences = [said(found.get("reason"), say)]
+    if found.get("stopped_at_step"):
+        sentences.insert(0, say["stopped_sentence"].format(step=number(found["stopped_at_step"])))
+    if found.get("best_step"):
+        sentences.append(say["kept_sentence"].format(step=number(found["best_step"])))
+    return say["between_sentences"].join(filter(None, sentences))
+
+
+def helped(report: Mapping[str, Any]) -> str:
+    """yes, no or unclear."""
+    found = report["verdict"].get("helped")
+    return found if found in ("yes", "no") else "unclear"
+
+
+def verdict_sentence(report: Mapping[str, Any], language: str, say: Say) -> str:
+    """In the page's language where the report has it."""
+    verdict = report["verdict"]
     return (verdict.get("sentences") or {}).get(language) or verdict.get("sentence") or say["not_measured"]
 
 

@@ -69,7 +69,8 @@ def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str
         "high": _number(base.high, signed=True) if base else "",
         "n": score.n,
     }
-    return say[f"helped_{verdict.helped}"].format(**facts) + " " + say[verdict.reason].format(**facts)
+    told = [say[f"helped_{verdict.helped}"].format(**facts), say[verdict.reason].format(**facts)]
+    return say["between_sentences"].join(told)
 
 
 def as_json(scores: Mapping[str, Score]) -> dict[str, Any]:

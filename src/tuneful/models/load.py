@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 from tuneful.core.errors import ModelError
 from tuneful.core.spec import did_you_mean
 from tuneful.models.embedded import EMBEDDED, pull
+from tuneful.models.explain import explained
 from tuneful.models.network import Network, examine
 from tuneful.models.processors import TextProcessor
 
@@ -55,7 +55,7 @@ def load(
 ) -> Loaded:
     """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
     folder = locate(name, say)
-    with _explained(name, folder):
+    with explained(name, folder):
         processor = load_processor(name, folder, trust_remote_code=trust_remote_code)
         module = _load_module(folder, labels, trust_remote_code)
         if getattr(module.config, "pad_token_id", None) is None:
@@ -68,7 +68,7 @@ def load_processor(name: str, folder: Path, *, trust_remote_code: bool = False) 
     """The tokenizer and its template, without the weights."""
     from transformers import AutoTokenizer
 
-    with _explained(name, folder):
+    with explained(name, folder):
         given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
         if (gguf := _gguf(folder)) is not None:
             given["gguf_file"] = gguf.name
@@ -178,27 +178,6 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         return {}
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
-
-
-@contextmanager
-def _explained(name: str, folder: Path) -> Any:
-    """What the libraries raise about a model folder, in words that name the model and the remedy."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        raise ModelError(f"the weights of {name} are damaged ({error}); fetch the model again: {folder}") from None
-    except json.JSONDecodeError as error:
-        raise ModelError(f"a JSON file of {name} is damaged (line {error.lineno}); fetch it again: {folder}") from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        text = str(error).strip()
-        if "trust_remote_code" in text:
-            raise ModelError(
-                f"{name} brings Python code of its own, which Tuneful does not run unasked.\n"
-                "  If you trust it: --set trust_remote_code=true"
-            ) from None
-        raise ModelError(f"{name} cannot be loaded: {text.splitlines()[0] if text else error!r}") from error
 
 
 def label_names(module: nn.Module) -> Sequence[str]:

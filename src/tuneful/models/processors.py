@@ -7,6 +7,7 @@ the conversation up to each turn, so templates need no generation marks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,9 +57,14 @@ class TextProcessor:
 
     def render(self, messages: Sequence[Message], *, prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text of a conversation; `prompt` ends it where the assistant is to answer."""
+        turns = [message.template() for message in messages]
+        if not self._knows("tool_calls"):
+            turns = [_calls_as_text(turn) for turn in turns]
+        if tools and not self._knows("tools"):
+            turns, tools = _tools_as_text(turns, tools), ()
         try:
             rendered: str = self.tokenizer.apply_chat_template(
-                [message.template() for message in messages],
+                turns,
                 tools=[dict(tool) for tool in tools] or None,
                 add_generation_prompt=prompt,
                 tokenize=False,
@@ -118,6 +124,9 @@ class TextProcessor:
     def save(self, folder: str) -> None:
         self.tokenizer.save_pretrained(folder)
 
+    def _knows(self, word: str) -> bool:
+        return word in self.template()
+
     def _turn(self, messages: Sequence[Message], index: int, tools: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
         """Where turn `index` begins and ends in the rendering that stops with it."""
         upto = self.render(messages[: index + 1], prompt=False, tools=tools)
@@ -127,7 +136,8 @@ class TextProcessor:
         # The template opens answers in some other way: the turn starts where its words do.
         closed = self.render(messages[:index], prompt=False, tools=tools) if index else ""
         begin = len(closed) if upto.startswith(closed) else 0
-        found = upto.find(messages[index].content.strip(), begin)
+        words = _calls_as_text(messages[index].template())["content"].strip()
+        found = upto.find(words, begin)
         if found < 0:
             raise DataError(f"the model's chat template does not show what turn {index + 1} says")
         return found, len(upto)
@@ -168,6 +178,23 @@ def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]], text: str, *,
 
 def _cuts(spans: np.ndarray, place: int) -> bool:
     return bool(((spans[:, 0] < place) & (spans[:, 1] > place)).any())
+
+
+def _calls_as_text(turn: dict[str, Any]) -> dict[str, Any]:
+    """For templates that would drop a call without a word: the call as JSON, where the answer stands."""
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in turn.get("tool_calls", ())]
+    if not calls:
+        return turn
+    plain = {key: value for key, value in turn.items() if key != "tool_calls"}
+    return {**plain, "content": "\n".join([part for part in (turn["content"],) if part] + calls)}
+
+
+def _tools_as_text(turns: list[dict[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For templates that would drop the tools: a list of them in the system message."""
+    listed = "Tools:\n" + "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    if turns and turns[0]["role"] == "system":
+        return [{**turns[0], "content": f"{turns[0]['content']}\n\n{listed}"}, *turns[1:]]
+    return [{"role": "system", "content": listed}, *turns]
 
 
 def _ids(value: Any) -> list[int]:

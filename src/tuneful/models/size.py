@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuneful.core.errors import ModelError
+from tuneful.models.explain import explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +23,19 @@ class Size:
     layers: int
 
 
-def size_of(folder: Path, *, trust_remote_code: bool = False) -> Size:
+def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size:
     """Reads config.json and builds the model without memory. Raises ModelError when the config is damaged."""
     from transformers import AutoConfig, AutoModel
 
-    try:
-        given: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    given: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    with explained(name, folder):
+        source = folder
         if not (folder / "config.json").exists():  # a GGUF file carries its config inside
             file = folder if folder.is_file() else next(folder.glob("*.gguf"))
-            folder, given["gguf_file"] = file.parent, file.name
-        config = AutoConfig.from_pretrained(folder, **given)
+            source, given["gguf_file"] = file.parent, file.name
+        config = AutoConfig.from_pretrained(source, **given)
         with torch.device("meta"):
             body = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder} has a config.json that cannot be read: {str(error).splitlines()[0]}") from None
     text = config.get_text_config()
     embedded = {id(p) for module in body.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     matrices = [p.numel() for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded]

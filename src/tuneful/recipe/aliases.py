@@ -105,6 +105,8 @@ def _step_into(here: Any, name: str) -> Any:
         if isinstance(here[index], str):
             here[index] = {"kind": here[index]}
         return here[index]
+    if name.isdigit():
+        raise KeyError(name)
     found = here.get(name)
     if isinstance(found, str):
         here[name] = {"source": found} if name == "data" else {"kind": found}

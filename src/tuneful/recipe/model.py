@@ -97,9 +97,15 @@ class Task(Spec):
     """Data and what is to be learned from it."""
 
     name: str = "main"
+    """In records and reports."""
     data: Data
     objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
     """None: `classify` for labels, `next_token` for text to write."""
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _as_data(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str | list) else value
 
 
 class Checkpoint(Spec):
@@ -171,7 +177,7 @@ class Recipe(Spec):
         tasks = [dict(task) if isinstance(task, dict) else task for task in rest.get("tasks") or [{}]]
         for key in ("data", "objective"):
             if key in value and isinstance(tasks[0], dict):
-                given = {"source": value[key]} if key == "data" and isinstance(value[key], str) else value[key]
+                given = {"source": value[key]} if key == "data" and isinstance(value[key], str | list) else value[key]
                 both = isinstance(given, dict) and isinstance(tasks[0].get(key), dict)
                 tasks[0][key] = {**tasks[0][key], **given} if both else given
         return {**rest, "tasks": tasks}

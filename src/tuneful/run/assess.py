@@ -46,21 +46,20 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Every run against the first, on the test rows they share."""
-    runs = {str(path): _answers(path) for path in paths}
-    first, *others = runs
-    shared = [key for key in runs[first] if all(key in runs[other] for other in others)]
+    first, *others = [(str(path), _answers(path)) for path in paths]
+    shared = [key for key in first[1] if all(key in answers for _, answers in others)]
     if not shared:
         raise RunFolderError("these runs have no test row in common, so there is nothing to compare them by")
     table = []
-    for metric in _common_metrics([runs[first][key] for key in shared]):
-        ours = _statistics(metric, [runs[first][key] for key in shared])
-        for other in others:
-            theirs = _statistics(metric, [runs[other][key] for key in shared])
+    for metric in _common_metrics([first[1][key] for key in shared]):
+        ours = _statistics(metric, [first[1][key] for key in shared])
+        for other, answers in others:
+            theirs = _statistics(metric, [answers[key] for key in shared])
             gap = difference(metric, theirs, ours)
             table.append(
                 {
                     "metric": metric.name,
-                    "first": first,
+                    "first": first[0],
                     "other": other,
                     "values": [float(metric.value(ours.sum(0))), float(metric.value(theirs.sum(0)))],
                     "delta": gap.delta,

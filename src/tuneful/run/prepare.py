@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.formats import Format, detect, understand
@@ -68,6 +68,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     objective = _choose_objective(recipe, form, say)
     labelled = objective.layout is Layout.LABELS
     recipe = _choose_model(recipe, labelled, say)
+    if not examples.get("train"):
+        raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     parts = split(examples, validation=data.validation, test=data.test, seed=recipe.seed, labelled=labelled)
     folder = locate(str(recipe.model), say)
     processor = load_processor(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
@@ -79,7 +81,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
         for part in PARTS
     }
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
-    size = size_of(folder, trust_remote_code=recipe.trust_remote_code)
+    size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     repeated = _repeat(built["train"].rows, weights, recipe.seed)
     resolved = resolve(recipe, objective, limit, repeated, size)
     return Prepared(resolved, form, parts, built, labels, found, processor, folder, size, _sha256(tables), repeated)

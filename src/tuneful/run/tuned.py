@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.adapters import Full
+from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import pick_device, use_all_cores
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
@@ -105,7 +106,7 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     labels = Labels(tuple(names), next(p for p, k in KINDS.items() if k == kind)) if names else None
     if folder.adapter.exists():
         loaded = load(recipe["model"], labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
-        policy = _with_adapter(loaded, folder.adapter)
+        policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
     elif folder.model.exists():
         loaded = load(str(folder.model), labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
@@ -113,21 +114,6 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     else:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
     return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None)
-
-
-def _with_adapter(loaded: Loaded, adapter: Path) -> Policy:
-    """The saved adapter on its base, in the one-product form."""
-    from peft import PeftModel
-
-    from tuneful.adapters.fused import fuse
-    from tuneful.adapters.lowrank import AttachedLora
-
-    wrapped = PeftModel.from_pretrained(loaded.module, str(adapter))
-    for parameter in wrapped.parameters():
-        parameter.requires_grad_(False)
-    fuse(loaded.module)
-    loaded.module.eval()
-    return Policy(loaded.network, AttachedLora(loaded.module, wrapped))
 
 
 def _frozen(loaded: Loaded) -> Policy:

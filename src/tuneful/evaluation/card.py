@@ -1,0 +1,242 @@
+"""The model card: README.md of the run folder, as model hubs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tuneful.evaluation import phrases, sections
+from tuneful.evaluation.phrases import Say
+from tuneful.evaluation.usage import usage
+from tuneful.evaluation.words import words
+from tuneful.models.embedded import EMBEDDED
+
+SETTINGS = (
+    "precision",
+    "adapter",
+    "regularisers",
+    "schedule",
+    "optimiser",
+    "seed",
+)  # none of them holds a path
+
+
+def card(report: Mapping[str, Any], language: str) -> str:
+    """Markdown with a YAML head. It names no folder of the person's computer."""
+    say, full = words(language), phrases.filled(report)
+    name = str(full.get("name") or phrases.model_name(full) or say["title"])
+    parts = {
+        "card_quality": _quality(full, language, say),
+        "card_use": _use(full, say),
+        "generalises": _generalisation(full, say),
+        "costs": _cost(full, say),
+        "fairer": _bias(full, say),
+        "forgot": _forgetting(full, say),
+        "card_data": _data(full, say),
+        "card_training": _training(full),
+        "card_limits": _limits(full, say),
+        "card_versions": _versions(full),
+    }
+    body = [f"# {_plain(name)}", _intro(full, say)]
+    for heading, lines in parts.items():
+        if lines:
+            body += [f"## {say[heading]}", *lines]
+    body.append(say["card_full_report"])
+    return f"---\n{_head(full)}---\n\n" + "\n\n".join(body) + "\n"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    pipeline = "text-generation" if phrases.target_of(report) == "text" else "text-classification"
+    head = {
+        "library_name": "peft" if phrases.adapter_of(report) == "lora" else "transformers",
+        "base_model": phrases.model_name(report),
+        "pipeline_tag": pipeline,
+        "tags": ["tuneful"],
+    }
+    known = {key: value for key, value in head.items() if value}
+    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+
+
+def _intro(report: Mapping[str, Any], say: Say) -> str:
+    name, rows = phrases.model_name(report), (report["data"].get("rows") or {}).get("train")
+    intro, base = "card_intro" if rows is not None else "card_intro_plain", f"`{name or '?'}`"
+    sentences = [say[intro].format(base=base, rows=phrases.number(rows))]
+    if name in EMBEDDED:
+        sentences.append(say["card_origin"].format(base=base, origin=EMBEDDED[name].licence))
+    return say["between_sentences"].join(sentences)
+
+
+def _quality(report: Mapping[str, Any], language: str, say: Say) -> list[str]:
+    """The verdict, the table, what its columns are, and the gates."""
+    sentence = phrases.verdict_sentence(report, language, say)
+    lines = [f"**{say['helped']} {say[phrases.helped(report)]}** {sentence}"]
+    rows, shown = sections.quality(report, say), sections.systems(report, say)
+    if rows:
+        columns = [say["column_metric"], *(system["name"] for system in shown)]
+        columns += [say[f"column_{name}"] for name in ("delta", "interval", "n", "judged")]
+        cells = [_quality_cells(row, [system["key"] for system in shown], say) for row in rows]
+        lines += [_table(columns, cells), say["quality_caption"]]
+        lines.append(_listed([(f"**{system['name']}**", system["about"]) for system in shown], say))
+    gates = sections.gates(report, say)
+    if gates:
+        told = [(f"{gate['name']} {gate['limit']}", say[f"gate_{gate['result']}"]) for gate in gates]
+        lines.append(_listed(told, say))
+    return lines
+
+
+def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> list[str]:
+    found = row["found"]
+    better = say["higher_is_better"] if row["higher"] else say["lower_is_better"]
+    return [
+        say["with_note"].format(value=f"`{row['metric']}`", note=better),
+        *(phrases.number(found.get(system)) for system in shown),
+        phrases.signed(found.get("delta")),
+        phrases.interval(found.get("ci95"), say),
+        phrases.number(found.get("n")),
+        say[f"judged_{row['judged']}"] if row["judged"] else phrases.MISSING,
+    ]
+
+
+def _use(report: Mapping[str, Any], say: Say) -> list[str]:
+    lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
+    recipe = report["provenance"].get("recipe") or {}
+    if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
+        lines.append(say["card_merged"])
+    return lines
+
+
+def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
+    found = report["generalisation"]
+    if not found:
+        return [say["not_in_this_run"]]
+    rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
+    rows.append([say["gap"], phrases.signed(found.get("gap"))])
+    table = _table([say["column_part"], say["column_loss"]], rows)
+    return [table, say["losses_caption"], phrases.stopped(found, say)]
+
+
+def _cost(report: Mapping[str, Any], say: Say) -> list[str]:
+    cost = report["cost"]
+    if not cost:
+        return [say["not_in_this_run"]]
+    predicted = cost.get("predicted") or {}
+    time = [phrases.duration(value.get("seconds"), say) for value in (predicted, cost)]
+    memory = [phrases.memory(predicted.get("memory_mb")), phrases.memory(cost.get("peak_memory_mb"))]
+    rows = [
+        [say["cost_time"], *time],
+        [say["cost_memory"], *memory],
+        [say["cost_updates"], "", phrases.number(cost.get("steps"))],
+        [say["cost_tokens"], "", phrases.number(cost.get("tokens"))],
+        [say["cost_speed"], "", phrases.number(cost.get("tokens_per_second"))],
+        [
+            say["cost_trainable"],
+            "",
+            phrases.share(cost.get("trainable_parameters"), cost.get("parameters"), say),
+        ],
+    ]
+    return [_table([say["column_what"], say["column_predicted"], say["column_actual"]], rows)]
+
+
+def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
+    if not report["bias"]:
+        return [say["bias_missing"]]
+    columns = [say[f"column_{name}"] for name in ("probe", "before", "after", "delta", "interval", "n")]
+    rows = []
+    for name, probe in report["bias"].items():
+        numbers = [phrases.number(probe.get("before")), phrases.number(probe.get("after"))]
+        gap = [phrases.signed(probe.get("delta")), phrases.interval(probe.get("ci95"), say)]
+        rows.append([name, *numbers, *gap, phrases.number(probe.get("n"))])
+    return [_table(columns, rows)]
+
+
+def _forgetting(report: Mapping[str, Any], say: Say) -> list[str]:
+    found = report["forgetting"]
+    if not found:
+        return [say["not_in_this_run"]]
+    lines, own = (
+        [phrases.said(found["reason"], say)] if found.get("reason") else [],
+        found.get("own_text_perplexity"),
+    )
+    facts = [
+        (key, phrases.number(found[name]))
+        for key, name in (("forgot_kl", "kl_from_base"), ("forgot_similarity", "embedding_similarity"))
+        if found.get(name) is not None
+    ]
+    if own:
+        both = {name: phrases.number(own.get(name)) for name in ("before", "after")}
+        facts.append(("forgot_perplexity", say["before_after"].format(**both)))
+    told = [(say[key], say["with_note"].format(value=value, note=say[f"{key}_note"])) for key, value in facts]
+    return [*lines, _listed(told, say)] if told else lines
+
+
+def _data(report: Mapping[str, Any], say: Say) -> list[str]:
+    data = report["data"]
+    if not data:
+        return [say["no_data"]]
+    facts = [(say["layout_is"], str(data.get("layout") or phrases.MISSING))]
+    for part in phrases.PARTS:
+        count = phrases.number((data.get("rows") or {}).get(part))
+        facts.append((say["rows_of"].format(part=phrases.part(part, say)), count))
+    if phrases.target_of(report) == "text":
+        learned = phrases.share(data.get("learned_tokens"), data.get("tokens"), say)
+        facts.append((say["tokens_learned"], learned))
+    for key, name in (("duplicates",) * 2, ("leaked",) * 2, ("dropped", "dropped_count"), ("truncated",) * 2):
+        facts.append((say[key], phrases.number(data.get(name))))
+    diverse = {"value": phrases.number(data.get("diversity")), "note": say["diversity_note"]}
+    facts.append((say["diversity"], say["with_note"].format(**diverse)))
+    if labels := data.get("balance"):
+        counts = {"classes": len(labels), "least": min(labels.values()), "most": max(labels.values())}
+        facts.append((say["balance_heading"], say["balance_is"].format(**counts)))
+    return [_listed(facts, say)]
+
+
+def _training(report: Mapping[str, Any]) -> list[str]:
+    recipe = report["provenance"].get("recipe") or {}
+    settings = {name: recipe[name] for name in SETTINGS if name in recipe}
+    if tasks := recipe.get("tasks"):
+        settings["objective"] = tasks[0].get("objective")
+    if not settings:
+        return []
+    return [f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```"]
+
+
+def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
+    tested, target = (report["data"].get("rows") or {}).get("test"), phrases.target_of(report)
+    limits = [say["limit_unmeasured"]]
+    if report["quality"]:
+        limits = [say["limit_rows"].format(n=phrases.number(tested))]
+    if not report["bias"]:
+        limits.append(say["limit_bias"])
+    if not report["forgetting"]:
+        limits.append(say["limit_forgetting"])
+    fault = {"text": "limit_generator", "number": "limit_reader_number"}.get(target, "limit_reader")
+    limits.append(say[fault])
+    if base := phrases.model_name(report):
+        limits.append(say["limit_base"].format(base=f"`{base}`"))
+    return ["\n".join(f"- {limit}" for limit in limits)]
+
+
+def _versions(report: Mapping[str, Any]) -> list[str]:
+    versions = report["provenance"].get("versions") or {}
+    return [", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
+
+
+def _listed(facts: Sequence[tuple[str, str]], say: Say) -> str:
+    return "\n".join(f"- {say['pair'].format(name=name, value=value)}" for name, value in facts)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Numbers to the right, the first column to the left."""
+    lines = [
+        columns,
+        ["---", *["---:"] * (len(columns) - 1)],
+        *([_plain(cell) for cell in row] for row in rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """One line that neither ends a table cell nor opens an HTML tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

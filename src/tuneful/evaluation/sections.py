@@ -1,0 +1,193 @@
+"""What each section of the page shows, made ready: numbers are still numbers, words are the page's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tuneful.evaluation import phrases
+from tuneful.evaluation.phrases import SYSTEMS, Say
+
+Report = Mapping[str, Any]
+SIGNS = {"yes": "✓", "no": "✗", "unclear": "?"}
+SHORT_ANSWER = 60  # characters up to which answers stand in a table
+COMMONEST, RAREST = 6, 6  # labels that are not folded away
+EXACT = ("exact_match", "accuracy", "macro_f1", "mcc")  # metrics for which a different answer is a wrong one
+
+
+def systems(report: Report, say: Say) -> list[dict[str, str]]:
+    """The systems that any metric was measured for, and what each of them is."""
+    recipe, target = report["provenance"].get("recipe") or {}, phrases.target_of(report)
+    shots = (recipe.get("evaluate") or {}).get("shots")
+    about = {system: f"about_{system}" for system in SYSTEMS}
+    if target != "text":
+        about["base"] = "about_base_reader"
+        about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"
+    if not shots:
+        about["kshot"] = "about_kshot_any"
+    return [
+        {"key": system, "name": say[f"system_{system}"], "about": say[about[system]].format(shots=shots)}
+        for system in SYSTEMS
+        if any(found.get(system) is not None for found in report["quality"].values())
+    ]
+
+
+def tiles(report: Report, say: Say) -> list[dict[str, str]]:
+    """Each question with its answer in a word or two; they lead to the sections."""
+    helped, gap = phrases.helped(report), report["generalisation"].get("gap")
+    answers = {
+        "helped": f"{SIGNS[helped]} {say[helped]}",
+        "generalises": say["missing"] if gap is None else say["tile_gap"].format(gap=phrases.signed(gap)),
+        "costs": _spent(report["cost"], say),
+        "fairer": _fairness(report["bias"], say),
+        "forgot": _forgot(report["forgetting"], say),
+    }
+    return [
+        {"key": key, "question": say[key], "answer": answer, "tone": helped if key == "helped" else ""}
+        for key, answer in answers.items()
+    ]
+
+
+def quality(report: Report, say: Say) -> list[dict[str, Any]]:
+    """One row a metric. `judged` is better, worse or unsure against the base; "" when there is no base."""
+    return [
+        {
+            "metric": metric,
+            "name": phrases.metric_name(metric, say),
+            "higher": bool(found.get("higher_is_better", True)),
+            "decides": metric == report["verdict"].get("primary"),
+            "found": found,
+            "judged": _judged(found),
+            "against": [
+                {"name": say.get(f"system_{other}", other), "delta": gap["delta"], "ci95": gap["ci95"]}
+                for other, gap in (found.get("against") or {}).items()
+            ],
+        }
+        for metric, found in report["quality"].items()
+    ]
+
+
+def answers(report: Report, say: Say) -> dict[str, Any]:
+    """Sample answers, each system's with a mark; `compact` when all are short enough for a table."""
+    exact = phrases.target_of(report) != "text" or report["verdict"].get("primary") in EXACT
+    given = report.get("answers") or []
+    shown = [s for s in ("base", "kshot", "tuned") if any(answer.get(s) is not None for answer in given)]
+    rows = []
+    for answer in given:
+        expected = answer.get("expected")
+        cells = [
+            {
+                "system": system,
+                "name": say[f"system_{system}"],
+                "text": phrases.answer(answer.get(system), say),
+                **_mark(answer.get(system), expected, exact, say),
+            }
+            for system in shown
+        ]
+        rows.append({**answer, "expected": phrases.answer(expected, say), "answers": cells})
+    texts = [cell["text"] for row in rows for cell in row["answers"]]
+    compact = all(len(text) <= SHORT_ANSWER and "\n" not in text for text in texts)
+    return {"rows": rows, "compact": compact, "systems": [say[f"system_{system}"] for system in shown]}
+
+
+def notes(report: Report, say: Say) -> list[str]:
+    """What the X-ray noted beyond its facts."""
+    given = report["data"].get("notes") or []
+    return [phrases.said(note, say) for note in given if phrases.recognise(note)[0] not in phrases.RESTATED]
+
+
+def balance(report: Report, say: Say) -> dict[str, Any]:
+    """Labels by number of rows: the commonest, those between, the rarest. `percent` is of the commonest."""
+    counts = sorted((report["data"].get("balance") or {}).items(), key=lambda pair: -pair[1])
+    if not counts:
+        return {}
+    most, least = counts[0][1], counts[-1][1]
+    rows = [{"label": label, "count": n, "percent": round(100 * n / (most or 1), 1)} for label, n in counts]
+    head, tail = COMMONEST, len(rows) - RAREST
+    if tail - head <= 2:
+        head = tail = len(rows)
+    facts = {"most": most, "least": least, "labels": len(rows)}
+    return {**facts, "commonest": rows[:head], "between": rows[head:tail], "rarest": rows[tail:]}
+
+
+def gates(report: Report, say: Say) -> list[dict[str, str]]:
+    limits = (report["provenance"].get("recipe") or {}).get("gates") or {}
+    found = {
+        "forgetting_kl": phrases.number(report["forgetting"].get("kl_from_base")),
+        "generalisation_gap": phrases.signed(report["generalisation"].get("gap")),
+        "helped": say[phrases.helped(report)],
+    }
+    return [
+        {
+            "name": say.get(f"gate_{gate}", gate),
+            "limit": say["yes"] if gate == "helped" else phrases.number(limits.get(gate)),
+            "found": found.get(gate, phrases.MISSING),
+            "result": result,
+        }
+        for gate, result in (report["verdict"].get("gates") or {}).items()
+    ]
+
+
+def matrix(report: Report, say: Say) -> dict[str, Any] | None:
+    """`forgetting.tasks`: {learned task: {measured task: score}}; None for a run of one task."""
+    tasks = report["forgetting"].get("tasks")
+    if not isinstance(tasks, Mapping) or not tasks:
+        return None
+    columns = list(dict.fromkeys(name for row in tasks.values() for name in row))
+    rows = {learned: [row.get(name) for name in columns] for learned, row in tasks.items()}
+    return {"columns": columns, "rows": rows}
+
+
+VIEWS: dict[str, Callable[[Report, Say], Any]] = {
+    "systems": systems,
+    "tiles": tiles,
+    "quality": quality,
+    "answers": answers,
+    "notes": notes,
+    "balance": balance,
+    "gates": gates,
+    "matrix": matrix,
+}
+"""By the name the template knows them by."""
+
+
+def _spent(cost: Mapping[str, Any], say: Say) -> str:
+    parts = (phrases.duration(cost.get("seconds"), say), phrases.memory(cost.get("peak_memory_mb")))
+    return " · ".join(part for part in parts if part != phrases.MISSING) or say["missing"]
+
+
+def _fairness(probes: Mapping[str, Any], say: Say) -> str:
+    if len(probes) == 1:
+        ((name, probe),) = probes.items()
+        return f"{name} {phrases.signed(probe.get('delta'))}"
+    return say["tile_probes"].format(n=len(probes)) if probes else say["missing"]
+
+
+def _forgot(found: Mapping[str, Any], say: Say) -> str:
+    if found.get("kl_from_base") is not None:
+        return say["tile_kl"].format(kl=phrases.number(found["kl_from_base"]))
+    if found.get("embedding_similarity") is not None:
+        return say["tile_similarity"].format(similarity=phrases.number(found["embedding_similarity"]))
+    return say["missing"]
+
+
+def _judged(found: Mapping[str, Any]) -> str:
+    if not found.get("ci95"):
+        return ""
+    low, high = found["ci95"]
+    if not found.get("higher_is_better", True):
+        low, high = -high, -low
+    return "better" if low > 0 else "worse" if high < 0 else "unsure"
+
+
+def _mark(given: Any, expected: Any, exact: bool, say: Say) -> dict[str, str]:
+    """Right or wrong; of texts that may be worded in many ways, only same or different; of numbers, how far off."""
+    if given is None or expected is None:
+        return {"tone": "", "mark": ""}
+    if phrases.is_number(given) and phrases.is_number(expected):
+        distance = phrases.number(abs(given - expected))
+        return {"tone": "off", "mark": say["answer_off"].format(distance=distance)}
+    both_texts = isinstance(given, str) and isinstance(expected, str)
+    same = given.strip() == expected.strip() if both_texts else given == expected
+    tone = ("right" if same else "wrong") if exact else ("same" if same else "other")
+    return {"tone": tone, "mark": say[f"answer_{tone}"]}

@@ -1,0 +1,96 @@
+"""Python that loads what a run folder holds, with plain transformers and peft: the card shows it, a test runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tuneful.evaluation import phrases
+from tuneful.evaluation.phrases import Say, as_literal
+from tuneful.models.embedded import EMBEDDED
+
+READ_LABELS = """\
+labels = json.loads(Path("recipe.lock.json").read_text(encoding="utf-8"))["labels"]
+"""
+LOAD_ADAPTER = """\
+# {elsewhere}
+base = PeftConfig.from_pretrained("adapter").base_model_name_or_path
+tokenizer = AutoTokenizer.from_pretrained("adapter")
+model = {auto}.from_pretrained(base{labels})
+model = PeftModel.from_pretrained(model, "adapter").eval()
+"""
+LOAD_MODEL = """\
+tokenizer = AutoTokenizer.from_pretrained("model")
+model = {auto}.from_pretrained("model").eval()
+"""
+ASK_CHAT = """\
+messages = [{{"role": "user", "content": {example}}}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
+"""
+ASK_TEXT = """\
+inputs = tokenizer({example}, return_tensors="pt")
+"""
+STOP = """\
+stop = tokenizer.convert_tokens_to_ids({token})
+"""
+WRITE = """\
+written = model.generate(**inputs, max_new_tokens=256, do_sample=False{stop})
+print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+"""
+READ = """\
+inputs = tokenizer({example}, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**inputs).logits[0]
+"""
+TELL = {
+    "class": "print(model.config.id2label[int(logits.argmax())])\n",
+    "labels": "print([model.config.id2label[i] for i, logit in enumerate(logits.tolist()) if logit > 0])\n",
+    "number": "print(float(logits[0]))\n",
+}
+
+
+def usage(report: Mapping[str, Any], say: Say) -> str:
+    """From the run folder to one answer. The folder `adapter` for LoRA, `model` for tuned weights."""
+    reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
+    auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
+    parts = [_imports(auto, reads, adapter)]
+    if reads and adapter:
+        parts.append(READ_LABELS)
+    labels = ", num_labels=len(labels), id2label=dict(enumerate(labels))" if reads else ""
+    load = LOAD_ADAPTER if adapter else LOAD_MODEL
+    parts.append(load.format(auto=auto, elsewhere=_elsewhere(report, say), labels=labels))
+    return "".join([*parts, "\n", _reading(report, say) if reads else _writing(report, say)])
+
+
+def _elsewhere(report: Mapping[str, Any], say: Say) -> str:
+    """What stands for the base where this computer's folder is not."""
+    name = phrases.model_name(report)
+    kind = "embedded" if name in EMBEDDED else "hub" if "/" in name else "folder"
+    return say[f"card_base_{kind}"].format(name=name)
+
+
+def _imports(auto: str, reads: bool, adapter: bool) -> str:
+    """Standard library, then the rest, each in the order of their names."""
+    standard = "import json\nfrom pathlib import Path\n\n" if reads and adapter else ""
+    torch = "import torch\n" if reads else ""
+    peft = "from peft import PeftConfig, PeftModel\n" if adapter else ""
+    return f"{standard}{torch}{peft}from transformers import {auto}, AutoTokenizer\n\n"
+
+
+def _reading(report: Mapping[str, Any], say: Say) -> str:
+    texts = ["card_example_label"]
+    if report["data"].get("layout") == "labelled_pair":
+        texts.append("card_example_second")
+    example = ", ".join(as_literal(say[text]) for text in texts)
+    return READ.format(example=example) + TELL[phrases.target_of(report)]
+
+
+def _writing(report: Mapping[str, Any], say: Say) -> str:
+    plain = report["data"].get("layout") == "text"
+    ask = ASK_TEXT if plain else ASK_CHAT
+    example = as_literal(say["card_example_text" if plain else "card_example"])
+    token = (report["data"].get("stop_token") or {}).get("token")
+    stop = STOP.format(token=as_literal(token)) if token else ""
+    return ask.format(example=example) + stop + WRITE.format(stop=", eos_token_id=stop" if token else "")

@@ -1,0 +1,253 @@
+"""The command line in a process of its own: what a person types, sees, and gets as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from work import greetings, moods, write_rows
+
+FAST = ["--set", "schedule.steps=8", "--set", "evaluate.generate=3", "--set", "optimiser.learning_rate=0.02"]
+
+
+def tuneful(*arguments: object, cwd: Path, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tuneful", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200, **settings)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+@pytest.fixture(scope="module")
+def generator_run(generator_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    data = write_rows(folder / "greetings.jsonl", greetings())
+    tuneful("fit", data, "--model", generator_folder, "--out", folder / "run", *FAST, cwd=folder)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def reader_run(reader_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    data = write_rows(folder / "moods.jsonl", moods())
+    tuneful("fit", data, "--model", reader_folder, "--out", folder / "run", *FAST, cwd=folder)
+    return folder / "run"
+
+
+def test_help_is_quick_and_complete(tmp_path: Path) -> None:
+    tuneful("--help", cwd=tmp_path)
+    begin = time.perf_counter()
+    shown = tuneful("--help", cwd=tmp_path).stdout
+    assert time.perf_counter() - begin < 3, "0.06 s on a quiet machine"
+    for command in ("fit", "check", "eval", "predict", "chat", "compare", "models", "runs", "schema", "doctor"):
+        assert f"\n  {command}" in shown
+
+
+def test_fit_says_what_it_decided_and_what_came_out(generator_folder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "greetings.jsonl", greetings())
+    done = tuneful("fit", "greetings.jsonl", "--model", generator_folder, *FAST, cwd=tmp_path)
+    assert "layout prompt_completion: objective next_token" in done.stderr
+    assert "Quality on the test rows" in done.stdout
+    assert "report: runs" in done.stdout
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.endswith("-greetings")
+    assert (folder / "report.html").exists()
+
+
+def test_fit_for_machines(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    done = tuneful("fit", data, "--model", generator_folder, "--json", *FAST, cwd=tmp_path)
+    assert json.loads(done.stdout)["schema_version"] == 1
+
+
+def test_a_report_in_chinese(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    done = tuneful("fit", data, "--model", generator_folder, "--lang", "zh-TW", "--out", "run", *FAST, cwd=tmp_path)
+    assert "微調" in done.stdout
+    assert 'lang="zh-Hant-TW"' in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_recipe_file(generator_folder: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "greetings.jsonl", greetings())
+    (tmp_path / "recipe.yaml").write_text(
+        f"base_model: {generator_folder}\ndataset: greetings.jsonl\nlora_r: 4\nmax_steps: 3\nevaluate: none\n"
+    )
+    done = tuneful("fit", "recipe.yaml", "--out", "run", cwd=tmp_path)
+    assert "lora_r is called adapter.rank here" in done.stderr
+    assert json.loads((tmp_path / "run" / "recipe.lock.json").read_text())["recipe"]["adapter"]["rank"] == 4
+
+
+def test_check_shows_what_is_learned(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    shown = tuneful("check", data, "--model", generator_folder, cwd=tmp_path).stdout
+    assert "stop token <|im_end|>: learned in" in shown
+    assert "⟦hi " in shown
+    assert "Plan" in shown
+    assert not (tmp_path / "runs").exists()
+    found = json.loads(tuneful("check", data, "--model", generator_folder, "--json", cwd=tmp_path).stdout)
+    assert found["data"]["rows"]["train"] > 20
+    assert found["plan"]["steps"] > 0
+    pieces = found["data"]["shown"][0]["pieces"]
+    assert [learned for _, learned in pieces] == [False, True, False]
+
+
+def test_check_and_fit_refuse_the_same(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", [*greetings(20), {"prompt": "x", "completion": ""}])
+    checked = tuneful("check", data, "--model", generator_folder, cwd=tmp_path, code=2)
+    refused = tuneful("fit", data, "--model", generator_folder, cwd=tmp_path, code=2)
+    for done in (checked, refused):
+        assert "rows.jsonl line 21: 'completion' is empty" in " ".join(done.stderr.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broken_gate_is_exit_code_3(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    gate = ["--set", "gates.forgetting_kl=1e-9"]
+    done = tuneful("fit", data, "--model", generator_folder, "--out", "run", *FAST, *gate, cwd=tmp_path, code=3)
+    assert "forgetting_kl" in done.stderr
+
+
+def test_predict_from_file_and_from_standard_input(generator_run: Path, reader_run: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "ask.jsonl", [{"prompt": "greet Ada"}, {"prompt": "greet Bo"}])
+    tuneful("predict", generator_run, rows, "--out", "answers.jsonl", "--new-tokens", "8", cwd=tmp_path)
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [answer["input"] for answer in answers] == ["greet Ada", "greet Bo"]
+    done = tuneful("predict", reader_run, "-", cwd=tmp_path, input="sunny warm\ngrey cold\n")
+    assert [json.loads(line)["prediction"] in ("glad", "sad") for line in done.stdout.splitlines()] == [True, True]
+
+
+def test_eval_of_a_run_and_of_a_model(
+    generator_run: Path, reader_run: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    data = write_rows(tmp_path / "new.jsonl", greetings(20))
+    found = json.loads(tuneful("eval", generator_run, data, "--generate", "3", "--json", cwd=tmp_path).stdout)
+    assert found["quality"]["perplexity"]["tuned"] is not None
+    found = json.loads(tuneful("eval", generator_folder, data, "--generate", "3", "--json", cwd=tmp_path).stdout)
+    assert found["quality"]["perplexity"]["tuned"] is None
+    assert found["quality"]["perplexity"]["base"] > 1
+    labelled = write_rows(tmp_path / "moods.jsonl", moods(20))
+    shown = tuneful("eval", reader_run, labelled, cwd=tmp_path).stdout
+    assert "accuracy" in shown
+
+
+def test_compare_and_runs(generator_run: Path, tmp_path: Path) -> None:
+    found = json.loads(tuneful("compare", generator_run, generator_run, "--json", cwd=tmp_path).stdout)["comparisons"]
+    assert {row["metric"] for row in found} == {"exact_match", "rouge_l", "token_f1", "perplexity"}
+    assert all(row["delta"] == 0 and row["ci95"] == [0, 0] for row in found)
+    listed = json.loads(tuneful("runs", generator_run.parent, "--json", cwd=tmp_path).stdout)
+    assert listed[0]["metric"] in ("perplexity", "exact_match")
+    assert "there are no runs" in tuneful("runs", cwd=tmp_path).stdout
+
+
+def test_chat(generator_run: Path, tmp_path: Path) -> None:
+    done = tuneful("chat", generator_run, "--new-tokens", "4", cwd=tmp_path, input="greet Ada\n\n")
+    assert "an empty line ends" in done.stderr
+
+
+def test_schema_models_doctor(tmp_path: Path) -> None:
+    assert json.loads(tuneful("schema", cwd=tmp_path).stdout)["title"] == "Tuneful recipe"
+    names = {model["name"] for model in json.loads(tuneful("models", "list", "--json", cwd=tmp_path).stdout)}
+    assert names == {"smollm2-135m", "minilm-l6"}
+    assert "Did you mean 'minilm-l6'" in tuneful("models", "path", "minilm", cwd=tmp_path, code=2).stderr
+    assert json.loads(tuneful("doctor", "--json", cwd=tmp_path).stdout)["fp32_gflops"] > 0
+
+
+def start(folder: Path, model: Path, *more: str) -> subprocess.Popen[str]:
+    data = write_rows(folder / "greetings.jsonl", greetings())
+    settings = ["--set", "schedule.steps=4000", "--set", "evaluate.every=5", "--set", "evaluate.patience=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "tuneful",
+        "fit",
+        str(data),
+        "--model",
+        str(model),
+        "--out",
+        "run",
+        *settings,
+        *more,
+    ]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    records = folder / "run" / "records.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if records.exists() and records.read_text().count('"train"') >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not get going")
+
+
+def trained_steps(folder: Path) -> list[int]:
+    lines = (folder / "run" / "records.jsonl").read_text().splitlines()
+    return [record["step"] for record in map(json.loads, lines) if record["kind"] == "train"]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(generator_folder: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, generator_folder)
+    wait_for_step(tmp_path, 12)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "tuneful fit run --resume" in errors
+    done = trained_steps(tmp_path)[-1]
+    saved = max(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == done
+
+
+@pytest.mark.parametrize("moment", [7, 23])
+def test_kill_9_loses_at_most_what_was_not_saved(generator_folder: Path, tmp_path: Path, moment: int) -> None:
+    process = start(tmp_path, generator_folder, "--set", "checkpoint.every=1")
+    wait_for_step(tmp_path, moment)
+    process.kill()
+    process.communicate(timeout=60)
+    lock = json.loads((tmp_path / "run" / "recipe.lock.json").read_text())
+    lock["recipe"]["schedule"]["steps"] = moment + 20
+    (tmp_path / "run" / "recipe.lock.json").write_text(json.dumps(lock))
+    tuneful("fit", "run", "--resume", cwd=tmp_path)
+    assert trained_steps(tmp_path) == list(range(1, moment + 21))
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_file_size_limit_is_a_full_disk(generator_folder: Path, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes every file above the limit fail to write, in the middle."""
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    done = tuneful(
+        "fit", data, "--model", generator_folder, "--out", "run", *FAST, cwd=tmp_path, code=2, preexec_fn=limit
+    )
+    assert "no room to write" in done.stderr
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+def test_a_read_only_folder(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    if os.geteuid() == 0:  # whom no mode stops; the kernel's own folders do
+        closed = Path("/sys")
+    done = tuneful("fit", data, "--model", generator_folder, "--out", closed / "run", *FAST, cwd=tmp_path, code=2)
+    assert "choose another folder with --out" in done.stderr
+
+
+def test_a_run_folder_that_is_a_file(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    done = tuneful("fit", data, "--model", generator_folder, "--out", data, *FAST, cwd=tmp_path, code=2)
+    assert "cannot write" in done.stderr
+    assert len(data.read_text().splitlines()) == 40

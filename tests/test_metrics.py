@@ -1,0 +1,119 @@
+"""Metrics against numbers worked out by hand and against scikit-learn; intervals against what is known of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from tuneful.evaluation.compare import Difference, Score, difference, score
+from tuneful.evaluation.metrics import METRICS, words
+from tuneful.evaluation.verdict import check, judge, sentence
+
+HAND = [
+    ("exact_match", ["a b", "c"], ["a b ", "C"], 0.5),
+    ("accuracy", ["x", "y", "y"], ["x", "x", "y"], 2 / 3),
+    ("accuracy", [frozenset("ab"), frozenset("a")], [frozenset("ba"), frozenset()], 0.5),
+    ("rouge_l", ["the cat sat"], ["the big cat sat down"], 6 / 8),
+    ("rouge_l", ["你好世界"], ["你好"], 4 / 6),
+    ("rouge_l", [""], [""], 1.0),
+    ("rouge_l", ["a"], [""], 0.0),
+    ("token_f1", ["sat the cat"], ["the cat the"], 4 / 6),
+    ("perplexity", [0, 0], [(np.log(4), 1), (np.log(4) * 2, 2)], 4.0),
+    ("perplexity", [0, 0], [(0.0, 3), (4.0, 1)], np.e),
+    ("macro_f1", ["a", "a", "b", "b"], ["a", "b", "b", "b"], (2 / 3 + 4 / 5) / 2),
+    ("mcc", ["a", "b"], ["b", "a"], -1.0),
+    ("mcc", ["a", "b"], ["a", "a"], 0.0),
+    ("mae", [1.0, 2.0], [2.0, 4.0], 1.5),
+    ("rmse", [0.0, 0.0], [3.0, 4.0], (12.5) ** 0.5),
+    ("pearson", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], 1.0),
+    ("spearman", [1.0, 2.0, 3.0], [1.0, 10.0, 5.0], 0.5),
+]
+
+
+@pytest.mark.parametrize(("name", "truth", "predicted", "expected"), HAND)
+def test_by_hand(name: str, truth: list[object], predicted: list[object], expected: float) -> None:
+    assert METRICS[name](truth, predicted) == pytest.approx(expected, abs=1e-9)
+
+
+def test_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth = [str(value) for value in rng.integers(0, 20, 500)]
+    predicted = [value if rng.random() < 0.7 else str(rng.integers(0, 20)) for value in truth]
+    assert METRICS["macro_f1"](truth, predicted) == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert METRICS["mcc"](truth, predicted) == pytest.approx(matthews_corrcoef(truth, predicted))
+
+
+def test_words_in_any_script() -> None:
+    assert words("Don't stop, 你好！ naïve_x 42") == ["don", "t", "stop", "你", "好", "naïve", "x", "42"]
+
+
+def test_the_interval_is_that_of_the_binomial() -> None:
+    """Accuracy 0.8 of 400 against a constant 0: the known standard error is 0.02."""
+    truth = ["x"] * 400
+    found = score(METRICS["accuracy"], truth, {"tuned": ["x"] * 320 + ["y"] * 80, "base": ["y"] * 400})
+    gap = found.against["base"]
+    assert gap.delta == pytest.approx(0.8)
+    assert gap.high - gap.low == pytest.approx(2 * 1.96 * 0.02, rel=0.1)
+
+
+def test_pairing_makes_a_steady_difference_sure() -> None:
+    """Two systems that differ on one row in a hundred, always the same way: unpaired that would be noise."""
+    truth = ["x"] * 600
+    base = (["x"] * 50 + ["y"] * 50) * 6
+    tuned = (["x"] * 51 + ["y"] * 49) * 6
+    gap = score(METRICS["accuracy"], truth, {"tuned": tuned, "base": base}).against["base"]
+    assert gap.low > 0
+
+
+def test_equal_systems_do_not_differ() -> None:
+    statistics = METRICS["perplexity"].statistics([], [(1.0, 2), (3.0, 4)])
+    assert difference(METRICS["perplexity"], statistics, statistics) == Difference(0.0, 0.0, 0.0)
+
+
+def test_coverage_of_the_interval() -> None:
+    """95 % intervals hold the truth about 95 times in a hundred."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for number in range(100):
+        right = rng.random((2, 200)) < np.array([[0.7], [0.6]])
+        rows = [np.stack([row.astype(float), np.ones(200)], 1) for row in right]
+        gap = difference(METRICS["accuracy"], rows[0], rows[1], seed=number)
+        held += gap.low <= 0.1 <= gap.high
+    assert held >= 88
+
+
+def made(metric: str, higher: bool, **against: tuple[float, float]) -> Score:
+    gaps = {name: Difference((low + high) / 2, low, high) for name, (low, high) in against.items()}
+    return Score(metric, higher, 50, {"tuned": 0.5, "base": 0.4, "kshot": 0.4, "trivial": 0.1}, gaps)
+
+
+@pytest.mark.parametrize(
+    ("score_", "helped", "reason"),
+    [
+        (made("accuracy", True, base=(0.1, 0.2), trivial=(0.3, 0.4)), "yes", "better_than_all"),
+        (made("accuracy", True, base=(0.1, 0.2), kshot=(-0.3, -0.1)), "no", "worse_than_kshot"),
+        (made("accuracy", True, base=(-0.2, -0.1)), "no", "worse_than_base"),
+        (made("accuracy", True, base=(0.1, 0.2), kshot=(-0.1, 0.1)), "unclear", "better_than_base_only"),
+        (made("accuracy", True, base=(-0.1, 0.1)), "unclear", "interval_holds_zero"),
+        (made("perplexity", False, base=(-2.0, -1.0), kshot=(-1.0, -0.5)), "yes", "better_than_all"),
+        (made("perplexity", False, base=(0.5, 1.0)), "no", "worse_than_base"),
+        (None, "unclear", "not_measured"),
+    ],
+)
+def test_the_verdict(score_: Score | None, helped: str, reason: str) -> None:
+    verdict = judge(score_)
+    assert (verdict.helped, verdict.reason) == (helped, reason)
+    for language in ("en", "zh-TW"):
+        assert "{" not in sentence(verdict, score_, language)
+
+
+def test_gates() -> None:
+    limits = {"forgetting_kl": 0.1, "generalisation_gap": 0.5, "helped": True}
+    assert check(limits, "yes", {"gap": 0.4}, {"kl_from_base": 0.2}) == {
+        "forgetting_kl": "broken",
+        "generalisation_gap": "passed",
+        "helped": "passed",
+    }
+    assert check({"forgetting_kl": 0.1}, "yes", {}, {}) == {"forgetting_kl": "broken"}
+    assert check({"forgetting_kl": None, "helped": False}, "no", {}, {}) == {}

@@ -1,0 +1,174 @@
+"""One validated value: faults all at once, helpful; other tools' words; overrides; and it reads back equal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tuneful.adapters import ADAPTERS, Head, Lora, TopLayers
+from tuneful.core.errors import RecipeError
+from tuneful.objectives import OBJECTIVES
+from tuneful.recipe import Recipe, from_mapping, from_yaml, schema
+from tuneful.regularisers import REGULARISERS
+from tuneful.schedules import SCHEDULES
+from tuneful.testing import check_table
+
+
+def recipe(given: dict[str, object], *overrides: str) -> Recipe:
+    return from_mapping(given, overrides)[0]
+
+
+def problems(given: dict[str, object], *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as error:
+        from_mapping(given, overrides)
+    return error.value.problems
+
+
+@pytest.mark.parametrize("table", [ADAPTERS, OBJECTIVES, REGULARISERS, SCHEDULES], ids=lambda table: table.noun)
+def test_every_component_says_what_it_is(table: object) -> None:
+    check_table(table)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    def walk(part: dict[str, object], path: str) -> None:
+        for name, field in part.get("properties", {}).items():
+            if name != "kind":
+                assert field.get("description") or "$ref" in field, f"{path}.{name} does not say what it means"
+
+    made = schema()
+    walk(made, "recipe")
+    for name, part in made["$defs"].items():
+        walk(part, name)
+
+
+def test_the_smallest_recipe() -> None:
+    made = recipe({"data": "d.csv"})
+    assert made.task.data.source == "d.csv"
+    assert made.adapter is None
+
+
+def test_all_faults_at_once_with_what_was_meant() -> None:
+    found = problems(
+        {
+            "data": {"source": "d.csv", "lable": "x"},
+            "objective": "next_tokn",
+            "optimiser": {"learnin_rate": 1},
+            "schedule": {"epochs": -1},
+            "adapter": {"kind": "lora", "rank": 0, "dropuot": 0.1},
+            "seeed": 1,
+        }
+    )
+    assert len(found) == 7
+    text = "\n".join(found)
+    for expected in (
+        "tasks.0.data.lable: no such setting. Did you mean 'label'?",
+        "tasks.0.objective: there is no objective 'next_tokn'. Did you mean 'next_token'? Known: classify, next_token",
+        "optimiser.learnin_rate: no such setting. Did you mean 'learning_rate'?",
+        "schedule.epochs: should be greater than 0; found -1",
+        "adapter.rank: should be greater than 0; found 0",
+        "adapter.dropuot: no such setting. Did you mean 'dropout'?",
+        "seeed: no such setting. Did you mean 'seed'?",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "data: is needed"),
+        ({"data": 7}, "tasks.0.data: "),
+        ({"data": "d", "precision": "fp8"}, "precision: 'fp8' is not one of"),
+        ({"data": "d", "adapter": {"kind": "lora", "dropout": 1.5}}, "adapter.dropout: should be less than 1"),
+        ({"data": "d", "seed": "x"}, "seed: should be a valid integer"),
+        ({"data": "d", "seed": -1}, "seed: should be greater than or equal to 0"),
+        ({"data": "d", "adapter": 5}, "adapter: "),
+        ({"data": "d", "optimiser": {"decay": "cosinus"}}, "Did you mean 'cosine'"),
+        ({"data": {"source": [{"path": "a", "weight": 0}]}}, "tasks.0.data.source.0.weight"),
+        ({"data": "d", "tasks": [{"data": "a"}, {"data": "b"}]}, "learns one task"),
+        ({"data": "d", "evaluate": {"primary": "acuracy"}}, "Did you mean 'accuracy'"),
+        ({"data": "d", "load_in_4bit": True}, "load_in_4bit: no such setting"),
+    ],
+)
+def test_faults(given: dict[str, object], expected: str) -> None:
+    assert any(expected in line for line in problems(given)), problems(given)
+
+
+def test_words_of_other_tools() -> None:
+    made, notes = from_mapping(
+        {
+            "model_name_or_path": "m", "dataset": "d.csv", "cutoff_len": 512, "finetuning_type": "lora", "lora_r": 8,
+            "lora_alpha": 16, "num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 8,
+            "lr_scheduler_type": "cosine", "val_set_size": 0.05, "train_on_inputs": True, "packing": True, "bf16": True,
+        }
+    )  # fmt: skip
+    assert made.model == "m"
+    assert made.adapter == Lora(rank=8, alpha=16)
+    assert made.optimiser.rows_per_step == 32
+    assert (made.schedule.epochs, made.precision) == (2.0, "bf16")
+    data = made.task.data
+    assert (data.source, data.max_tokens, data.validation, data.learn) == ("d.csv", 512, 0.05, "all")
+    assert "lora_r is called adapter.rank here" in notes
+    assert any(note.startswith("packing is not needed") for note in notes)
+
+
+def test_overrides() -> None:
+    made = recipe({"data": "d.csv", "adapter": "lora"}, "adapter.rank=4", "data.test=0", "evaluate=none", "seed=3")
+    assert made.adapter == Lora(rank=4)
+    assert made.task.data.test == 0
+    assert not made.evaluate.enabled
+    assert made.seed == 3
+    assert recipe({"data": "d"}, "adapter=head").adapter == Head()
+    assert recipe({"data": "d"}, "adapter.layers=3").adapter == TopLayers(layers=3)
+    assert recipe({"data": "d"}, "lora_r=4").adapter == Lora(rank=4)
+    assert recipe({"tasks": [{"data": "d"}]}, "data.label=x", "objective=classify").task.data.label == "x"
+    assert recipe({"data": "d"}, "data.source=e").task.data.source == "e"
+    assert (
+        recipe({"data": "d", "regularisers": ["reference_kl"]}, "regularisers.0.strength=2").regularisers[0].strength
+        == 2
+    )
+
+
+def test_overrides_that_lead_nowhere() -> None:
+    assert "expected dotted.path=value" in problems({"data": "d"}, "rank")[0]
+    assert "there is nothing at" in problems({"data": "d"}, "tasks.4.name=x")[0]
+
+
+def test_it_reads_back_equal(tmp_path: Path) -> None:
+    made = recipe({"data": ["a.csv", {"path": "b.csv#5", "weight": 0.5}], "adapter": {"kind": "top_layers", "layers": 3},
+                   "objective": {"kind": "classify", "target": "labels"}, "regularisers": ["reference_kl"]})  # fmt: skip
+    assert Recipe.model_validate(json.loads(made.model_dump_json())) == made
+    lock = tmp_path / "recipe.lock.json"
+    lock.write_text(json.dumps({"recipe": made.model_dump(mode="json"), "versions": {}}))
+    assert from_yaml(lock)[0] == made
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("data: [", "line 1"),
+        ("- a\n- b\n", "holds list"),
+        ("", "holds NoneType"),
+        ("data: d\n\tseed: 1", "is not YAML"),
+    ],
+)
+def test_files_that_are_no_recipe(text: str, expected: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=expected):
+        from_yaml(file)
+    with pytest.raises(RecipeError, match="cannot be read"):
+        from_yaml(tmp_path / "missing.yaml")
+
+
+def test_the_schema_knows_the_shorthand_and_every_kind() -> None:
+    made = schema()
+    assert {"data", "tasks", "objective", "adapter"} <= made["properties"].keys()
+    kinds = {
+        part["properties"]["kind"].get("const")
+        for part in made["$defs"].values()
+        if "kind" in part.get("properties", {})
+    }
+    for table in (ADAPTERS, OBJECTIVES, REGULARISERS, SCHEDULES):
+        assert set(table.kinds()) <= kinds
