@@ -25,7 +25,7 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.card import card
 from tuneful.evaluation.charts import PAINTS, Bar, bars, curves
 from tuneful.evaluation.page import page
-from tuneful.evaluation.phrases import BLOCKS, SAID, duration, memory, number, said, signed
+from tuneful.evaluation.phrases import BLOCKS, duration, memory, number, said, signed
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.testing import tiny_policy
@@ -53,7 +53,7 @@ def generator_report() -> dict[str, Any]:
         },
         "generalisation": {
             "train": 0.5, "validation": 0.75, "test": 0.8125, "gap": 0.25, "best_step": 20, "stopped_at_step": 30,
-            "reason": "no better look at the validation rows since step 20",
+            "reason": {"key": "no_better", "step": 20},
         },
         "cost": {
             "seconds": 45.5, "steps": 30, "tokens": 12000, "tokens_per_second": 263.7, "peak_memory_mb": 2048,
@@ -74,7 +74,7 @@ def generator_report() -> dict[str, Any]:
                 {"row": "a.json item 1", "pieces": [["capital of France?", False], ["Paris<|im_end|>", True]],
                  "tokens": 12, "learned": 3, "label": None}
             ],
-            "problems": [], "notes": ["there are no test rows, so the report cannot say whether tuning helped"],
+            "problems": [], "notes": [{"key": "no_test"}],
         },
         "provenance": provenance("lora", "next_token"),
         "curves": {"train": [[step, 2.0 / step] for step in range(1, 31)], "validation": [[10, 0.9], [20, 0.75]]},
@@ -140,7 +140,7 @@ def provenance(adapter: str, objective: str) -> dict[str, Any]:
         "command": "/home/someone/bin/tuneful fit a.json",
         "recipe": {
             "name": "capitals", "model": "owner/tiny", "adapter": {"kind": adapter}, "seed": 7,
-            "tasks": [{"name": "main", "data": {"source": "/home/someone/a.json"}, "objective": {"kind": objective}}],
+            "tasks": [{"name": "main", "data": {"source": "/home/someone/a.json"}, "objective": {"kind": objective, **({"target": "class"} if objective == "classify" else {})}}],
             "evaluate": {"shots": 4}, "gates": {"helped": True, "generalisation_gap": 0.125},
         },
     }  # fmt: skip
@@ -210,21 +210,20 @@ def test_the_template_asks_only_for_words_there_are() -> None:
     assert set(re.findall(r"\bsay\.(\w+)", template)) <= words("en").keys()
 
 
-@pytest.mark.parametrize(("pattern", "key"), SAID)
-def test_the_reports_own_sentences_are_still_said_somewhere(pattern: str, key: str) -> None:
-    literal = max(re.split(r"\(\?P<\w+>.*?\)|\.\*", pattern), key=len).strip()
-    others = [path for path in SOURCE.rglob("*.py") if path.name != "phrases.py"]
-    assert any(literal in path.read_text(encoding="utf-8") for path in others), f"nothing says: {literal}"
-    assert key in words("en")
+def test_every_sentence_the_project_says_is_in_the_word_lists() -> None:
+    """Keys of `Said(...)` and of reasons, wherever they are written."""
+    source = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    keys = set(re.findall(r"""Said\("(\w+)"|"reason": \{"key": "(\w+)"\}""", source))
+    used = {key for pair in keys for key in pair if key}
+    assert {"schedule_ended", "no_better", "encoder", "duplicates"} <= used
+    assert {f"said_{key}" for key in used} == {key for key in words("en") if key.startswith("said_")}
 
 
-def test_sentences_are_translated() -> None:
-    say = words("zh-TW")
-    found = said("no better look at the validation rows since step 12", say)
-    assert found == "自第 12 次更新以來，驗證資料上沒有更好的結果。"
-    leaked = said("says the same as b.csv line 3, which is for test", say)
-    assert leaked == "與 b.csv line 3 內容相同，而後者屬於測試資料"
-    assert said("the moon was full", say) == "the moon was full"
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_sentence_is_said_with_its_facts(language: str) -> None:
+    found = said({"key": "no_better", "step": 12}, words(language))
+    assert "12" in found
+    assert "{" not in found
 
 
 @pytest.mark.parametrize(
@@ -300,7 +299,7 @@ def test_what_comes_from_data_is_escaped() -> None:
     report["data"] |= {
         "balance": {EVIL: 3},
         "template": EVIL,
-        "notes": [EVIL],
+        "notes": [{"key": "uneven", "rare": EVIL, "few": 1, "many": 99}],
         "problems": [EVIL],
         "layout": EVIL,
     }

@@ -82,9 +82,11 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """PEFT asks for a property that transformers has renamed; nothing a person could do about it."""
+    """PEFT asks for a property that transformers has renamed, and finds that most heads are left out anyway; nothing
+    a person could do about either."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        warnings.filterwarnings("ignore", "You have passed exclude_modules", UserWarning)
         yield
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from tuneful.cli.show import console, errors, learned_text, minutes, note, print_json, table
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
+from tuneful.evaluation.words import words as words_in
 from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
 from tuneful.run.prepare import Prepared, prepare
@@ -46,6 +47,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
 
 
 def _show(found: XRay, plan: dict[str, Any]) -> None:
+    english = words_in("en")
     table("Data", ("layout", "train", "validation", "test", "tokens", "learned", "shortest", "median", "longest"), [[
         found.layout, *(found.rows[part] for part in ("train", "validation", "test")),
         found.tokens, found.learned_tokens, *found.lengths,
@@ -69,7 +71,8 @@ def _show(found: XRay, plan: dict[str, Any]) -> None:
         "rate": plan["learning_rate"], "time": minutes(plan["seconds"]), "memory": f"{plan['memory_mb']:,} MB",
     }  # fmt: skip
     table("\nPlan", tuple(facts), [list(facts.values())])
-    for words in found.notes:
+    for sentence in found.notes:
+        words = english[f"said_{sentence.key}"].format(**sentence.facts)
         console.print(Text(f"note: {words}", style="yellow"))
     for item in found.dropped[:LISTED]:
         console.print(Text(f"dropped: {item.place}: {item.reason}", style="yellow"))

@@ -87,6 +87,14 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence for people, as its key in the word lists and the facts it holds, so that every language can say it."""
+
+    key: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A rendered text as tokens. `learn[t]` weighs the prediction of token t; 0 = not learned."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.protocols import Processor
-from tuneful.core.types import Dropped, Encoded, Layout, Row
+from tuneful.core.types import Dropped, Encoded, Layout, Row, Said
 from tuneful.data.duplicates import said_in
 from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.rows import Rows
@@ -54,7 +54,7 @@ class XRay:
     template: str
     shown: list[Shown]
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Said] = field(default_factory=list)
 
 
 def xray(
@@ -131,20 +131,20 @@ def _problems(found: XRay, layout: Layout, drop: bool) -> list[str]:
     return problems
 
 
-def _notes(found: XRay, labels: LabelSet | None) -> list[str]:
+def _notes(found: XRay, labels: LabelSet | None) -> list[Said]:
     notes = []
     if found.duplicates:
-        notes.append(f"{found.duplicates} training rows nearly repeat another one")
+        notes.append(Said("duplicates", {"n": found.duplicates}))
     if found.leaked:
-        notes.append(f"{len(found.leaked)} training rows were taken out because a held-out row says the same")
+        notes.append(Said("leaked", {"n": len(found.leaked)}))
     if found.truncated:
-        notes.append(f"{found.truncated} texts were cut to the model's longest input")
+        notes.append(Said("truncated", {"n": found.truncated}))
     counts = [count for count in found.balance.values() if count]
     if labels is not None and labels.kind == "class" and counts and max(counts) > 10 * min(counts):
         rare = min(found.balance, key=lambda name: found.balance[name])
-        notes.append(f"the classes are uneven: '{rare}' has {min(counts)} rows, the largest {max(counts)}")
+        notes.append(Said("uneven", {"rare": rare, "few": min(counts), "many": max(counts)}))
     if not found.rows.get("test"):
-        notes.append("there are no test rows, so the report cannot say whether tuning helped")
+        notes.append(Said("no_test"))
     return notes
 
 
@@ -220,5 +220,5 @@ def as_json(found: XRay) -> dict[str, Any]:
             for s in found.shown
         ],
         "problems": found.problems,
-        "notes": found.notes,
+        "notes": [{"key": note.key, **note.facts} for note in found.notes],
     }

@@ -43,7 +43,7 @@ def generator_forgetting(policy: Policy, processor: Processor, collate: Collate)
     """`kl_from_base` in nats a token, and the perplexity of the base model's own text before and after."""
     rows = _own_text(policy, processor)
     if not rows:
-        return {"kl_from_base": None, "reason": "the base model writes nothing"}
+        return {"kl_from_base": None, "reason": {"key": "writes_nothing"}}
     before = token_losses(policy, rows, collate, original=True).sum(0)
     after = token_losses(policy, rows, collate).sum(0)
     return {
@@ -59,7 +59,7 @@ def encoder_forgetting(policy: Policy, rows: Sequence[Row], collate: Collate) ->
     after = embeddings(policy, rows, collate)
     return {
         "kl_from_base": None,
-        "reason": "an encoder predicts no text; the cosine between old and new embeddings stands for it",
+        "reason": {"key": "encoder"},
         "embedding_similarity": round(float((before * after).sum(-1).mean()), 4),
     }
 

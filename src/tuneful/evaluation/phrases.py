@@ -26,23 +26,7 @@ BLOCKS = (
 )
 
 # Notes that say what the facts of the X-ray say already.
-RESTATED = ("said_duplicates", "said_leaked", "said_truncated")
-# What other rooms write into a report in English, and the word list's key for it.
-SAID = (
-    (r"the schedule ended", "said_schedule_ended"),
-    (r"no better look at the validation rows since step (?P<step>\d+)", "said_no_better"),
-    (r"an encoder predicts no text; .*", "said_encoder"),
-    (r"the base model writes nothing", "said_writes_nothing"),
-    (r"(?P<n>\d+) training rows nearly repeat another one", "said_duplicates"),
-    (r"(?P<n>\d+) training rows were taken out because a held-out row says the same", "said_leaked"),
-    (r"(?P<n>\d+) texts were cut to the model's longest input", "said_truncated"),
-    (
-        r"the classes are uneven: '(?P<rare>.*)' has (?P<few>\d+) rows, the largest (?P<many>\d+)",
-        "said_uneven",
-    ),
-    (r"there are no test rows, so the report cannot say whether tuning helped", "said_no_test"),
-    (r"says the same as (?P<row>.+), which is for (?P<part>train|validation|test)", "said_same"),
-)
+RESTATED = ("duplicates", "leaked", "truncated")
 
 
 def filled(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,20 +92,9 @@ def answer(value: Any, say: Say) -> str:
     return number(value) if is_number(value) else str(value) or say["answer_empty"]
 
 
-def said(text: Any, say: Say) -> str:
-    """A sentence of the report in the page's language; one that is not known stays as it is."""
-    key, facts = recognise(str(text or ""))
-    if "part" in facts:
-        facts["part"] = part(facts["part"], say)
-    return say[key].format(**facts) if key else str(text or "")
-
-
-def recognise(text: str) -> tuple[str | None, dict[str, str]]:
-    """The key of a sentence of the report, and what it says of this run."""
-    for pattern, key in SAID:
-        if found := re.fullmatch(pattern, text, flags=re.DOTALL):
-            return key, found.groupdict()
-    return None, {}
+def said(sentence: Mapping[str, Any] | None, say: Say) -> str:
+    """A sentence of the report, {key, facts...}, in the page's language."""
+    return say[f"said_{sentence['key']}"].format(**sentence) if sentence else ""
 
 
 def part(name: str, say: Say) -> str:
@@ -148,15 +121,7 @@ def target_of(report: Mapping[str, Any]) -> str:
     """What the model gives: "text", or "class", "labels", "number"."""
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
-    labelled = str(report["data"].get("layout") or "").startswith("labelled")
-    if objective.get("kind", "classify" if labelled else "next_token") != "classify":
-        return "text"
-    if objective.get("target", "auto") != "auto":
-        return str(objective["target"])
-    expected = [given.get("expected") for given in report.get("answers") or []]
-    if "rmse" in report["quality"] or any(map(is_number, expected)):
-        return "number"
-    return "labels" if any(isinstance(answer, list) for answer in expected) else "class"
+    return str(objective.get("target") or "text")
 
 
 def stopped(found: Mapping[str, Any], say: Say) -> str:

@@ -93,7 +93,7 @@ def answers(report: Report, say: Say) -> dict[str, Any]:
 def notes(report: Report, say: Say) -> list[str]:
     """What the X-ray noted beyond its facts."""
     given = report["data"].get("notes") or []
-    return [phrases.said(note, say) for note in given if phrases.recognise(note)[0] not in phrases.RESTATED]
+    return [phrases.said(note, say) for note in given if note["key"] not in phrases.RESTATED]
 
 
 def balance(report: Report, say: Say) -> dict[str, Any]:

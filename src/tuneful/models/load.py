@@ -56,7 +56,7 @@ def load(
     """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
     folder = locate(name, say)
     with explained(name, folder):
-        processor = load_processor(name, folder, trust_remote_code=trust_remote_code)
+        processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
         module = _load_module(folder, labels, trust_remote_code)
         if getattr(module.config, "pad_token_id", None) is None:
             module.config.pad_token_id = processor.pad_id
@@ -64,8 +64,8 @@ def load(
     return Loaded(name, folder, module.to(dtype).to(device), network, processor)
 
 
-def load_processor(name: str, folder: Path, *, trust_remote_code: bool = False) -> TextProcessor:
-    """The tokenizer and its template, without the weights."""
+def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote_code: bool = False) -> TextProcessor:
+    """The tokenizer and its template, without the weights; `writes` False for a model that only reads."""
     from transformers import AutoTokenizer
 
     with explained(name, folder):
@@ -73,7 +73,8 @@ def load_processor(name: str, folder: Path, *, trust_remote_code: bool = False) 
         if (gguf := _gguf(folder)) is not None:
             given["gguf_file"] = gguf.name
         tokenizer = AutoTokenizer.from_pretrained(folder.parent if folder.is_file() else folder, **given)
-        return TextProcessor.of(tokenizer, _json(folder, "generation_config.json"), _json(folder, "config.json"))
+        generation, config = _json(folder, "generation_config.json"), _json(folder, "config.json")
+        return TextProcessor.of(tokenizer, generation, config, writes=writes)
 
 
 def locate(name: str, say: Say = lambda _: None) -> Path:

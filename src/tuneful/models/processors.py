@@ -42,9 +42,14 @@ class TextProcessor:
     brought_template: bool  # False: PLAIN_TEMPLATE stands in
 
     @staticmethod
-    def of(tokenizer: Any, generation: Mapping[str, Any], config: Mapping[str, Any]) -> TextProcessor:
+    def of(
+        tokenizer: Any, generation: Mapping[str, Any], config: Mapping[str, Any], *, writes: bool = True
+    ) -> TextProcessor:
+        """`generation` and `config` are the model's own JSON files; `writes` asks for a template in any case."""
         brought = bool(tokenizer.chat_template)
-        if not brought:
+        if (
+            writes and not brought
+        ):  # a reader's tokenizer stays without: others take one with a template for a chat model
             tokenizer.chat_template = PLAIN_TEMPLATE
         stops = {
             *_ids(generation.get("eos_token_id", config.get("eos_token_id"))),

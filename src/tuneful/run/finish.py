@@ -140,7 +140,7 @@ def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
     found["gap"] = round(found["validation"] - found["train"], 5) if both else None
     found["best_step"] = progress.watch.best_step or progress.step
     found["stopped_at_step"] = progress.step
-    found["reason"] = progress.stopped
+    found["reason"] = {"key": progress.stopped.key, **progress.stopped.facts}
     return found
 
 

@@ -72,8 +72,12 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     parts = split(examples, validation=data.validation, test=data.test, seed=recipe.seed, labelled=labelled)
     folder = locate(str(recipe.model), say)
-    processor = load_processor(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
+    processor = load_processor(
+        str(recipe.model), folder, writes=not labelled, trust_remote_code=recipe.trust_remote_code
+    )
     labels = _labels(parts.train, objective, folder) if labelled else None
+    if labels is not None and isinstance(objective, Classify):
+        objective = objective.model_copy(update={"target": labels.kind})
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
     learn_all = data.learn == "all"
     built = {

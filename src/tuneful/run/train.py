@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneful.core.errors import CheckpointError, Diverged
-from tuneful.core.types import Record
+from tuneful.core.types import Record, Said
 from tuneful.engine.checkpoint import load_newest, save_checkpoint
 from tuneful.engine.fit import fit
 from tuneful.evaluation.reading import mean_loss
@@ -30,7 +30,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     watch: Watch = field(default_factory=lambda: Watch(0))
-    stopped: str = "the schedule ended"
+    stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
             if should_stop():
                 raise Interrupted
             if looked:
-                progress.stopped = f"no better look at the validation rows since step {progress.watch.best_step}"
+                progress.stopped = Said("no_better", {"step": progress.watch.best_step})
                 break
     except Diverged:
         yield _save(built, folder, progress)

@@ -127,7 +127,8 @@ def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:
 
     tokenizer = AutoTokenizer.from_pretrained(adapter, local_files_only=True)
     given = {"eos_token_id": sorted(loaded.processor.stop_ids), "pad_token_id": loaded.processor.pad_id}
-    return TextProcessor.of(tokenizer, given, {**given, "max_position_embeddings": loaded.processor.max_tokens})
+    config = {**given, "max_position_embeddings": loaded.processor.max_tokens}
+    return TextProcessor.of(tokenizer, given, config, writes=loaded.network.causal)
 
 
 def _labels_of(path: Path) -> Labels | None:
