@@ -183,7 +183,7 @@ def test_training_stops_when_nothing_gets_better(generator_folder: Path, tmp_pat
     found = done.report["generalisation"]
     assert found["stopped_at_step"] < 200
     assert found["best_step"] <= found["stopped_at_step"] - 4
-    assert "no better look" in found["reason"]
+    assert found["reason"]["key"] == "no_better"
     looks = {r.step: r.metrics["loss"] for r in RunFolder(done.path).read_records() if r.kind == "validation"}
     assert found["validation"] == pytest.approx(min(looks.values()), rel=1e-4), "the best weights are the ones kept"
 
