@@ -26,6 +26,7 @@ check: setup
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,bench]"
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-QUIET, PATIENCE = 0.7, 600  # load average a timing may start at, and how many seconds it is waited for
+import psutil
+
+QUIET, PATIENCE = 15.0, 600  # percent of the processors others may use, and how many seconds that is waited for
 
 
 @dataclass
@@ -51,10 +53,11 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def wait_until_quiet() -> None:
     """Two heavy processes at once ruin each other: timings start on a quiet machine or say that they did not."""
     deadline = time.monotonic() + PATIENCE
-    while os.getloadavg()[0] > QUIET and time.monotonic() < deadline:
-        time.sleep(5)
-    if os.getloadavg()[0] > QUIET:
-        print(f"the load is still {os.getloadavg()[0]:.2f}: this timing may be slow", file=sys.stderr)
+    busy = psutil.cpu_percent(interval=2)
+    while busy > QUIET and time.monotonic() < deadline:
+        busy = psutil.cpu_percent(interval=5)
+    if busy > QUIET:
+        print(f"the processors are still {busy:.0f} % busy: this timing may be slow", file=sys.stderr)
 
 
 def outside(name: str, default: str) -> Path | None:

@@ -41,7 +41,7 @@ class AdamW(Spec):
     """Size of an update in tokens. None: about thirty updates an epoch, at most 4,096 tokens each."""
     rows_per_step: PositiveInt | None = None
     """Size of an update in rows; given, it stands instead of `tokens_per_step`."""
-    micro_tokens: PositiveInt = 4096
+    micro_tokens: PositiveInt = 1024
     """Tokens computed at once; a memory setting that does not change the result."""
 
     def rate(self, step: int, steps: int) -> float:

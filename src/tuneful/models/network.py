@@ -23,6 +23,7 @@ from tuneful.core.vocabulary import Vocabulary
 from tuneful.models import packed
 
 WINDOWS = ("sliding_window", "local_attention", "attention_chunk_size", "window_size", "attention_window")
+EVEN = 16  # tokens of a packed row come in multiples of this: the kernels made for each new shape stay in memory
 PROBE_LENGTHS = (7, 4)  # tokens of the two rows an architecture is asked about
 
 
@@ -40,15 +41,15 @@ class Network:
 
     def hidden(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """(N, D): one vector a packed token."""
-        positions = inputs["position_ids"]
         if self._packs(inputs):
+            filled = _filled(inputs, causal=self.causal)
             states = _body(module)(
-                input_ids=inputs["input_ids"],
-                position_ids=positions + self.first_position,
-                plan=packed.plan(inputs["segments"], causal=self.causal),
+                input_ids=filled["input_ids"],
+                position_ids=filled["position_ids"] + self.first_position,
+                plan=packed.plan(filled["segments"], causal=self.causal),
                 **({"use_cache": False} if self.causal else {}),
             )
-            return states.last_hidden_state[0]
+            return states.last_hidden_state[0, : inputs["input_ids"].shape[1]]
         return self._padded(module, inputs)
 
     def _packs(self, inputs: Mapping[str, Tensor]) -> bool:
@@ -104,6 +105,22 @@ class Network:
         place = torch.zeros(inputs["input_ids"].shape[1], dtype=torch.long, device=flat.device)
         place[index[real]] = torch.arange(len(flat), device=flat.device)
         return flat[place]
+
+
+def _filled(inputs: Mapping[str, Tensor], *, causal: bool) -> dict[str, Tensor]:
+    """The same with tokens nobody reads behind it, so that the number of tokens is a multiple of EVEN. Behind a
+    causal mask they lengthen the last segment, which spares a group of its own."""
+    segments, tokens = inputs["segments"].clone(), inputs["input_ids"].shape[1]
+    spare = -tokens % EVEN
+    if causal:
+        segments[-1, 1] += spare
+    elif spare:
+        segments = torch.cat([segments, segments.new_tensor([[tokens, tokens + spare, -1]])])
+    return {
+        "input_ids": nn.functional.pad(inputs["input_ids"], (0, spare)),
+        "position_ids": nn.functional.pad(inputs["position_ids"], (0, spare)),
+        "segments": segments,
+    }
 
 
 def paths(segments: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

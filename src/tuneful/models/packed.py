@@ -25,6 +25,7 @@ from tuneful.models.scores import Kept, Settings
 
 NAME = "tuneful_packed"
 LONG = 512  # tokens of a segment; longer ones go through torch's flash kernel on the CPU, else are cut in a chain
+EVEN = 16  # a group's length is a multiple of this: the kernels made for each new shape stay in memory
 AREA = 1 << 19  # scores a head of one block: bounds the memory of a block whatever the rows are
 UNPACKABLE = (
     "softcap",
@@ -113,7 +114,7 @@ def _groups(pieces: list[tuple[int, int]], device: torch.device) -> tuple[tuple[
     groups: list[Group] = []
     places: list[int] = []
     for members in _similar(sorted((end - start, start) for start, end in pieces)):
-        length = members[-1][0]
+        length = _rounded(members[-1][0])
         sizes = torch.tensor([size for size, _ in members])
         real = None if int(sizes.min()) == length else (torch.arange(length) < sizes[:, None]).to(device)
         groups.append(Group(len(places), len(members), length, real))
@@ -123,12 +124,16 @@ def _groups(pieces: list[tuple[int, int]], device: torch.device) -> tuple[tuple[
     return tuple(groups), places
 
 
+def _rounded(length: int) -> int:
+    return length if length > LONG else -(-length // EVEN) * EVEN
+
+
 def _similar(sizes: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
     """Cuts segments, shortest first, in groups that waste little padding and stay within AREA."""
     group: list[tuple[int, int]] = []
     for item in sizes:
         too_different = group and item[0] > 1.5 * group[0][0] + 8
-        too_large = (len(group) + 1) * item[0] ** 2 > AREA
+        too_large = (len(group) + 1) * _rounded(item[0]) ** 2 > AREA
         if group and (too_different or too_large or item[0] > LONG):
             yield group
             group = []
