@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
+from tuneful.cli.show import table
+from tuneful.testing import CHATML, tiny_generator
 from work import greetings, moods, write_rows
 
 FAST = ["--set", "schedule.steps=8", "--set", "evaluate.generate=3", "--set", "optimiser.learning_rate=0.02"]
@@ -98,6 +102,55 @@ def test_check_shows_what_is_learned(generator_folder: Path, tmp_path: Path) -> 
     assert found["plan"]["steps"] > 0
     pieces = found["data"]["shown"][0]["pieces"]
     assert [learned for _, learned in pieces] == [False, True, False]
+
+
+def test_check_shows_the_template_of_training_and_serving(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    long, bare = tmp_path / "long", tiny_generator(tmp_path / "bare", template=None)
+    shutil.copytree(generator_folder, long)
+    (long / "chat_template.jinja").write_text(f"{{# a remark #}}\n{{# {'long ' * 300} #}}\n{CHATML}")
+    shown = {model: tuneful("check", data, "--model", model, cwd=tmp_path).stdout for model in (generator_folder, long)}
+    assert f"chat template (the model's own, for training and serving):\n{CHATML}\n" in shown[generator_folder]
+    assert "{# a remark #}\n... 1," in shown[long]
+    assert "--json shows it all" in shown[long]
+    assert "long long" not in shown[long]
+    plain = tuneful("check", data, "--model", bare, cwd=tmp_path).stdout
+    assert "chat template (the model brings none; Tuneful's plain one, for training and serving):" in plain
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": row["prompt"]} for row in greetings()])
+    assert "chat template" not in tuneful("check", texts, "--model", generator_folder, cwd=tmp_path).stdout
+
+
+def test_check_lists_what_leaked(generator_folder: Path, tmp_path: Path) -> None:
+    rows = greetings()
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.jsonl", rows)
+    for count, more in ((3, False), (12, True)):
+        write_rows(tmp_path / "data" / "test.jsonl", [*rows[:count], *greetings(60)[50:]])
+        shown = tuneful("check", "data", "--model", generator_folder, cwd=tmp_path).stdout
+        assert shown.count("leaked: ") == min(count, 10)
+        assert "leaked: train.jsonl line 1: says the same as test.jsonl line 1" in shown
+        assert ("... and 2 more; --json lists all" in shown) == more
+
+
+def test_nothing_people_write_is_markup(reader_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "["
+    folder.mkdir()
+    names = {"glad": "[/x]", "sad": "[bold]:smile:"}
+    rows = [{"text": f"{row['text']} [/y]", "label": names[row["label"]]} for row in moods()]
+    data = write_rows(folder / "x].jsonl", rows)
+    shown = tuneful("check", data, "--model", reader_folder, cwd=tmp_path).stdout
+    for words in (*names.values(), "[/y]"):
+        assert words in shown
+    shown = tuneful("fit", data, "--model", reader_folder, "--out", folder / "run]", *FAST, cwd=tmp_path).stdout
+    assert "[/run]/report.html" in shown
+    assert "/run]" in tuneful("runs", folder, cwd=tmp_path).stdout
+
+
+def test_tables_print_words_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table("of [/t]", ("[/c]", ":smile:"), [["[/x]", 1], [Text("[b]y"), None]])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["of", "[/t]"], ["[/c]", ":smile:"], ["[/x]", "1"], ["[b]y", "–"],
+    ]  # fmt: skip
 
 
 def test_check_and_fit_refuse_the_same(generator_folder: Path, tmp_path: Path) -> None:

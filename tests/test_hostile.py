@@ -4,15 +4,26 @@ remedy, no traceback, and nothing written; or it simply works."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from click.testing import CliRunner, Result
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from tuneful.cli import main
+from tuneful.core.errors import ModelError, RunFolderError
+from tuneful.core.files import writing
+from tuneful.models.load import locate
+from tuneful.run.finish import recipe_of
 from work import greetings, moods, write_rows
 
 GOOD = "".join(json.dumps(row) + "\n" for row in greetings(30))
@@ -138,6 +149,7 @@ ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "a recipe without data": (["bare.yaml"], "data: is needed"),
     "nothing to go on with": (["nowhere", "--resume"], "is not the folder of a run"),
     "a folder without training data": (["empty"], "holds no train."),
+    "training data of a header alone": (["bare"], "bare has no training rows, only rows of test (40)"),
 }
 
 
@@ -149,11 +161,33 @@ def test_arguments(name: str, generator_folder: Path, tmp_path: Path, monkeypatc
     Path("tab.yaml").write_text("data:\n\t- a\n")
     Path("bare.yaml").write_text("seed: 1\n")
     Path("empty").mkdir()
+    Path("bare").mkdir()
+    Path("bare/train.csv").write_text("text,label\n")
+    Path("bare/test.csv").write_text(LABELS)
     given, expected = ARGUMENTS[name]
     done = tuneful("fit", *given, "--model", generator_folder, "--out", "run", *FAST)
     assert done.exit_code == 2, done.output
     assert expected in " ".join(done.stderr.split())
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "expected"),
+    [
+        ("[q_prj]", "adapter.targets: no layer is called 'q_prj'. Did you mean 'q_proj'? Known: down_proj,"),
+        ("[foo, query]", "adapter.targets: no layer is called 'query'. Known: "),
+        ("[q_proj, mlp]", "no layer is called 'mlp'"),
+        ("[q_proj, query]", None),
+        ("[]", "adapter.targets: is empty"),
+        ("[self_attn.q_proj, v_proj]", None),
+    ],
+)
+def test_layers_for_adapters(targets: str, expected: str | None, generator_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD)
+    given = ["--model", generator_folder, "--out", tmp_path / "run", "--set", f"adapter.targets={targets}"]
+    done = tuneful("fit", tmp_path / "good.jsonl", *given, *FAST)
+    assert done.exit_code == (2 if expected else 0), done.output
+    assert not expected or expected in " ".join(done.stderr.split())
 
 
 def no_config(model: Path) -> None:
@@ -242,6 +276,121 @@ def test_models(name: str, generator_folder: Path, tmp_path: Path) -> None:
     done = tuneful("fit", tmp_path / "good.jsonl", "--model", model, "--out", tmp_path / "run", *FAST)
     assert done.exit_code == 2, done.output
     assert expected in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["mymodel/", "models/my model", "owner/na--me", "owner/name.git", "a/b/c"])
+def test_names_that_no_model_can_have(name: str) -> None:
+    with pytest.raises(ModelError, match=r"there is no model .*no such folder, and not a hub id.*Embedded: minilm-l6"):
+        locate(name)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    if os.geteuid() == 0:  # whom no mode stops; the kernel's own folders do
+        closed = Path("/sys")
+    for cache in (closed / "cache", Path(__file__) / "cache"):
+        monkeypatch.setenv("TUNEFUL_CACHE", str(cache))
+        with pytest.raises(ModelError, match=rf"minilm-l6 .*{cache}[^$]*TUNEFUL_CACHE=FOLDER"):
+            locate("minilm-l6")
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, folder: Path, here: list[str], there: list[str]) -> list[list[str]]:
+    """A hub with the files `there`, of which `here` are on this computer; what is fetched from it."""
+    fetched: list[list[str]] = []
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        folder.mkdir(exist_ok=True)
+        if not local_files_only:
+            fetched.append([file for file in there if any(fnmatch(file, pattern) for pattern in allow_patterns)])
+        elif not here:
+            raise LocalEntryNotFoundError("nothing here")
+        for file in here if local_files_only else fetched[-1]:
+            (folder / file).write_text(INDEX if file.endswith("index.json") else AUTO if file == "config.json" else "")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return fetched
+
+
+AUTO = json.dumps({"auto_map": {"AutoModelForCausalLM": "own.Model"}})
+SHARDS = ["one.safetensors", "two.safetensors"]
+INDEX = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}})
+WHOLE = ["config.json", "model.safetensors"]
+SHARDED = ["config.json", "model.safetensors.index.json", *SHARDS]
+QUANTISED = ["config.json", "q4.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "trust", "expected"),
+    [
+        (WHOLE, WHOLE, False, []),
+        (SHARDED, SHARDED, False, []),
+        ([], WHOLE, False, [WHOLE]),
+        (["config.json"], WHOLE, False, [WHOLE]),
+        (WHOLE[1:], WHOLE, False, [WHOLE]),
+        (SHARDED[:3], SHARDED, False, [SHARDED]),
+        ([], QUANTISED, False, [["config.json"], ["q4.gguf"]]),
+        (QUANTISED, QUANTISED, False, []),
+        ([], [*WHOLE, "q4.gguf", "own.py"], False, [WHOLE]),
+        ([], [*WHOLE, "own.py"], True, [[*WHOLE, "own.py"]]),
+        (WHOLE, [*WHOLE, "own.py"], True, [[*WHOLE, "own.py"]]),
+        ([*WHOLE, "own.py"], [*WHOLE, "own.py"], True, []),
+    ],
+)
+def test_what_is_fetched_from_the_hub(
+    here: list[str], there: list[str], trust: bool, expected: list[list[str]],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    fetched = hub(monkeypatch, tmp_path / "snapshot", here, there)
+    assert locate("owner/name", trust_remote_code=trust) == tmp_path / "snapshot"
+    assert fetched == expected
+
+
+def test_a_lock_file_of_another_version() -> None:
+    recipe = {"tasks": [{"data": {"source": "d.csv"}}], "adapter": {"kind": "loha"}}
+    for versions, wrote in (({"tuneful": "9.1"}, "tuneful 9.1"), ({}, "an unknown version of tuneful")):
+        lock = {"recipe": recipe, "versions": versions}
+        with pytest.raises(RunFolderError, match=rf"recipe.lock.json was written by {wrote}[^$]*no adapter 'loha'"):
+            recipe_of(lock)
+    with pytest.raises(RunFolderError, match=r"recipe.lock.json .* holds no recipe"):
+        recipe_of({"versions": {}})
+
+
+def test_weights_on_a_full_disk(tmp_path: Path) -> None:
+    """safetensors has an error of its own for what the system says; a file size limit makes it say so."""
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from safetensors.torch import save_file\n"
+        "from tuneful.core.errors import RunFolderError\n"
+        "from tuneful.core.files import new_folder\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+        "try:\n"
+        "    with new_folder(Path(sys.argv[1])) as scratch:\n"
+        "        save_file({'a': torch.zeros(100_000)}, scratch / 'model.safetensors')\n"
+        "except RunFolderError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "no room to write" in done.stdout, done.stderr
+    assert "free some space" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("Error while serializing: No space left on device (os error 28)", "no room to write"),
+     ("I/O error: Disk quota exceeded (os error 122)", "no room to write"),
+     ("I/O error: Read-only file system (os error 30)", "choose another folder")],
+)  # fmt: skip
+def test_what_safetensors_says_of_a_disk(said: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=expected), writing(tmp_path):
+        raise SafetensorError(said)
+    with pytest.raises(SafetensorError), writing(tmp_path):
+        raise SafetensorError("Error while deserializing header: header too large")
 
 
 def test_a_label_that_only_the_test_rows_have(reader_folder: Path, tmp_path: Path) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Example, Place, Row
+from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.compare import Difference, Score, difference, score
 from tuneful.evaluation.metrics import METRICS, words
+from tuneful.evaluation.primary import check_primary
+from tuneful.evaluation.settings import Evaluate, MetricName
 from tuneful.evaluation.verdict import check, judge, sentence
 
 HAND = [
@@ -29,6 +36,40 @@ HAND = [
     ("pearson", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], 1.0),
     ("spearman", [1.0, 2.0, 3.0], [1.0, 10.0, 5.0], 0.5),
 ]
+
+PRIMARY: list[tuple[MetricName | None, Kind | None, bool, str | None]] = [
+    # the metric of the verdict, the kind of labels, whether the rows ask for something, what is wrong
+    (None, None, True, None),
+    ("exact_match", None, True, None),
+    ("perplexity", None, True, None),
+    ("perplexity", None, False, None),
+    ("exact_match", None, False, "exact_match is not measured for plain text. Known here: perplexity; or leave it out"),
+    ("accuracy", None, True, "accuracy is not measured for text to write. Known here: exact_match, rouge_l, token_f1, perp"),
+    ("accuracy", "class", False, None),
+    ("mcc", "class", False, None),
+    ("perplexity", "class", False, "perplexity is not measured for labels, one a row. Known here: accuracy, macro_f1, mcc"),
+    ("mcc", "labels", False, "mcc is not measured for labels, any number a row. Known here: macro_f1, accuracy"),
+    ("rmse", "number", False, None),
+    ("accuracy", "number", False, "accuracy is not measured for labels that are numbers. Known here: rmse, mae,"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("primary", "kind", "asked", "wrong"), PRIMARY)
+def test_a_verdict_by_what_is_not_measured(
+    primary: MetricName | None, kind: Kind | None, asked: bool, wrong: str | None
+) -> None:
+    labels = LabelSet(kind, ("a", "b")) if kind else None
+    ids = np.arange(3)
+    rows = [Row(Example(Place("d", 1)), ids, ids, prompt=2 * asked)]
+    if wrong is None:
+        check_primary(Evaluate(primary=primary), labels, rows)
+        return
+    with pytest.raises(RecipeError, match=re.escape(f"evaluate.primary: {wrong}")):
+        check_primary(Evaluate(primary=primary), labels, rows)
+
+
+def test_without_test_rows_a_writer_may_still_be_measured_by_its_answers() -> None:
+    check_primary(Evaluate(primary="exact_match"), None, [])
 
 
 @pytest.mark.parametrize(("name", "truth", "predicted", "expected"), HAND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 import transformers
 
 from tuneful.core.errors import ModelError
+from tuneful.models.load import load
 from tuneful.models.network import Network, examine, paths
+from tuneful.testing import tiny_generator
 
 SMALL = {
     "vocab_size": 120,
@@ -181,3 +184,20 @@ def test_embeddings_are_the_mean_of_each_row() -> None:
         (9 + 10 + 11 + 12 + sum(range(18, 26))) / 12,
     ]
     torch.testing.assert_close(network.embeddings(hidden, inputs).squeeze(1), torch.tensor(means))
+
+
+def test_far_tokens_keep_their_places_in_bf16(tmp_path: Path) -> None:
+    """Rotary frequencies stay float32: rounded to bf16 they are off by radians at 1,500 tokens."""
+    folder = tiny_generator(tmp_path / "model", max_position_embeddings=2048)
+    found = load(str(folder), dtype=torch.bfloat16).module
+    assert {p.dtype for p in found.parameters()} == {torch.bfloat16}
+    ids = torch.randint(3, 250, (1, 1500))
+    plain = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    assert torch.equal(found.model.rotary_emb.inv_freq, plain.model.rotary_emb.inv_freq)
+    with torch.no_grad():
+        position_ids = torch.arange(1500)[None]
+        for ours, theirs in zip(
+            found.model.rotary_emb(ids.float(), position_ids), plain.model.rotary_emb(ids.float(), position_ids),
+            strict=True,
+        ):  # fmt: skip
+            assert torch.equal(ours, theirs)

@@ -13,7 +13,7 @@ import torch
 import tuneful
 from tuneful.core.errors import CheckpointError, DataError, Diverged, GateBroken, RecipeError, RunFolderError
 from tuneful.recipe import Recipe
-from tuneful.run.api import recipe_for
+from tuneful.run.api import check, recipe_for
 from tuneful.run.folder import RunFolder
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
@@ -316,3 +316,86 @@ def test_training_leaves_the_callers_random_numbers_to_the_caller(generator_run:
     torch.manual_seed(5)
     tuned.generate("greet Ada", limit=5, temperature=1.0)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "weights").write_text("precious")
+    with pytest.raises(RunFolderError, match="not empty and not a run"):
+        tuneful.fit(data, model=str(generator_folder), out=tmp_path / "mine", settings=FAST)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["model"]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    recipe = recipe_for(
+        data, model=str(generator_folder), settings={**FAST, "evaluate": "none", "checkpoint.every": 10}
+    )
+    records = run(recipe, tmp_path / "run")
+    assert [next(records).kind for _ in range(3)] == ["plan", "train", "train"]
+    records.close()
+    for _ in run(recipe, tmp_path / "run", resume=True):
+        pass
+    for _ in run(recipe, tmp_path / "whole"):
+        pass
+    assert records_of(tmp_path / "run") == records_of(tmp_path / "whole")
+
+
+def records_of(path: Path) -> list[tuple[int, str, float | None]]:
+    return [(r.step, r.kind, r.metrics.get("loss")) for r in RunFolder(path).read_records()]
+
+
+def test_a_run_stopped_while_measuring_does_not_train_on(
+    generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had stopped early; going on measures, and makes no further update."""
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    settings = {
+        **FAST,
+        "schedule.steps": 40,
+        "optimiser.learning_rate": 0.5,
+        "evaluate.every": 1,
+        "evaluate.patience": 2,
+    }
+    recipe = recipe_for(data, model=str(generator_folder), settings=settings)
+    measuring = iter([True])
+    stop = {"now": False}
+
+    def say(words: str) -> None:
+        stop["now"] = stop["now"] or (words.startswith("measuring") and next(measuring, False))
+
+    with pytest.raises(Interrupted):
+        for _ in run(recipe, tmp_path / "run", say=say, should_stop=lambda: stop["now"]):
+            pass
+    before = records_of(tmp_path / "run")
+    for _ in run(recipe, tmp_path / "run", resume=True):
+        pass
+    assert [r for r in records_of(tmp_path / "run") if r[1] == "train"] == [r for r in before if r[1] == "train"]
+    report = tuneful.Run(tmp_path / "run").report
+    assert report["generalisation"]["reason"]["key"] == "no_better"
+    assert report["quality"]
+
+
+def test_sources_of_one_file_name_keep_their_own_weights(generator_folder: Path, tmp_path: Path) -> None:
+    for name in ("support", "general"):
+        (tmp_path / name).mkdir()
+        rows = [{"prompt": f"{name} {row['prompt']}", "completion": row["completion"]} for row in greetings(20)]
+        write_rows(tmp_path / name / "train.jsonl", rows)
+    sources = [{"path": str(tmp_path / "support"), "weight": 3}, {"path": str(tmp_path / "general"), "weight": 1}]
+    prepared = check({"model": str(generator_folder), "data": {"source": sources, "validation": 0, "test": 0}})
+    asked = [row.example.messages[0].content.split()[0] for row in prepared.repeated]
+    assert (asked.count("support"), asked.count("general")) == (60, 20)
+
+
+def test_the_constant_rival_of_a_number_is_the_mean(reader_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"row {n}", "label": 3.0 + (n % 7) / 10} for n in range(60)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    settings = {**FAST, "adapter": "lora", "adapter.rank": 1}
+    done = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
+    assert done.report["quality"]["mae"]["trivial"] < 0.3
+    texts = [row["text"] for row in rows]
+    answers = [json.loads(line) for line in (done.path / "answers.jsonl").read_text().splitlines()]
+    said = dict(zip(texts, done.load().classify(texts), strict=True))
+    for answer in answers:
+        assert said[answer["asked"]] == pytest.approx(answer["tuned"], abs=0.01), "what is saved answers the same"

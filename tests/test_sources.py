@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pytest
 from pyarrow import feather, parquet
@@ -29,6 +30,11 @@ def fields(source: str, **settings: object) -> list[dict[str, object]]:
 
 def lines(rows: list[dict[str, str]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def damaged(data: bytes) -> bytes:
+    """The same with bytes in the middle turned over: gzip's own header and length stay right."""
+    return data[:20] + bytes(byte ^ 0xFF for byte in data[20:40]) + data[40:]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +128,11 @@ def test_other_encodings_by_name(tmp_path: Path) -> None:
         ("d.csv", "文字,標籤\n你好世界我們都很好,甲\n".encode("big5"), "is not utf-8.*data.encoding="),
         ("d.csv.gz", b"not gzip", "cannot be read"),
         ("d.jsonl.gz", gzip.compress(lines(ROWS).encode())[:-9], "cannot be read"),
+        ("d.csv.gz", damaged(gzip.compress(CSV.encode() * 50)), "cannot be read"),
         ("d.parquet", b"PAR1 and then nothing", "cannot be read as parquet"),
         ("d.xlsx", b"PK", "is of no kind Tuneful reads"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_what_is_wrong_with_a_file(name: str, data: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
@@ -146,6 +153,56 @@ def test_what_is_wrong_with_a_name(tmp_path: Path) -> None:
         read(str(tmp_path))
     with pytest.raises(DataError, match="there is no encoding 'klingon'"):
         read(str(tmp_path / "data.csv"), encoding="klingon")
+
+
+def test_a_source_without_training_rows(tmp_path: Path) -> None:
+    write(tmp_path, "train.csv", "text,label\n")
+    write(tmp_path, "test.csv", CSV)
+    with pytest.raises(DataError, match=r"has no training rows, only rows of test \(3\)"):
+        read(str(tmp_path))
+    assert len(read(str(tmp_path), learns=False)["test"]) == 3
+
+
+def on_the_hub(monkeypatch: pytest.MonkeyPatch, **splits: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """A hub that holds one data set under every name; what it was asked for."""
+    asked: list[tuple[str, ...]] = []
+
+    def load_dataset(*names: str) -> dict[str, list[dict[str, str]]]:
+        asked.append(names)
+        return splits
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("teknium/OpenHermes-2.5", ("teknium/OpenHermes-2.5",)),
+        ("teknium/OpenHermes-2.5#2", ("teknium/OpenHermes-2.5",)),
+        ("openai/gsm8k@main", ("openai/gsm8k", "main")),
+        ("allenai/c4@en.noblocklist", ("allenai/c4", "en.noblocklist")),
+    ],
+)
+def test_hub_ids(source: str, asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = on_the_hub(monkeypatch, train=ROWS)
+    rows = read(source)["train"]
+    assert given == [asked]
+    assert len(rows) == (2 if "#" in source else 3)
+
+
+def test_a_hub_set_of_test_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_the_hub(monkeypatch, test=ROWS)
+    with pytest.raises(DataError, match="has no training rows"):
+        read("owner/name")
+
+
+@pytest.mark.parametrize("source", ["owner/data.jsonl", "owner/data.csv.gz", "owner/data.gz", "./owner/name", "a/b/c"])
+def test_paths_are_not_asked_of_the_hub(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = on_the_hub(monkeypatch, train=ROWS)
+    with pytest.raises(DataError, match="there is no file or folder"):
+        read(source)
+    assert not given
 
 
 def test_a_row_of_a_megabyte(tmp_path: Path) -> None:

@@ -185,3 +185,36 @@ def test_labels_that_cannot_be_learned() -> None:
         label_set([example(0, 2), example(1, 2)], "number")
     with pytest.raises(DataError, match="f line 1: the label 'x' is not a number"):
         label_set([example(0, 2), example(1, "x")], "number")
+
+
+def test_a_common_instruction_does_not_make_requests_alike() -> None:
+    """Ten requests behind one long instruction are ten; one of them written twice with a typo is found."""
+    instruction = "You are given a sentence. Answer with one word, in English, and think about the context. " * 4
+    requests = [f"{instruction} {' '.join(np.random.default_rng(n).choice(WORDS, 9))}" for n in range(20)]
+    assert len(set(clusters(requests))) == 20
+    again = requests[3].replace("e", "e ", 1)
+    assert clusters([*requests, again])[20] == 3
+
+
+def test_a_large_group_of_likes_does_not_become_the_test() -> None:
+    """Half of the rows belong to one cluster; the test is a fifth of all rows, so that cluster stays in training."""
+    examples = [example(n, cluster="big" if n < 50 else None) for n in range(100)]
+    for seed in range(5):
+        train, _, test = cut(examples, seed=seed, labelled=False)
+        assert len(test) == pytest.approx(20, abs=2)
+        assert set(range(50)) <= train
+
+
+def test_validation_rows_that_are_made_do_not_repeat_given_test_rows() -> None:
+    given = [example(1000 + n, n % 2) for n in range(20)]
+    train = [*[example(n, n % 2) for n in range(100)], *[example(2000 + n, 0, given[n].text) for n in range(20)]]
+    made = split({"train": train, "test": given}, validation=0.3, test=0.1, seed=0, labelled=True)
+    held = {item.text for item in given}
+    assert not held & {item.text for item in (*made.validation, *made.train)}
+    assert len(made.leaked) == 20
+
+
+def test_when_every_training_row_leaks_the_reason_is_said() -> None:
+    rows = [example(n, n % 2) for n in range(6)]
+    with pytest.raises(DataError, match="every training row says the same"):
+        split({"train": rows, "test": rows}, validation=0, test=0.1, seed=0, labelled=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
@@ -87,7 +87,7 @@ class AttachedWeights:
         # Frozen weights are shared with the copy: it costs as much memory as what learns, no more.
         shared = {id(p): p for p in module.parameters() if not p.requires_grad}
         self._original = copy.deepcopy(module, memo=dict(shared)).eval().requires_grad_(False)
-        self._module = module
+        self._module: nn.Module = module
 
     @property
     def module(self) -> nn.Module:
@@ -113,3 +113,18 @@ class AttachedWeights:
 
     def save(self, folder: str) -> None:
         self.merged().save_pretrained(folder)  # type: ignore[operator]
+
+
+class FinishedWeights(AttachedWeights):
+    """Weights in use, none of which learns; the model they came from is fetched when somebody asks for it."""
+
+    def __init__(self, module: nn.Module, find_original: Callable[[], nn.Module]) -> None:
+        self._module = module.eval().requires_grad_(False)
+        self._find = find_original
+        self._found: nn.Module | None = None
+
+    @contextmanager
+    def original(self) -> Iterator[nn.Module]:
+        if self._found is None:
+            self._found = self._find().eval().requires_grad_(False)
+        yield self._found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 
 from tuneful.adapters.fused import fuse
 from tuneful.adapters.weights import copy_into, head_names, trainable
-from tuneful.core.spec import Spec
+from tuneful.core.errors import RecipeError
+from tuneful.core.spec import Spec, did_you_mean
+
+MOST_NAMES = 12  # of layers, in a message
 
 
 class Lora(Spec):
@@ -48,6 +51,7 @@ class Lora(Spec):
         from peft import LoraConfig, TaskType, get_peft_model
 
         heads = head_names(module) if labels else []
+        _check_targets(module, self.targets, heads)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -68,10 +72,36 @@ class Lora(Spec):
         return AttachedLora(module, wrapped)
 
 
+def _check_targets(module: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> None:
+    """A list may hold the names of several architectures, but one of them must be here, and none may name a block of
+    layers. Raises RecipeError with the names there are."""
+    if isinstance(targets, str):
+        return
+    parts = [name for name, _ in module.named_modules() if name.split(".")[0] not in heads]
+    layers = [name for name in parts if getattr(getattr(module.get_submodule(name), "weight", None), "ndim", 0) >= 2]
+    odd = [target for target in targets if not _fits(target, layers)]
+    if targets and len(odd) < len(targets):
+        odd = [target for target in odd if _fits(target, parts)]
+    known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    listed = f"Known: {', '.join(known[:MOST_NAMES])}{', ...' if len(known) > MOST_NAMES else ''}"
+    problems = [f"adapter.targets: no layer is called '{name}'.{did_you_mean(name, known)} {listed}" for name in odd]
+    if problems or not targets:
+        raise RecipeError(problems or [f"adapter.targets: is empty; leave it out, or name layers. {listed}"])
+
+
+def _fits(target: str, names: Sequence[str]) -> bool:
+    """PEFT's own rule: a whole name, or its last parts."""
+    return any(f".{name}".endswith(f".{target}") for name in names)
+
+
 def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
     """A saved adapter on its base, to be used and not trained."""
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
+    whole = set(PeftConfig.from_pretrained(folder).modules_to_save or ())
+    for name, child in module.named_children():
+        if name in whole:
+            child.float()  # a class head, saved whole and in float32
     with _quiet():
         wrapped = PeftModel.from_pretrained(module, folder)
     wrapped.requires_grad_(False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
 
 from tuneful.cli.show import console, errors, learned_text, minutes, note, print_json, table
+from tuneful.core.types import Dropped
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation.words import words as words_in
@@ -15,7 +17,8 @@ from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
 from tuneful.run.prepare import Prepared, prepare
 
-LISTED = 10  # dropped rows shown on the terminal
+LISTED = 10  # dropped rows shown on the terminal, and leaked ones
+WHOLE = 1000  # characters of a template that is shown in full
 
 
 def check_command(target: str, *, model: str | None, overrides: list[str], as_json: bool) -> int:
@@ -28,7 +31,7 @@ def check_command(target: str, *, model: str | None, overrides: list[str], as_js
     else:
         for words in notes:
             note(words)
-        _show(prepared.xray, plan)
+        _show(prepared, plan)
     return 2 if prepared.xray.problems else 0
 
 
@@ -46,8 +49,23 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _show(found: XRay, plan: dict[str, Any]) -> None:
+def _show(prepared: Prepared, plan: dict[str, Any]) -> None:
+    found = prepared.xray
+    _show_data(found)
+    if found.template and found.layout != "text":  # plain texts are learned as they stand
+        _show_template(found.template, brought=prepared.processor.brought_template)
+    _show_plan(plan)
     english = words_in("en")
+    for sentence in found.notes:
+        words = english[f"said_{sentence.key}"].format(**sentence.facts)
+        console.print(Text(f"note: {words}", style="yellow"))
+    _list("leaked", found.leaked)
+    _list("dropped", found.dropped)
+    for words in found.problems:
+        errors.print(Text(f"problem: {words}", style="bold red"))
+
+
+def _show_data(found: XRay) -> None:
     table("Data", ("layout", "train", "validation", "test", "tokens", "learned", "shortest", "median", "longest"), [[
         found.layout, *(found.rows[part] for part in ("train", "validation", "test")),
         found.tokens, found.learned_tokens, *found.lengths,
@@ -65,18 +83,27 @@ def _show(found: XRay, plan: dict[str, Any]) -> None:
         head = f"\n{shown.place}: {shown.tokens} tokens, {shown.learned} learned"
         console.print(Text(head + (f", label {shown.label}" if shown.label else ""), style="bold"))
         console.print(learned_text(shown.pieces))
+
+
+def _show_template(template: str, *, brought: bool) -> None:
+    whose = "the model's own" if brought else "the model brings none; Tuneful's plain one"
+    console.print(f"\nchat template ({whose}, for training and serving):", soft_wrap=True)
+    if len(template) > WHOLE:
+        template = f"{template.strip().splitlines()[0][:WHOLE]}\n... {len(template):,} characters; --json shows it all"
+    console.print(Text(template, style="dim"), soft_wrap=True)
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
     facts = {
         "model": plan["model"], "adapter": plan["adapter"]["kind"], "precision": plan["precision"],
         "updates": plan["steps"], "rows each": plan["rows_per_step"], "epochs": plan["epochs"],
         "rate": plan["learning_rate"], "time": minutes(plan["seconds"]), "memory": f"{plan['memory_mb']:,} MB",
     }  # fmt: skip
     table("\nPlan", tuple(facts), [list(facts.values())])
-    for sentence in found.notes:
-        words = english[f"said_{sentence.key}"].format(**sentence.facts)
-        console.print(Text(f"note: {words}", style="yellow"))
-    for item in found.dropped[:LISTED]:
-        console.print(Text(f"dropped: {item.place}: {item.reason}", style="yellow"))
-    if len(found.dropped) > LISTED:
-        console.print(Text(f"... and {len(found.dropped) - LISTED} more; --json lists all", style="yellow"))
-    for words in found.problems:
-        errors.print(Text(f"problem: {words}", style="bold red"))
+
+
+def _list(word: str, rows: Sequence[Dropped]) -> None:
+    for item in rows[:LISTED]:
+        console.print(Text(f"{word}: {item.place}: {item.reason}", style="yellow"))
+    if len(rows) > LISTED:
+        console.print(Text(f"... and {len(rows) - LISTED} more; --json lists all", style="yellow"))

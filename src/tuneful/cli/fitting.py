@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
 from tuneful.core.device import used_memory_mb
-from tuneful.core.errors import RunFolderError
+from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -60,6 +60,10 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
         folder = RunFolder(out or Path(target))
         if not folder.exists():
             raise RunFolderError(f"{folder.path} is not the folder of a run, so there is nothing to go on with")
+        if model is not None or overrides:
+            raise InputError(
+                "--resume goes on with the recipe as it was started: leave --model and --set out, or start a new run"
+            )
         return recipe_of(folder.read_json(folder.lock)), folder.path
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
     for words in notes:

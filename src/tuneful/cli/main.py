@@ -28,6 +28,8 @@ class Tool(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
         except TunefulError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)

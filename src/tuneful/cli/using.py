@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, note, print_json, quality_rows, table
-from tuneful.core.errors import DataError, InputError
+from tuneful.core.errors import InputError
 from tuneful.core.files import write_text
-from tuneful.core.types import Message
+from tuneful.core.types import Example, Message, Place
+
+if TYPE_CHECKING:
+    from tuneful.run.tuned import Tuned
 
 TOGETHER = 256  # rows answered before they are written
+LISTED = 10  # rows left out that are named
 
 
 def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int, as_json: bool) -> None:
@@ -27,6 +31,10 @@ def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int,
     if as_json:
         print_json(found)
     else:
+        for line in found["dropped"][:LISTED]:
+            note(f"left out: {line['row']}: {line['reason']}")
+        if len(found["dropped"]) > LISTED:
+            note(f"and {len(found['dropped']) - LISTED} more; --json lists all")
         table(f"Quality of {name} on {data}", QUALITY_COLUMNS, quality_rows(found["quality"]))
 
 
@@ -35,17 +43,14 @@ def predict_command(
 ) -> None:
     from tuneful.run.tuned import open_model
 
-    rows = list(_inputs(source, column))
     model = open_model(name, note)
+    examples = _inputs(source, model, column)
     lines: list[str] = []
-    for start in range(0, len(rows), TOGETHER):
-        part = rows[start : start + TOGETHER]
-        if model.labels is not None:
-            answers = model.classify([_text(row) for row in part])
-        else:
-            answers = model.answer([_turns(row) for row in part], limit=limit, temperature=temperature)
-        for row, answer in zip(part, answers, strict=True):
-            line = json.dumps({"input": row, "prediction": _plain(answer)}, ensure_ascii=False)
+    for start in range(0, len(examples), TOGETHER):
+        part = examples[start : start + TOGETHER]
+        answers = model.answers_to(part, limit=limit, temperature=temperature)
+        for example, answer in zip(part, answers, strict=True):
+            line = json.dumps({"input": _shown(example), "prediction": _plain(answer)}, ensure_ascii=False)
             lines.append(line)
             if out is None:
                 click.echo(line)
@@ -91,53 +96,29 @@ def compare_command(paths: Sequence[Path], *, as_json: bool) -> None:
     table(f"Against {paths[0]}", columns, rows)
 
 
-def _inputs(source: str, column: str | None) -> Iterator[Any]:
-    """Texts, pairs or conversations, in the order they stand."""
+def _inputs(source: str, model: Tuned, column: str | None) -> list[Example]:
+    """What is to be answered, in the order it stands; `-` reads lines of text."""
+    from tuneful.data.inputs import inputs
+    from tuneful.data.sources import Raw, read
+
+    labelled = model.labels is not None
     if source == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        return
-    from tuneful.data.sources import read
-
-    for table_rows in read(source).values():
-        for raw in table_rows:
-            yield _input(raw.fields, column, str(raw.place))
-
-
-def _input(fields: Any, column: str | None, place: str) -> Any:
-    from tuneful.data.formats import NAMES
-
-    lowered = {name.lower(): name for name in fields}
-    if column is not None:
-        if column not in fields:
-            raise DataError(f"{place} has no column '{column}'. Columns: {', '.join(fields)}")
-        return fields[column]
-    for part in ("messages", "text", "prompt"):
-        for name in NAMES[part]:
-            if name in lowered and fields[lowered[name]]:
-                found = fields[lowered[name]]
-                extra = fields.get(lowered.get("input", ""), "") if name == "instruction" else ""
-                return f"{found}\n{extra}" if extra else found
-    if len(fields) == 1:
-        return next(iter(fields.values()))
-    raise DataError(f"{place}: say which column holds the text with --column. Columns: {', '.join(fields)}")
+        lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
+        tables = [
+            [Raw(Place("standard input", number, "line"), {"text": line}) for number, line in enumerate(lines, 1)]
+        ]
+    else:
+        tables = list(read(source, encoding=model.encoding, learns=False).values())
+    rows = [table for table in tables if table]
+    return [example for table in rows for example in inputs(table, model.columns, labelled=labelled, column=column)]
 
 
-def _turns(row: Any) -> list[Message]:
-    if isinstance(row, str):
-        return [Message("user", row)]
-    from tuneful.data.turns import RowProblem, conversation
-
-    try:
-        turns = list(conversation(row))
-    except RowProblem as problem:
-        raise DataError(str(problem)) from None
-    while turns and turns[-1].role == "assistant":
-        turns.pop()
-    return turns
-
-
-def _text(row: Any) -> str:
-    return row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)
+def _shown(example: Example) -> Any:
+    """The input as it comes back beside its answer."""
+    if example.messages:
+        only = len(example.messages) == 1 and example.messages[0].role == "user"
+        return example.messages[0].content if only else [message.template() for message in example.messages]
+    return example.text if example.second is None else [example.text, example.second]
 
 
 def _pair(column: str) -> tuple[str, str]:

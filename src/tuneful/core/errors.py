@@ -41,13 +41,6 @@ class CheckpointError(InputError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
-class MissingExtra(InputError):
-    """An optional package is not installed; the message names the extra."""
-
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'tuneful[{extra}]'")
-
-
 class Diverged(TunefulError):
     """Training produced a number that is not finite; the last good state was kept."""
 

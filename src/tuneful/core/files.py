@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,13 +53,16 @@ def writing(path: Path) -> Iterator[None]:
     """A disk that is full or closed is the input's fault, not a traceback."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        number = _system_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RunFolderError(
-                f"no room to write {path} ({error.strerror}); free some space and use --resume"
+                f"no room to write {path} ({os.strerror(number)}); free some space and use --resume"
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise RunFolderError(f"cannot write {path} ({error.strerror}); choose another folder with --out") from None
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise RunFolderError(
+                f"cannot write {path} ({os.strerror(number)}); choose another folder with --out"
+            ) from None
         raise
 
 
@@ -68,6 +72,15 @@ def sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _system_number(error: Exception) -> int | None:
+    """The system's error number. safetensors raises an error of its own, known here by name so that nothing heavy is
+    imported, whose text ends with it."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
 
 
 def _sync(path: Path) -> None:

@@ -92,14 +92,14 @@ class Policy:
     def _forward(self, scope: Scope, inputs: Mapping[str, Tensor]) -> Outputs:
         @contextmanager
         def cast_scope() -> Iterator[nn.Module]:
-            with self._autocast(), scope() as module:
+            with self.autocasting(), scope() as module:
                 yield module
 
         with cast_scope() as module:
             hidden = self.network.hidden(module, inputs)
         return Outputs(self.network, cast_scope, hidden, inputs)
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def autocasting(self) -> AbstractContextManager[object]:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)

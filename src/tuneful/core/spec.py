@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import reduce
 from importlib.metadata import entry_points
 from operator import or_
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator
 
@@ -43,7 +43,9 @@ class Table(Generic[Component]):
         union: Any = reduce(or_, members)
         if len(members) > 1:
             union = Annotated[union, Discriminator("kind")]
-        return Annotated[union, BeforeValidator(self._spell_out)]
+        # Without the discriminator the schema says "any of" instead of "one of": `{}` fits several.
+        written = reduce(or_, members) | Literal[tuple(self.kinds())]
+        return Annotated[union, BeforeValidator(self._spell_out, json_schema_input_type=written)]
 
     def _spell_out(self, value: Any) -> Any:
         if isinstance(value, str):

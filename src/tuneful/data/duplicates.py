@@ -17,6 +17,7 @@ from tuneful.core.types import Example
 SHINGLE = 5  # characters
 HASHES, BANDS = 64, 16
 NEAREST = 50  # members of a bucket that one is compared with
+FEW, POLLED, COMMON = 8, 2000, 0.8  # rows from which shingles that this share of a sample have are left out
 SIMILAR = 0.85  # Jaccard similarity of shingles from which two rows count as one
 PRIME = np.uint64((1 << 61) - 1)
 
@@ -33,7 +34,7 @@ def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
     """For each text the number of its cluster, which is that of its first member; near-duplicates share one."""
     first: dict[str, int] = {}
     leader = [first.setdefault(_normal(text), index) for index, text in enumerate(texts)]
-    shingles = {index: _shingles(text) for text, index in first.items()}
+    shingles = _telling({index: _shingles(text) for text, index in first.items()})
 
     def root(index: int) -> int:
         while leader[index] != index:
@@ -46,6 +47,17 @@ def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
         if low != high and _jaccard(shingles[one], shingles[other]) >= similar:
             leader[high] = low
     return [root(index) for index in range(len(texts))]
+
+
+def _telling(shingles: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Without what nearly every row says: a common instruction does not make different requests alike."""
+    if len(shingles) < FEW:
+        return shingles
+    order = np.random.default_rng(0).permutation(list(shingles))[:POLLED]
+    values, counts = np.unique(np.concatenate([shingles[index] for index in order]), return_counts=True)
+    common = values[counts > COMMON * len(order)]
+    kept = {index: np.setdiff1d(found, common, assume_unique=True) for index, found in shingles.items()}
+    return {index: kept[index] if len(kept[index]) else shingles[index] for index in shingles}
 
 
 def _normal(text: str) -> str:

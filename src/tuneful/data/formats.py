@@ -76,7 +76,7 @@ class Format:
 
 def _chat(fields: Fields, columns: Columns) -> dict[str, Any]:
     messages = conversation(columns.get(fields, "messages") or (), system=columns.get(fields, "system"))
-    return {"messages": messages, "tools": _tools(columns.get(fields, "tools"))}
+    return {"messages": messages, "tools": tools_of(columns.get(fields, "tools"))}
 
 
 def _alpaca(fields: Fields, columns: Columns) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _self_instruct(fields: Fields, columns: Columns) -> dict[str, Any]:
 
 
 def _answer(fields: Fields, columns: Columns) -> dict[str, Any]:
-    return {"messages": (*_prompt(fields, columns), *said(_present(fields, columns, "completion")))}
+    return {"messages": (*question(fields, columns), *said(_present(fields, columns, "completion")))}
 
 
 def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
     better, worse = said(chosen), said(rejected)
     if len(better) > 1 and not any(part in columns.by_part for part in ("prompt", "messages", "instruction")):
         return _split_prompt(better, worse)
-    return {"messages": _prompt(fields, columns), "chosen": better, "rejected": worse}
+    return {"messages": question(fields, columns), "chosen": better, "rejected": worse}
 
 
 def _split_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> dict[str, Any]:
@@ -128,14 +128,14 @@ def _judged(fields: Fields, columns: Columns) -> dict[str, Any]:
     """KTO: one answer and whether it is wanted."""
     found = columns.get(fields, "messages")
     whole = (
-        conversation(found) if found else (*_prompt(fields, columns), *said(_present(fields, columns, "completion")))
+        conversation(found) if found else (*question(fields, columns), *said(_present(fields, columns, "completion")))
     )
     return {"messages": whole, "label": truth(columns.get(fields, "label"), columns.by_part["label"])}
 
 
 def _rewards(fields: Fields, columns: Columns) -> dict[str, Any]:
     rewards = {name: float(value) for name, value in fields.items() if _is_number(value)}
-    return {"messages": _prompt(fields, columns), "rewards": rewards}
+    return {"messages": question(fields, columns), "rewards": rewards}
 
 
 def _labelled(fields: Fields, columns: Columns) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
                 f"{rows[0].place.source} has no column '{column}' (data.{part}).{did_you_mean(column, present)} "
                 f"Columns: {', '.join(present)}"
             )
-    by_part = _parts(rows, present, named)
+    by_part = parts_of(rows, present, named)
     for candidate in FORMATS:
         fits = all(by_part.get(part) in common or part in named for part in candidate.needs)
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
@@ -215,7 +215,8 @@ def truth(value: Any, column: str) -> bool:
     raise RowProblem(f"'{column}' is {value!r}; expected true or false")
 
 
-def _parts(rows: Sequence[Raw], present: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+def parts_of(rows: Sequence[Raw], present: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+    """Which column plays which part, by name; what the person `named` comes first."""
     lowered = {column.lower(): column for column in reversed(present)}
     parts = dict(named)
     for part, names in NAMES.items():
@@ -269,7 +270,8 @@ def _common_columns(rows: Sequence[Raw]) -> set[str]:
     return {column for column, count in having.items() if 2 * count >= len(rows[:1000])}
 
 
-def _prompt(fields: Fields, columns: Columns) -> tuple[Message, ...]:
+def question(fields: Fields, columns: Columns) -> tuple[Message, ...]:
+    """What is asked, without the answer."""
     if columns.get(fields, "messages"):
         return tuple(turns(columns.get(fields, "messages") or ()))
     if "instruction" in columns.by_part:
@@ -291,7 +293,8 @@ def _present(fields: Fields, columns: Columns, part: str) -> Any:
     return str(value) if _is_number(value) else value
 
 
-def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """A list of tools, or the JSON of one in a text cell."""
     if not value:
         return ()
     if isinstance(value, str):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -83,7 +86,7 @@ def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind) -> Labe
 def infer(examples: Sequence[Example]) -> Kind:
     """Lists are labels; fractions, or many different whole numbers, are numbers; all else is a class."""
     values = [example.label for example in examples]
-    if any(isinstance(value, list | tuple) or _is_json_list(value) for value in values):
+    if any(isinstance(_list(value), list) for value in values):
         return "labels"
     numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
@@ -102,15 +105,13 @@ def as_number(example: Example) -> float:
 
 
 def as_list(example: Example) -> list[Any]:
-    value = example.label
-    if _is_json_list(value):
-        value = json.loads(value)
-    return list(value) if isinstance(value, list | tuple) else [value]
+    found = _list(example.label)
+    return [example.label] if found is None else found
 
 
 def name_of(label: Any) -> str:
-    """'1', 1, 1.0 and True-like spellings of one label are one label."""
-    if isinstance(label, float) and label == int(label):
+    """'1', ' 1 ', 1 and 1.0 are one label."""
+    if isinstance(label, float) and label.is_integer():
         label = int(label)
     return str(label).strip()
 
@@ -125,8 +126,28 @@ def _number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _is_json_list(value: Any) -> bool:
-    return isinstance(value, str) and value.lstrip().startswith("[") and value.rstrip().endswith("]")
+def _list(value: Any) -> list[Any] | None:
+    """A list, also where a cell of a table spells it out as JSON or as Python does; None: `[unclear]` is a name."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for reader in (json.loads, _python):
+        try:
+            found = reader(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # what the two say of text that is neither
+            continue
+        if isinstance(found, list):
+            return found
+    return None
+
+
+def _python(text: str) -> Any:
+    """pandas writes arrays without commas, and Python would read two texts side by side as one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", text))
 
 
 def _order(name: str) -> tuple[float, str]:

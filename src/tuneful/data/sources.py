@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,21 +53,30 @@ class Name:
 
 
 def read(
-    source: str, *, encoding: str = "utf-8", seed: int = 0, say: Callable[[str], None] = lambda _: None
+    source: str,
+    *,
+    encoding: str = "utf-8",
+    seed: int = 0,
+    learns: bool = True,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Raw]]:
-    """Rows by split; a source without splits is all `train`. `name#500` takes a seeded sample of each split's rows."""
+    """Rows by split; a source without splits is all `train`. `name#500` takes a seeded sample of each split's rows.
+    `learns` False: there need not be a training row. Raises DataError."""
     name = Name.of(source)
     path = Path(name.path).expanduser()
     if path.is_dir():
         found = {split: list(_read_file(file, encoding)) for split, file in folder_splits(path).items()}
     elif path.exists():
         found = {"train": list(_read_file(path, encoding))}
-    elif name.path.count("/") == 1 and not path.suffix and not name.path.startswith((".", "/", "~")):
+    elif _is_hub_id(name.path):
         found = _from_hub(name.path, say)
     else:
-        raise DataError(_missing(name.path, path))
+        raise DataError(f"there is no file or folder '{name.path}'.{_near(path)}")
     if not any(found.values()):
         raise DataError(f"{name.path} has no rows")
+    if learns and not found.get("train"):
+        others = ", ".join(f"{split} ({len(rows)})" for split, rows in found.items() if rows)
+        raise DataError(f"{name.path} has no training rows, only rows of {others}; name the file to learn from itself")
     return {split: _sample(rows, name.limit, seed) for split, rows in found.items()}
 
 
@@ -113,7 +123,7 @@ def _decode(path: Path, encoding: str) -> str:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -234,10 +244,13 @@ def _from_hub(name: str, say: Callable[[str], None]) -> dict[str, list[Raw]]:
 
     say(f"reading the data set {name} (fetched from the hub if it is not on this computer)")
     try:
-        loaded = datasets.load_dataset(name)
+        loaded = datasets.load_dataset(*name.split("@"))
     except Exception as error:  # noqa: BLE001 - the library raises dozens of kinds, all meaning: not to be had
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"the data set '{name}' cannot be had: {reason}. A file must exist, or be a hub id") from None
+        raise DataError(
+            f"the data set '{name}' cannot be had: {reason}. A file must exist, or be a hub id: owner/name, "
+            f"or owner/name@configuration.{_near(Path(name))}"
+        ) from None
     rows: dict[str, list[Raw]] = {}
     for split, names in SPLITS.items():
         for found in (found for found in loaded if found in names):
@@ -260,11 +273,17 @@ def _sample(rows: list[Raw], limit: int | None, seed: int) -> list[Raw]:
     return [rows[index] for index in sorted(chosen)]
 
 
-def _missing(name: str, path: Path) -> str:
+def _is_hub_id(name: str) -> bool:
+    """`owner/name` or `owner/name@configuration`; names may hold dots, but do not end like a file of data."""
+    is_file = name.endswith(".gz") or _kind(Path(name)) in SUFFIXES
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", name) is not None and not is_file
+
+
+def _near(path: Path) -> str:
+    """` Did you mean ...?` a file beside it, or nothing."""
     from tuneful.core.spec import did_you_mean
 
-    neighbours = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    return f"there is no file or folder '{name}'.{did_you_mean(path.name, neighbours)}"
+    return did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
 
 
 def _kind(path: Path) -> str:

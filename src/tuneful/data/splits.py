@@ -34,6 +34,7 @@ def split(
     rows; 0 makes none. Raises DataError when too few rows are left to learn from."""
     train = list(given.get("train", ()))
     held = {part: list(given.get(part, ())) for part in ("validation", "test")}
+    train, leaked = _without_leaks(train, held)
     rows = len(train)
     for number, (part, size) in enumerate({"test": test, "validation": validation}.items()):
         if not held[part] and size > 0:
@@ -41,7 +42,12 @@ def split(
             if size >= 1 and wanted > len(train) - 1:
                 raise DataError(f"data.{part} asks for {wanted} rows and there are {len(train)}")
             held[part], train = _take(train, wanted, seed + number, labelled)
-    train, leaked = _without_leaks(train, held)
+    train, more = _without_leaks(train, held)
+    leaked += more
+    if not train and leaked:
+        raise DataError(
+            f"every training row says the same as a row held out, the first: {leaked[0].place} {leaked[0].reason}"
+        )
     if not train:
         raise DataError("no rows are left to learn from; give more rows, or --set data.test=0 --set data.validation=0")
     duplicates = len(train) - len(set(clusters([said_in(example) for example in train])))
@@ -71,10 +77,11 @@ def _share_of(units: list[list[int]], share: float, rng: np.random.Generator) ->
     quota = min(quota, rows - 1)  # one row of every class is left to learn from
     taken: set[int] = set()
     for index in rng.permutation(len(units)):
-        if len(taken) >= quota:
-            break
-        if len(taken) + len(units[index]) < rows:
+        if len(taken) + len(units[index]) <= quota:
             taken |= set(units[index])
+    if quota and not taken:  # every unit is larger than what is wanted
+        smallest = min(units, key=len)
+        taken = set(smallest) if len(smallest) < rows else set()
     return taken
 
 

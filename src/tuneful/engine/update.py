@@ -38,7 +38,7 @@ class AdamW(Spec):
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     """How the rate falls after the warm-up."""
     tokens_per_step: PositiveInt | None = None
-    """Size of an update in tokens. None: about thirty updates an epoch, at most 4,096 tokens each."""
+    """Size of an update in tokens. None: about a hundred updates an epoch, at most 4,096 tokens each."""
     rows_per_step: PositiveInt | None = None
     """Size of an update in rows; given, it stands instead of `tokens_per_step`."""
     micro_tokens: PositiveInt = 1024
@@ -112,7 +112,10 @@ class Updater:
     def load(self, state: Mapping[str, Tensor]) -> None:
         for key, value in state.items():
             entry, name = key.split("/", 1)
-            self._optimiser.state[self._named[name]][entry] = value.clone()
+            # AdamW counts its steps on the CPU, unless it is fused; moments lie beside their weight.
+            beside = value.dim() > 0 or any(group.get("fused") for group in self._optimiser.param_groups)
+            device = self._named[name].device if beside else value.device
+            self._optimiser.state[self._named[name]][entry] = value.clone().to(device)
 
 
 class Sum:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def examine(
     if tuned:
         losses["tuned"] = token_losses(policy, test_rows, collate)
     scores = [score(METRICS["perplexity"], range(len(test_rows)), losses)]
-    asked = [index for index, row in enumerate(test_rows) if row.prompt][: settings.generate]
+    asked = _some([index for index, row in enumerate(test_rows) if row.prompt], settings.generate)
     if not asked:
         return Examined(scores, settings.primary or "perplexity", [])
     said = _answers(policy, processor, train, test_rows, shot_rows, asked, settings, tuned)
@@ -64,7 +64,17 @@ def examine(
 
 def answer_of(row: Row, processor: Processor) -> str:
     """The last answer of a row, as text."""
-    return processor.decode([int(i) for i in row.ids[row.prompt :] if int(i) not in processor.stop_ids]).strip()
+    behind = zip(row.ids[row.prompt :], row.learn[row.prompt :], strict=True)
+    answer = [int(token) for token, learned in behind if learned > 0 and int(token) not in processor.stop_ids]
+    return processor.decode(answer).strip()
+
+
+def _some(indices: list[int], count: int) -> list[int]:
+    """A seeded sample: a file may be sorted by difficulty."""
+    if len(indices) <= count:
+        return indices
+    chosen = np.random.default_rng(0).choice(len(indices), count, replace=False)
+    return [indices[place] for place in sorted(chosen)]
 
 
 def longest_answer(rows: Sequence[Row], settings: Evaluate) -> int:
@@ -108,15 +118,14 @@ def _with_shots(processor: Processor, train: Sequence[Row], test: Sequence[Row],
         return None
     shown = [examples[round(place)] for place in np.linspace(0, len(examples) - 1, min(shots, len(examples)))]
     rows = []
-    for row in test:
-        own = conversation_of(row.example)
+    for row, own in zip(test, _own_turns(test), strict=True):
         for count in range(len(shown), -1, -1):
             head = [message for message in own if message.role == "system"][:1]
             before = [_context(m) for shot in shown[:count] for m in shot if m.role != "system"]
-            turns = (*head, *before, *_only_last(own[len(head) :]))
-            encoded = processor.conversation(turns, row.example.tools)[-1]
-            if len(encoded.ids) <= processor.max_tokens:
-                rows.append(build_row(row.example, encoded))
+            turns = (*head, *before, *own[len(head) :])
+            encoded = processor.conversation(turns, row.example.tools)
+            if len(encoded) == 1 and len(encoded[0].ids) <= processor.max_tokens:
+                rows.append(build_row(row.example, encoded[0]))
                 break
     return rows if len(rows) == len(test) else None
 
@@ -125,10 +134,19 @@ def _context(message: Message) -> Message:
     return Message(message.role, message.content, False, message.name, message.tool_calls)
 
 
-def _only_last(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Of a conversation of its own, only the last answer is asked for."""
-    last = max(index for index, message in enumerate(messages) if message.learned)
-    return tuple(m if index == last else _context(m) for index, m in enumerate(messages[: last + 1]))
+def _own_turns(test: Sequence[Row]) -> Iterator[tuple[Message, ...]]:
+    """Each row's conversation with the very answers the row asks for, so that all systems are measured on the same
+    tokens: all of them, or one, where the template rewrites earlier turns and every answer is a row of its own."""
+    rows_of = Counter(id(row.example) for row in test)
+    seen: Counter[int] = Counter()
+    for row in test:
+        own = conversation_of(row.example)
+        if rows_of[id(row.example)] > 1:
+            learned = [index for index, message in enumerate(own) if message.learned]
+            this = learned[seen[id(row.example)]]
+            seen[id(row.example)] += 1
+            own = (*(_context(message) for message in own[:this]), own[this])
+        yield own
 
 
 def _unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:

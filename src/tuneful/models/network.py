@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from tuneful.core.errors import ModelError
 from tuneful.core.vocabulary import Vocabulary
 from tuneful.models import packed
+from tuneful.models.packed import Reading
 
 WINDOWS = ("sliding_window", "local_attention", "attention_chunk_size", "window_size", "attention_window")
 EVEN = 16  # tokens of a packed row come in multiples of this: the kernels made for each new shape stay in memory
@@ -43,19 +44,29 @@ class Network:
         """(N, D): one vector a packed token."""
         if self._packs(inputs):
             filled = _filled(inputs, causal=self.causal)
-            states = _body(module)(
-                input_ids=filled["input_ids"],
-                position_ids=filled["position_ids"] + self.first_position,
-                plan=packed.plan(filled["segments"], causal=self.causal),
-                **({"use_cache": False} if self.causal else {}),
-            )
-            return states.last_hidden_state[0, : inputs["input_ids"].shape[1]]
+            cut = packed.plan(filled["segments"], causal=self.causal)
+            states = self.packed_states(module, filled["input_ids"][0], filled["position_ids"][0], cut)
+            return states[: inputs["input_ids"].shape[1]]
         return self._padded(module, inputs)
+
+    def packed_states(self, module: nn.Module, ids: Tensor, positions: Tensor, reading: Reading) -> Tensor:
+        """(N, D): one vector a packed token, ids and positions (N,); `reading` says what each token attends to."""
+        states = _body(module)(
+            input_ids=ids[None],
+            position_ids=positions[None] + self.first_position,
+            plan=reading,
+            **({"use_cache": False} if self.causal else {}),
+        )
+        return states.last_hidden_state[0]
 
     def _packs(self, inputs: Mapping[str, Tensor]) -> bool:
         if not self.packed or (not self.shares and bool((inputs["segments"][:, 2] >= 0).any())):
             return False
-        return self.longest is None or int(inputs["position_ids"].max()) < self.longest
+        return self.reaches(int(inputs["position_ids"].max()) + 1)
+
+    def reaches(self, tokens: int) -> bool:
+        """Packed attention reads rows of this length as the architecture does."""
+        return self.longest is None or tokens <= self.longest
 
     def vocabulary(self, module: Any) -> Vocabulary:
         """The output head of a language model."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,12 @@ class Ancestor:
     keys: slice
 
 
+class Reading(Protocol):
+    """What the tokens of a forward pass attend to; every attention layer asks it."""
+
+    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How the attention of one batch is cut in blocks; made once a forward pass."""
@@ -68,6 +74,11 @@ class Plan:
     ancestors: tuple[Ancestor, ...]
     places: Tensor  # (P,) which token fills each padded place
     back: Tensor  # (N,) the place of each token
+
+    def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor:
+        """q (H, N, E), k and v (G, N, E) -> (H, N, E), differentiable."""
+        mixed: Tensor = _Attention.apply(q, k, v, self, settings)
+        return mixed
 
 
 def plan(segments: Tensor, *, causal: bool) -> Plan:
@@ -151,16 +162,18 @@ def packed_attention(
     *,
     scaling: float | None = None,
     dropout: float = 0.0,
-    plan: Plan | None = None,
+    plan: Reading | None = None,
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The function transformers calls in every layer; `plan` travels down as an extra argument of the model."""
     if plan is None or any(others.get(name) is not None for name in UNPACKABLE):
         raise NotPackable(type(module).__name__)
+    # Under autocast the rotary embedding answers in float32, between products in bf16.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     settings = Settings(scaling or query.shape[-1] ** -0.5, causal, dropout)
-    mixed = _Attention.apply(query[0], key[0], value[0], plan, settings)
+    mixed = plan.attend(module, query[0], key[0], value[0], settings)
     return mixed.transpose(0, 1).unsqueeze(0), None
 
 
@@ -182,10 +195,11 @@ class _Attention(torch.autograd.Function):
             kept.append(keep)
         mixed, own_spread = torch.cat(parts, 1)[:, plan.back], torch.cat(spreads, 1)[:, plan.back]
         spread = own_spread
+        ancestors_kept: list[Kept] = []
         if plan.ancestors:
-            mixed, spread = _with_ancestors(mixed, spread, q, k, v, plan, settings)
+            mixed, spread, ancestors_kept = _with_ancestors(mixed, spread, q, k, v, plan, settings)
         ctx.save_for_backward(q, k, v, *padded, mixed, spread, own_spread)
-        ctx.kept, ctx.plan, ctx.settings = kept, plan, settings
+        ctx.kept, ctx.ancestors_kept, ctx.plan, ctx.settings = kept, ancestors_kept, plan, settings
         return mixed
 
     @staticmethod
@@ -209,7 +223,7 @@ class _Attention(torch.autograd.Function):
         ]
         dq, dk, dv = (torch.cat(parts, 1)[:, plan.back] for parts in zip(*slopes, strict=True))
         if plan.ancestors:
-            dq, dk, dv = _ancestors_backward([dq, dk, dv], q, k, v, row, plan, settings)
+            dq, dk, dv = _ancestors_backward([dq, dk, dv], q, k, v, row, plan, settings, ctx.ancestors_kept)
         return dq, dk, dv, None, None
 
 
@@ -264,31 +278,40 @@ def _bias(group: Group, settings: Settings, device: torch.device) -> Tensor | No
 
 def _with_ancestors(
     mixed: Tensor, spread: Tensor, q: Tensor, k: Tensor, v: Tensor, plan: Plan, settings: Settings
-) -> tuple[Tensor, Tensor]:
-    """Joins what each query reads of its ancestors to what it read of its own segment."""
-    joined, spread = mixed.float(), spread.clone()
+) -> tuple[Tensor, Tensor, list[Kept]]:
+    """Joins what each query reads of its ancestors to what it read of its own segment. Of each
+    ancestor only what dropout drew is kept; the backward pass computes the rest again."""
+    joined, spread, kept = mixed.float(), spread.clone(), []
     for ancestor in plan.ancestors:
         rows, keys = ancestor.queries, ancestor.keys
-        part, theirs, _ = scores.block_forward(q[:, rows], k[:, keys], v[:, keys], 1, None, settings)
+        part, theirs, keep = scores.block_forward(q[:, rows], k[:, keys], v[:, keys], 1, None, settings)
         ours = spread[:, rows]
         both = torch.logaddexp(ours, theirs)
         old, new = (ours - both).exp()[..., None], (theirs - both).exp()[..., None]
         joined[:, rows] = joined[:, rows] * old + part.float() * new
         spread[:, rows] = both
-    return joined.to(mixed.dtype), spread
+        kept.append(Kept(None, keep.mask))
+    return joined.to(mixed.dtype), spread, kept
 
 
 def _ancestors_backward(
-    slopes: list[Tensor], q: Tensor, k: Tensor, v: Tensor, row: _Row, plan: Plan, settings: Settings
+    slopes: list[Tensor],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    row: _Row,
+    plan: Plan,
+    settings: Settings,
+    kept: list[Kept],
 ) -> list[Tensor]:
     """Adds the slopes of the ancestor blocks. Many rows add to one prefix: in float32, not in 8 bits."""
     wide = [slope.float() for slope in slopes]
-    for ancestor in plan.ancestors:
+    for ancestor, keep in zip(plan.ancestors, kept, strict=True):
         rows, keys = ancestor.queries, ancestor.keys
         here = row.at(rows)
         parts = scores.block_backward(
             q[:, rows], k[:, keys], v[:, keys], 1, None, settings,
-            grad=here.grad, inner=here.inner, spread=here.spread, own_spread=None, kept=Kept(None, None),
+            grad=here.grad, inner=here.inner, spread=here.spread, own_spread=None, kept=keep,
         )  # fmt: skip
         for slope, part, where in zip(wide, parts, (rows, keys, keys), strict=True):
             slope[:, where] += part

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+from collections.abc import Mapping
 from typing import Any
 
+ACCUMULATION, ROWS = "gradient_accumulation_steps", "optimiser.rows_per_step"
+NOTHING = ("none", "off", None, False)  # `evaluate: none`
 ALIASES: dict[str, str] = {
     "model_name_or_path": "model", "base_model": "model", "model_id": "model", "model_name": "model",
     "dataset": "data.source", "datasets": "data.source", "dataset_path": "data.source", "data_path": "data.source",
@@ -29,7 +34,7 @@ ALIASES: dict[str, str] = {
     "max_new_tokens": "evaluate.new_tokens",
     "save_steps": "checkpoint.every", "save_total_limit": "checkpoint.keep",
     "train_on_inputs": "data.learn", "train_on_prompt": "data.learn", "mask_prompt": "data.learn",
-    "optimizer": "optimiser",
+    "optimizer": "optimiser", "bf16": "precision",
 }  # fmt: skip
 
 # Settings of other tools that ask for what is so anyway, or for nothing that changes a result.
@@ -62,26 +67,68 @@ VALUES: dict[str, dict[str, Any]] = {
 
 
 def translate(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The recipe in our words, and one note for each word that was not ours."""
-    ours: dict[str, Any] = {}
-    notes: list[str] = []
-    given = _whole_steps(given)
-    for key, value in given.items():
-        if key == "bf16":
-            put(ours, "precision", "bf16" if value is True else "auto")
-            notes.append("bf16 is called precision here")
-        elif key in NEEDLESS:
+    """The recipe in our words, and one note for each word that was not ours. Our own words win, wherever they stand."""
+    pairs, notes = whole_updates(list(given.items()))
+    own = {key: value for key, value in pairs if not _is_theirs(key)}
+    ours = copy.deepcopy(own)
+    for key, value in pairs:
+        if key in NEEDLESS:
             notes.append(f"{key} is not needed: {NEEDLESS[key]}")
-        elif key in ALIASES:
+        elif _is_theirs(key):
             path = ALIASES[key]
-            put(ours, path, _value(key, path, value))
             notes.append(f"{key} is called {path} here")
-        else:
-            _merge(ours, key, value)
+            place = f"tasks.0.{path}" if path.startswith("data.") and "tasks" in own and "data" not in own else path
+            if _holds(own, place):
+                notes[-1] += f"; {path} is given as well, and that counts"
+            else:
+                _try_put(ours, place, _value(key, path, value, given))
     return ours, notes
 
 
-def _value(key: str, path: str, value: Any) -> Any:
+def whole_updates(pairs: list[tuple[str, Any]]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """Other tools cut an update in `gradient_accumulation_steps` batches; ours names the whole. What is left without
+    that word, and a note of what became of it."""
+    times = dict(pairs).get(ACCUMULATION)
+    if times is None:
+        return [(key, value) for key, value in pairs if key != ACCUMULATION], []
+    left: list[tuple[str, Any]] = []
+    said = "has no effect without a batch size: optimiser.rows_per_step is the whole update"
+    for key, value in pairs:
+        if ALIASES.get(key) == ROWS and isinstance(value, int) and isinstance(times, int):
+            said = f"is not needed: {ROWS} is the whole update: {times} x {value} = {times * value}"
+            value = times * value
+        if key != ACCUMULATION:
+            left.append((key, value))
+    return left, [f"{ACCUMULATION} {said}"]
+
+
+def _is_theirs(key: str) -> bool:
+    return key in ALIASES or key in NEEDLESS
+
+
+def _holds(own: Any, path: str) -> bool:
+    """Whether a recipe in our words says something at a dotted path."""
+    for name in path.split("."):
+        if isinstance(own, str | list) and name in ("kind", "source"):
+            return True
+        if isinstance(own, list) and name.isdigit() and int(name) < len(own):
+            own = own[int(name)]
+        elif isinstance(own, dict) and name in own:
+            own = own[name]
+        else:
+            return False
+    return True
+
+
+def _try_put(ours: dict[str, Any], path: str, value: Any) -> None:
+    """What stands in the way is a fault that the recipe's own check names."""
+    with contextlib.suppress(KeyError, IndexError, ValueError, TypeError, AttributeError):
+        put(ours, path, value)
+
+
+def _value(key: str, path: str, value: Any, given: Mapping[str, Any]) -> Any:
+    if path == "precision":  # elsewhere, no bf16 is full precision unless fp16 is asked for
+        return "bf16" if value is True else "fp32" if value is False and not given.get("fp16") else "auto"
     if path == "data.learn" and isinstance(value, bool):
         return "all" if value is not (key == "mask_prompt") else "answers"
     return VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value
@@ -108,28 +155,12 @@ def _step_into(here: Any, name: str) -> Any:
     if name.isdigit():
         raise KeyError(name)
     found = here.get(name)
-    if isinstance(found, str):
-        here[name] = {"source": found} if name == "data" else {"kind": found}
+    if name == "evaluate" and name in here and found in NOTHING:
+        here[name] = {"enabled": False}
+    elif name == "data" and isinstance(found, str | list):
+        here[name] = {"source": found}
+    elif isinstance(found, str):
+        here[name] = {"kind": found}
     elif found is None:
         here[name] = {}
     return here[name]
-
-
-def _merge(ours: dict[str, Any], key: str, value: Any) -> None:
-    """What the person says in our words wins over what an alias said."""
-    held = ours.get(key)
-    if isinstance(held, dict) and isinstance(value, str):
-        value = {"source": value} if key == "data" else {"kind": value}
-    ours[key] = {**held, **value} if isinstance(held, dict) and isinstance(value, dict) else value
-
-
-def _whole_steps(given: dict[str, Any]) -> dict[str, Any]:
-    """Other tools cut an update in `gradient_accumulation_steps` batches; ours names the whole."""
-    times = given.get("gradient_accumulation_steps")
-    if times is None:
-        return given
-    rest = {key: value for key, value in given.items() if key != "gradient_accumulation_steps"}
-    for key in ("per_device_train_batch_size", "train_batch_size", "micro_batch_size", "batch_size"):
-        if isinstance(rest.get(key), int) and isinstance(times, int):
-            rest[key] *= times
-    return rest

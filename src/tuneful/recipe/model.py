@@ -20,6 +20,7 @@ from tuneful.core.spec import Spec
 from tuneful.engine.update import AdamW
 from tuneful.evaluation.settings import Evaluate
 from tuneful.objectives import OBJECTIVES
+from tuneful.recipe.aliases import NOTHING
 from tuneful.regularisers import REGULARISERS
 from tuneful.schedules import SCHEDULES
 from tuneful.schedules.epochs import Epochs
@@ -75,7 +76,7 @@ class Data(Spec):
     drop: bool = False
     """Start although more than 1 % of the rows cannot be used."""
 
-    @field_validator("source", mode="before")
+    @field_validator("source", mode="before", json_schema_input_type=str | list[str | Source])
     @classmethod
     def _as_sources(cls, value: Any) -> Any:
         if isinstance(value, list):
@@ -102,7 +103,7 @@ class Task(Spec):
     objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
     """None: `classify` for labels, `next_token` for text to write."""
 
-    @field_validator("data", mode="before")
+    @field_validator("data", mode="before", json_schema_input_type=str | list[str | Source] | Data)
     @classmethod
     def _as_data(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str | list) else value
@@ -182,10 +183,10 @@ class Recipe(Spec):
                 tasks[0][key] = {**tasks[0][key], **given} if both else given
         return {**rest, "tasks": tasks}
 
-    @field_validator("evaluate", mode="before")
+    @field_validator("evaluate", mode="before", json_schema_input_type=Evaluate | Literal["none", "off", False] | None)
     @classmethod
     def _nothing(cls, value: Any) -> Any:
-        return {"enabled": False} if value in ("none", "off", None, False) else value
+        return {"enabled": False} if value in NOTHING else value
 
     @field_validator("tasks")
     @classmethod

@@ -11,9 +11,14 @@ import yaml
 from pydantic import ValidationError
 
 from tuneful.core.errors import RecipeError
-from tuneful.recipe.aliases import put, translate
+from tuneful.recipe.aliases import ALIASES, put, translate, whole_updates
 from tuneful.recipe.explain import explain
-from tuneful.recipe.model import Data, Recipe, Task
+from tuneful.recipe.model import Data, Recipe
+
+STANDS_INSTEAD = {
+    "schedule.epochs": ("schedule", "steps"),
+    "optimiser.tokens_per_step": ("optimiser", "rows_per_step"),
+}
 
 
 def from_yaml(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, list[str]]:
@@ -51,11 +56,9 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> tup
 def schema() -> dict[str, Any]:
     """JSON Schema for editors, the shorthand of a single task included."""
     made = Recipe.model_json_schema()
-    made["properties"]["data"] = {
-        "anyOf": [{"$ref": "#/$defs/Data"}, {"type": "string"}],
-        "description": Data.__doc__,
-    }
-    made["properties"]["objective"] = Task.model_json_schema()["properties"]["objective"]
+    for name in ("data", "objective"):
+        made["properties"][name] = made["$defs"]["Task"]["properties"][name]
+    made["properties"]["data"]["description"] = Data.__doc__
     made["required"] = []
     made["anyOf"] = [{"required": ["data"]}, {"required": ["tasks"]}]
     made["title"] = "Tuneful recipe"
@@ -63,24 +66,43 @@ def schema() -> dict[str, Any]:
 
 
 def _apply(plain: dict[str, Any], overrides: Sequence[str], notes: list[str]) -> list[str]:
-    problems = []
+    """Writes each override where it belongs, the last one last; what is wrong with them."""
+    given, problems = _pairs(overrides)
+    given, said = whole_updates(given)
+    notes += said
+    for path, _ in given:
+        _make_way(plain, ALIASES.get(path, path))
+    for path, value in given:
+        ours, said = translate({path: value}) if "." not in path else ({path: value}, [])
+        notes += said
+        for name, item in _flat(ours):
+            try:
+                put(plain, _into_task(plain, name), item)
+            except (KeyError, IndexError, ValueError, TypeError, AttributeError):
+                problems.append(f"--set {path}: there is nothing at '{name}' in this recipe")
+    return problems
+
+
+def _make_way(plain: Mapping[str, Any], path: str) -> None:
+    """A lock file holds both of two settings of which one stands instead of the other; here the other is asked for."""
+    room, name = STANDS_INSTEAD.get(path, ("", ""))
+    if isinstance(plain.get(room), dict):
+        plain[room].pop(name, None)
+
+
+def _pairs(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """`dotted.path=value` -> path and value, and what is of no such form."""
+    pairs, problems = [], []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
             problems.append(f"--set {override}: expected dotted.path=value")
             continue
         try:
-            value = yaml.safe_load(text) if text.strip() else None
+            pairs.append((path.strip(), yaml.safe_load(text) if text.strip() else None))
         except yaml.YAMLError:
-            value = text
-        ours, said = translate({path.strip(): value}) if "." not in path else ({path.strip(): value}, [])
-        notes += said
-        for name, item in _flat(ours):
-            try:
-                put(plain, _into_task(plain, name), item)
-            except (KeyError, IndexError, ValueError, TypeError, AttributeError):
-                problems.append(f"--set {override}: there is nothing at '{name}' in this recipe")
-    return problems
+            pairs.append((path.strip(), text))
+    return pairs, problems
 
 
 def _flat(ours: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.errors import DataError, RunFolderError
-from tuneful.core.types import Layout, Row
+from tuneful.core.types import Dropped, Layout, Row
 from tuneful.data.formats import detect, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
@@ -29,19 +29,30 @@ SHOWN = 0.2  # share of the rows that serve as examples and for the constant ans
 
 
 def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluate, say: Say) -> dict[str, Any]:
-    """The `quality` block of a model or run on all rows of a source."""
+    """The `quality` block of a model or run on the test rows of a source; of a single table, on all rows but a
+    seeded fifth, which serves as examples and for the constant answer. Rows that cannot be used are listed."""
     tuned = open_model(name, say)
-    rows = {part: _rows(table, columns, tuned) for part, table in read(source, say=say).items() if table}
+    tables = {
+        part: table for part, table in read(source, encoding=tuned.encoding, learns=False, say=say).items() if table
+    }
+    dropped: list[Dropped] = []
+    rows = {
+        part: _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
+        for part, table in tables.items()
+    }
     test = rows.get("test") or rows.get("validation") or rows["train"]
-    train = rows["train"]
+    train = rows.get("train") or test
     if test is train:
+        order = np.random.default_rng(0).permutation(len(train))  # a file may be sorted by label
         cut = max(1, int(SHOWN * len(train)))
-        train, test = train[:cut], train[cut:]
+        train, test = [train[i] for i in sorted(order[:cut])], [train[i] for i in sorted(order[cut:])]
     if not test:
         raise DataError(f"{source} has too few rows to measure with: one row is an example, none is left")
     examined = _examine(tuned, train, test, settings, is_run=RunFolder(Path(name)).exists())
     scores = {score.metric: score for score in examined.scores}
-    return {"model": name, "data": source, "primary": examined.primary, "quality": as_json(scores)}
+    left_out = [{"row": str(row.place), "reason": row.reason} for row in dropped]
+    found = {"model": name, "data": source, "primary": examined.primary, "quality": as_json(scores)}
+    return {**found, "dropped": left_out, "dropped_count": len(left_out)}
 
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -71,15 +82,21 @@ def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return table
 
 
-def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned) -> list[Row]:
+def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
+    """What training was told of the columns, as far as these rows have them."""
+    return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
+
+
+def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, dropped: list[Dropped]) -> list[Row]:
     form, found = detect(table, columns)
-    examples, dropped = understand(table, form, found)
+    examples, unusable = understand(table, form, found)
     layout = Layout.TOKENS if tuned.labels is None else Layout.LABELS
     labels = tuned.labels
     if labels is not None and not form.name.startswith("labelled"):
         raise DataError(f"{table[0].place.source} has no labels, and this model gives labels")
     built = build(examples, layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
-    lost = [*dropped, *built.dropped]
+    lost = [*unusable, *built.dropped]
+    dropped += lost
     if not built.rows:
         raise DataError(f"no row of {table[0].place.source} can be used; the first: {lost[0].place}: {lost[0].reason}")
     return built.rows
@@ -98,7 +115,12 @@ def _answers(path: Path) -> dict[str, dict[str, Any]]:
     if not folder.answers.exists():
         raise RunFolderError(f"{path} holds no answers.jsonl: the run did not end, or had no test rows")
     lines = [json.loads(line) for line in folder.answers.read_text(encoding="utf-8").splitlines()]
-    return {f"{line['asked']}\x00{line['expected']}": line for line in lines}
+    return {_key(line): line for line in lines}
+
+
+def _key(line: Mapping[str, Any]) -> str:
+    """What was asked, the second text of a pair included, and what was expected."""
+    return json.dumps([line["asked"], line.get("second"), line["expected"]], ensure_ascii=False)
 
 
 def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:

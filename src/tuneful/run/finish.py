@@ -11,8 +11,10 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from tuneful.core.device import machine, peak_memory_mb
+from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
@@ -23,25 +25,38 @@ from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.load import fingerprint
 from tuneful.recipe import Recipe
+from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.scale import in_own_unit
-from tuneful.run.train import Progress
+from tuneful.run.train import Interrupted, Progress
 
 Say = Callable[[str], None]
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
 SAMPLE = 500  # training rows on which the training loss without dropout is measured
 
 
-def finish(built: Built, folder: RunFolder, progress: Progress, *, language: str, say: Say) -> dict[str, Any]:
-    """Saves first and measures then, so a fault in measuring loses nothing that was learned."""
+def finish(
+    built: Built,
+    folder: RunFolder,
+    progress: Progress,
+    *,
+    language: str,
+    say: Say,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
+    between two measurements when `should_stop` says so; a resumed run measures again."""
     save_weights(built, folder)
     measures = built.recipe.evaluate.enabled
     examined = None
     if measures and built.prepared.rows("test"):
+        _go_on(should_stop)
         say("measuring the tuned model, the base model and simple baselines on the test rows")
         examined = _examine(built)
+    _go_on(should_stop)
     generalisation = _generalisation(built, progress) if measures else {}
+    _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
     report = compose(
         name=str(built.recipe.name),
@@ -59,6 +74,11 @@ def finish(built: Built, folder: RunFolder, progress: Progress, *, language: str
         write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examined.answers))
     write_faces(report, folder.path, language)
     return report
+
+
+def _go_on(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Interrupted
 
 
 def save_weights(built: Built, folder: RunFolder) -> None:
@@ -180,5 +200,15 @@ def _thinned(curves: Mapping[str, list[list[float]]], most: int = 400) -> dict[s
 
 
 def recipe_of(lock: Mapping[str, Any]) -> Recipe:
-    """The resolved recipe of a lock file."""
-    return Recipe.model_validate(lock["recipe"])
+    """The resolved recipe of a lock file. Raises RunFolderError when this version does not know what stands there."""
+    if "recipe" not in lock:
+        raise RunFolderError("recipe.lock.json of this run holds no recipe; start anew from its recipe.yaml")
+    try:
+        return Recipe.model_validate(lock["recipe"])
+    except ValidationError as error:
+        wrote = lock.get("versions", {}).get("tuneful")
+        raise RunFolderError(
+            f"recipe.lock.json was written by {f'tuneful {wrote}' if wrote else 'an unknown version of tuneful'}, and "
+            f"tuneful {version('tuneful')} does not understand it; go on with that version, or start anew:\n"
+            + "\n".join(f"  {problem}" for problem in explain(error, Recipe))
+        ) from None

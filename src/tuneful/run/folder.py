@@ -62,6 +62,15 @@ class RunFolder:
     def exists(self) -> bool:
         return self.lock.exists()
 
+    def refuse_foreign(self) -> None:
+        """A folder that holds anything but a run is somebody's: nothing there is overwritten."""
+        others = [path.name for path in self.path.iterdir() if path.name != ".claim"] if self.path.is_dir() else []
+        if others and not self.exists() and not all(name.endswith(".tmp") for name in others):
+            raise RunFolderError(
+                f"{self.path} is not empty and not a run (it holds {sorted(others)[0]}); "
+                "choose a new or empty folder with --out"
+            )
+
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """One process at a time; the claim ends with the process, however it ends."""

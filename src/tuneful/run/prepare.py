@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,10 @@ from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.rows import Rows, build
-from tuneful.data.sources import Raw, read
+from tuneful.data.sources import Name, Raw, read
 from tuneful.data.splits import Split, split
 from tuneful.data.xray import XRay, xray
+from tuneful.evaluation.primary import check_primary
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
@@ -71,11 +72,11 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     if not examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     parts = split(examples, validation=data.validation, test=data.test, seed=recipe.seed, labelled=labelled)
-    folder = locate(str(recipe.model), say)
+    folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
     processor = load_processor(
         str(recipe.model), folder, writes=not labelled, trust_remote_code=recipe.trust_remote_code
     )
-    labels = _labels(parts.train, objective, folder) if labelled else None
+    labels = _labels(parts.train, objective, folder, recipe.trust_remote_code) if labelled else None
     if labels is not None and isinstance(objective, Classify):
         objective = objective.model_copy(update={"target": labels.kind})
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
@@ -84,6 +85,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
         part: build(getattr(parts, part), objective.layout, processor, limit, labels=labels, learn_all=learn_all)
         for part in PARTS
     }
+    check_primary(recipe.evaluate, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     repeated = _repeat(built["train"].rows, weights, recipe.seed)
@@ -91,9 +93,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     return Prepared(resolved, form, parts, built, labels, found, processor, folder, size, _sha256(tables), repeated)
 
 
-def _labels(train: Sequence[Example], objective: Objective, folder: Path) -> LabelSet:
+def _labels(train: Sequence[Example], objective: Objective, folder: Path, trust: bool) -> LabelSet:
     labels = label_set(train, objective.target if isinstance(objective, Classify) else "auto")
-    if labels.kind == "number" and not head_has_bias(folder):
+    if labels.kind == "number" and not head_has_bias(folder, trust_remote_code=trust):
         return labels.without_mean()
     return labels
 
@@ -107,7 +109,7 @@ def _understand(
     dropped: list[Dropped] = []
     weights: dict[str, float] = {}
     forms: list[Format] = []
-    for weight, table in tables:
+    for weight, table in _with_names_of_their_own(tables, [source.path for source in data.sources]):
         for part, rows in table.items():
             if rows:
                 form, columns = detect(rows, data.columns, data.layout)
@@ -121,6 +123,25 @@ def _understand(
         raise RecipeError([f"tasks.0.data.source: the sources are in different layouts ({', '.join(sorted(names))}); "
                            "name data.layout, or give columns of one layout"])  # fmt: skip
     return forms[0], examples, dropped, weights
+
+
+def _with_names_of_their_own(
+    tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]], paths: Sequence[str]
+) -> Iterator[tuple[float, dict[str, Sequence[Raw]]]]:
+    """Two sources may hold files of one name: the later is then called as the person wrote it, or numbered."""
+    taken: set[str] = set()
+    for number, ((weight, table), path) in enumerate(zip(tables, paths, strict=True), 1):
+        named: dict[str, Sequence[Raw]] = {}
+        for part, rows in table.items():
+            name = rows[0].place.source if rows else ""
+            for candidate in (name, f"{Name.of(path).path}/{part}" if len(table) > 1 else path, f"{path} ({number})"):
+                if candidate not in taken:
+                    break
+            taken.add(candidate)
+            named[part] = rows if candidate == name else [
+                replace(raw, place=replace(raw.place, source=candidate)) for raw in rows
+            ]  # fmt: skip
+        yield weight, named
 
 
 def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:

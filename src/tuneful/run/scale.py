@@ -17,7 +17,7 @@ def in_own_unit(module: nn.Module, labels: LabelSet | None) -> Iterator[None]:
     if labels is None or labels.kind != "number":
         yield
         return
-    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear) and _is_head(layer)]
+    last = [layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear) and _is_head(name, layer)]
     with torch.no_grad():
         before = [(layer, {n: p.clone() for n, p in layer.named_parameters()}) for layer in last]
         for layer in last:
@@ -33,5 +33,6 @@ def in_own_unit(module: nn.Module, labels: LabelSet | None) -> Iterator[None]:
                     parameter.copy_(values[name])
 
 
-def _is_head(layer: nn.Linear) -> bool:
-    return layer.out_features == 1 and layer.weight.requires_grad
+def _is_head(name: str, layer: nn.Linear) -> bool:
+    """An adapter of rank 1 has such layers too."""
+    return layer.out_features == 1 and layer.weight.requires_grad and "lora_" not in name

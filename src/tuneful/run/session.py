@@ -35,29 +35,37 @@ def run(
 
     Raises InputError before anything is written when the recipe, the data or the model cannot be used."""
     folder = RunFolder(path)
-    if folder.exists() and not resume:
-        raise RunFolderError(f"{path} holds a run already; go on with --resume, or choose another folder with --out")
+    _refuse_taken(folder, resume)
     if resume:
         recipe = recipe_of(folder.read_json(folder.lock))
     prepared = prepare(recipe, say)
     refuse(prepared)
     with folder.claimed():
+        _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
         built = build(prepared, say)
         if not resume:
-            write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
             write_lock(built, folder, command)
+            write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
         progress = Progress()
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
         for record in train(built, folder, progress, resume=resume, should_stop=should_stop, say=say):
             folder.append(record)
             yield record
-        finish(built, folder, progress, language=language, say=say)
+        finish(built, folder, progress, language=language, say=say, should_stop=should_stop)
 
 
 def refuse(prepared: Prepared) -> None:
     """Nothing starts while the X-ray shows a fault."""
     if prepared.xray.problems:
         raise DataError("this run would go wrong:\n" + "\n".join(f"  {problem}" for problem in prepared.xray.problems))
+
+
+def _refuse_taken(folder: RunFolder, resume: bool) -> None:
+    folder.refuse_foreign()
+    if folder.exists() and not resume:
+        raise RunFolderError(
+            f"{folder.path} holds a run already; go on with --resume, or choose another folder with --out"
+        )
 
 
 def _given(recipe: Recipe) -> dict[str, object]:

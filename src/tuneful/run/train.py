@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneful.core.errors import CheckpointError, Diverged
 from tuneful.core.types import Record, Said
-from tuneful.engine.checkpoint import load_newest, save_checkpoint
+from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
 from tuneful.evaluation.reading import mean_loss
 from tuneful.run.build import Built
@@ -49,6 +49,10 @@ def train(
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
         _restore(built, folder, progress, say)
+    if progress.watch.over:
+        progress.stopped = Said("no_better", {"step": progress.watch.best_step})
+        progress.watch.restore(built.policy)
+        return
     records = fit(
         built.policy,
         {recipe.task.name: built.prepared.resolved.objective},
@@ -110,6 +114,10 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
 
 
 def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[[str], None]) -> None:
+    if newest_step(folder.checkpoints) is None:
+        folder.forget_after(0)
+        say("the run was stopped before its first checkpoint: it begins again")
+        return
     saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser)
     for words in passed:
         say(words)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from tuneful.adapters import Full
+from tuneful.adapters.full import FinishedWeights
 from tuneful.adapters.lowrank import attach_saved
-from tuneful.core.device import pick_device, use_all_cores
+from tuneful.core.device import pick_device, precision, use_all_cores
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
@@ -22,6 +23,7 @@ from tuneful.evaluation.reading import class_logits
 from tuneful.models.load import Labels, Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sampling import Generator
+from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
 
 Say = Callable[[str], None]
@@ -39,6 +41,8 @@ class Tuned:
     policy: Policy
     processor: TextProcessor
     labels: LabelSet | None
+    columns: Mapping[str, str] = field(default_factory=dict)  # what training was told of the data's columns
+    encoding: str = "utf-8"
 
     def generate(
         self, messages: Sequence[Message] | str, *, limit: int = 256, temperature: float = 0.0, seed: int = 0
@@ -56,9 +60,19 @@ class Tuned:
         seed: int = 0,
     ) -> list[str]:
         """An answer to each conversation."""
+        examples = [Example(Place("input", n), messages=tuple(turns)) for n, turns in enumerate(conversations, 1)]
+        return self._write(examples, limit=limit, temperature=temperature, seed=seed)
+
+    def answers_to(self, examples: Sequence[Example], *, limit: int = 256, temperature: float = 0.0) -> list[Any]:
+        """An answer, or a label, to each row of data as `data.inputs` reads it."""
+        if self.labels is None:
+            return list(self._write(examples, limit=limit, temperature=temperature, seed=0))
+        return self.classify([e.text if e.second is None else (e.text, e.second) for e in examples])  # type: ignore[misc]
+
+    def _write(self, examples: Sequence[Example], *, limit: int, temperature: float, seed: int) -> list[str]:
         if self.labels is not None:
             raise ModelError("this model gives labels; it does not write text")
-        prompts = [self.processor.prompt(turns, ()).ids for turns in conversations]
+        prompts = [self.processor.prompt(example.messages, example.tools).ids for example in examples]
         found = Generator(self.processor).sample(self.policy, prompts, limit=limit, temperature=temperature, seed=seed)
         return [completion.text for completion in found]
 
@@ -94,8 +108,11 @@ def open_model(name: str, say: Say = lambda _: None) -> Tuned:
     if folder.exists():
         return _open_run(folder, say)
     path = locate(name, say)
-    loaded = load(name, labels=_labels_of(path), say=say, device=pick_device())
-    return Tuned(_frozen(loaded), loaded.processor, _label_set(loaded) if _labels_of(path) else None)
+    labels = _labels_of(path)
+    dtype = torch.float32 if labels else precision("auto")
+    loaded = load(name, labels=labels, dtype=dtype, say=say, device=pick_device())
+    policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
+    return Tuned(policy, loaded.processor, _label_set(loaded) if labels else None)
 
 
 def _open_run(folder: RunFolder, say: Say) -> Tuned:
@@ -104,21 +121,25 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     trust = bool(recipe["trust_remote_code"])
     names, kind = lock["labels"], lock["label_kind"]
     labels = Labels(tuple(names), next(p for p, k in KINDS.items() if k == kind)) if names else None
+    # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
+    compute = torch.float32 if labels else precision(recipe["precision"])
+
+    def take(model: str, dtype: torch.dtype = torch.float32) -> Loaded:
+        return load(model, labels=labels, dtype=dtype, device=pick_device(), trust_remote_code=trust, say=say)
+
     if folder.adapter.exists():
-        loaded = load(recipe["model"], labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
+        loaded = take(recipe["model"], compute)
         policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
     elif folder.model.exists():
-        loaded = load(str(folder.model), labels=labels, device=pick_device(), trust_remote_code=trust, say=say)
-        policy, processor = _frozen(loaded), loaded.processor
+        loaded = take(str(folder.model))
+        attached = FinishedWeights(loaded.module, lambda: take(recipe["model"]).module)
+        policy = Policy(loaded.network, attached, autocast=None if compute == torch.float32 else compute)
+        processor = loaded.processor
     else:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
-    return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None)
-
-
-def _frozen(loaded: Loaded) -> Policy:
-    attached = Full().attach(loaded.module.eval(), labels=False)
-    return Policy(loaded.network, attached)
+    data = recipe_of(lock).task.data
+    return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None, data.columns, data.encoding)
 
 
 def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:

@@ -31,6 +31,11 @@ class Watch:
             self.weights = {name: tensor.cpu().clone() for name, tensor in policy.attached.state().items()}
         else:
             self.worse += 1
+        return self.over
+
+    @property
+    def over(self) -> bool:
+        """Enough looks in a row brought nothing better."""
         return bool(self.patience) and self.worse >= self.patience
 
     def restore(self, policy: Policy) -> None:

@@ -1,0 +1,34 @@
+"""Which metrics a run measures, known before it is trained, so that a verdict by another one is refused in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Row
+from tuneful.data.labels import Kind, LabelSet
+from tuneful.evaluation.generators import TEXT_METRICS
+from tuneful.evaluation.readers import READER_METRICS
+from tuneful.evaluation.settings import Evaluate
+
+SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
+
+
+def metrics_for(kind: Kind | None, *, asked: bool = True) -> tuple[str, ...]:
+    """`kind` of the labels, None for text to write; `asked` False for plain texts, which answer no request."""
+    if kind is not None:
+        return READER_METRICS[kind]
+    return (*TEXT_METRICS, "perplexity") if asked else ("perplexity",)
+
+
+def check_primary(settings: Evaluate, labels: LabelSet | None, test: Sequence[Row]) -> None:
+    """Raises RecipeError when `evaluate.primary` is not among what the test rows are measured by."""
+    asked = not test or any(row.prompt for row in test)
+    known = metrics_for(labels.kind if labels else None, asked=asked)
+    if settings.primary is None or settings.primary in known:
+        return
+    data = SAID[labels.kind] if labels else "text to write" if asked else "plain text"
+    raise RecipeError([
+        f"evaluate.primary: {settings.primary} is not measured for {data}. "
+        f"Known here: {', '.join(known)}; or leave it out"
+    ])  # fmt: skip
