@@ -46,13 +46,13 @@ def sft(data: Path, peers: Path, rounds: int) -> list[Line]:
 
 
 def heldout(data: Path, peers: Path, rounds: int) -> list[Line]:
-    """Held-out loss after the same rows against the float32 peer, three seeds."""
+    """Held-out loss after the same rows in the same order against the float32 peer, three seeds."""
     work = _work(data / "rasbt_instruct" / "instruction-data.json")
     sitting = Sitting()
     for seed in SEEDS:
         sitting.run(
             {
-                f"tuneful seed {seed}": [sys.executable, "-m", "benchmarks.sft", *work, "--seed", seed],
+                f"tuneful seed {seed}": [sys.executable, "-m", "benchmarks.sft", *work, "--seed", seed, "--peer-order"],
                 f"trainer fp32 seed {seed}": _peer(
                     peers, "sft_hf.py", work, "--dtype", "fp32", "--flatten", "--seed", seed
                 ),

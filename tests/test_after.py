@@ -10,9 +10,10 @@ import pytest
 
 import tuneful
 from tuneful.core.errors import DataError
-from tuneful.core.types import Example, Message, Place
+from tuneful.core.types import Example, Message, Place, Row
 from tuneful.data.inputs import inputs
 from tuneful.data.sources import Raw
+from tuneful.evaluation.generators import longest_answer
 from tuneful.evaluation.settings import Evaluate
 from tuneful.run.assess import assess
 from work import greetings, moods, write_rows
@@ -66,6 +67,19 @@ def test_a_file_sorted_by_label_gives_fair_rivals(reader_folder: Path, tmp_path:
     new = write_rows(tmp_path / "sorted.jsonl", sorted(moods(100), key=lambda row: row["label"]))
     found = assess(str(run.path), str(new), {}, Evaluate(), quiet)["quality"]["accuracy"]
     assert found["base"] > 0.6, "five neighbours of both labels"
+
+
+def test_one_very_long_answer_does_not_set_the_limit() -> None:
+    """99 answers of 10 tokens and one of 900: 10 + 32, not 932; named, it is what was named."""
+    rows = [answered(10) for _ in range(99)] + [answered(900)]
+    assert longest_answer(rows, Evaluate()) == 42
+    assert longest_answer([answered(900)], Evaluate()) == 512
+    assert longest_answer(rows, Evaluate(new_tokens=7)) == 7
+
+
+def answered(tokens: int) -> Row:
+    ids = np.zeros(5 + tokens, dtype=np.int32)
+    return Row(Example(Place("f", 1)), ids, np.ones(len(ids), dtype=np.float32), prompt=5)
 
 
 def raw(**fields: Any) -> list[Raw]:

@@ -178,3 +178,11 @@ def test_no_token_reaches_across_the_start_of_an_answer() -> None:
     prompt = p.prompt([USER])
     assert encoded.ids[: len(prompt.ids)].tolist() == prompt.ids.tolist()
     assert learned(encoded, p) == "yo<|im_end|>"
+
+
+def test_both_texts_of_a_pair_are_shown_where_they_stand() -> None:
+    p = processor()
+    encoded = p.text("one", "two three", limit=50)
+    assert encoded.text == "one\ntwo three"
+    pieces = [encoded.text[start:end] for start, end in encoded.spans if end > start]
+    assert "".join(pieces) == "onetwo three"

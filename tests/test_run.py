@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tuneful.run.api import check, recipe_for
 from tuneful.run.folder import RunFolder
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
+from tuneful.run.watch import Watch
 from work import greetings, moods, write_rows
 
 FAST: dict[str, Any] = {
@@ -399,3 +401,23 @@ def test_the_constant_rival_of_a_number_is_the_mean(reader_folder: Path, tmp_pat
     said = dict(zip(texts, done.load().classify(texts), strict=True))
     for answer in answers:
         assert said[answer["asked"]] == pytest.approx(answer["tuned"], abs=0.01), "what is saved answers the same"
+
+
+LOOKS = {  # accuracy and loss of each look at 100 rows -> the look that is kept
+    "more right by more than chance": ([(0.5, 1.0), (0.7, 1.2)], 2),
+    "as right within chance, less loss": ([(0.90, 0.50), (0.89, 0.40)], 2),
+    "as right within chance, more loss": ([(0.90, 0.40), (0.91, 0.50)], 1),
+    "less right by more than chance": ([(0.90, 0.50), (0.80, 0.40)], 1),
+    "equal but for rounding": ([(0.892857147, 0.456), (0.892857130, 0.420)], 2),
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_which_look_is_the_best(looks: str) -> None:
+    module: Any = torch.nn.Linear(1, 1)
+    policy: Any = SimpleNamespace(attached=SimpleNamespace(state=lambda: dict(module.named_parameters())))
+    watch = Watch(0, rows=100)
+    seen, kept = LOOKS[looks]
+    for number, (accuracy, loss) in enumerate(seen, 1):
+        watch.look(number, {"accuracy": accuracy, "loss": loss}, policy)
+    assert watch.best_step == kept

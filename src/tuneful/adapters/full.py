@@ -47,7 +47,8 @@ class TopLayers(Spec):
 
 
 class Head(Spec):
-    """Only what lies above the layers learns: the class head, or the vocabulary head of a generator."""
+    """Only what lies above the layers learns: the class head, or the vocabulary head of a generator, which in many
+    models is the input embedding as well."""
 
     freezes: ClassVar[bool] = False
 

@@ -12,6 +12,8 @@ from tuneful.core.protocols import Processor
 from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Row
 from tuneful.data.labels import LabelSet
 
+UNCUT = 1 << 30  # tokens
+
 
 @dataclass(slots=True)
 class Rows:
@@ -76,7 +78,8 @@ def _labelled(
     if example.text is None or example.label is None:
         raise DataError("this row has no text with a label")
     encoded = processor.text(example.text, example.second, limit=limit)
-    cut = len(encoded.ids) >= limit and int(encoded.spans[:, 1].max()) < len(example.text.rstrip())
+    full = len(encoded.ids) >= limit
+    cut = full and len(processor.text(example.text, example.second, limit=UNCUT).ids) > len(encoded.ids)
     yield Row(example, encoded.ids, encoded.learn, target=labels.target(example)), encoded, cut
 
 

@@ -23,7 +23,8 @@ from tuneful.models.sampling import Generator
 TEXT_METRICS = ("exact_match", "rouge_l", "token_f1")
 CHECKABLE = 0.8  # share of short or structured answers from which exact match is the measure
 SHORT_ANSWER = 5  # words
-LONGER, LEAST = 32, 16  # an answer may be this many tokens longer than any training answer
+LONGER, LEAST, MOST = 32, 16, 512  # an answer may be this many tokens longer than nearly all training answers
+NEARLY_ALL = 0.98  # one very long answer would make every model that does not stop write as long
 
 
 def examine(
@@ -81,8 +82,8 @@ def longest_answer(rows: Sequence[Row], settings: Evaluate) -> int:
     """How many tokens an answer may have."""
     if settings.new_tokens is not None:
         return settings.new_tokens
-    longest = max((len(row) - row.prompt for row in rows), default=LEAST)
-    return longest + LONGER
+    lengths = [len(row) - row.prompt for row in rows if row.prompt] or [LEAST]
+    return min(MOST, int(np.quantile(lengths, NEARLY_ALL, method="higher")) + LONGER)
 
 
 def _answers(

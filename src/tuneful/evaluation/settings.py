@@ -28,7 +28,7 @@ class Evaluate(Spec):
     shots: NonNegativeInt = 4
     """Training rows shown in the prompt of the k-shot baseline; 0 = leave it out."""
     new_tokens: PositiveInt | None = None
-    """Longest answer in tokens. None: 32 more than the longest training answer."""
+    """Longest answer in tokens. None: 32 more than all but the longest training answers, at most 512."""
     primary: MetricName | None = None
     """The metric of the verdict. None: the one that fits the data."""
     forgetting: bool = True

@@ -20,8 +20,8 @@ class Verdict:
 
 
 def judge(score: Score | None) -> Verdict:
-    """yes: surely better than every other system. no: surely worse than one of them, or surely not better than the
-    base. unclear: all else, and whenever nothing was measured."""
+    """yes: surely better than every other system. no: surely worse than one of them. unclear: all else, and whenever
+    nothing was measured."""
     if score is None or not score.against:
         return Verdict("unclear", "not_measured", "")
     higher = score.higher_is_better

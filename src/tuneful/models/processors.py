@@ -102,7 +102,11 @@ class TextProcessor:
     def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded:
         """A text, or a pair, for a reader such as a classifier, cut to `limit` tokens the tokenizer's own way."""
         given = self.tokenizer(text, second, return_offsets_mapping=True, truncation=True, max_length=limit)
-        return _encoded(given["input_ids"], given["offset_mapping"], text, learn=0.0)
+        spans = np.asarray(given["offset_mapping"], dtype=np.int32).reshape(-1, 2)
+        if second is not None:  # shown, the second text stands on a line of its own
+            spans[[part == 1 for part in given.sequence_ids(0)]] += len(text) + 1
+            text = f"{text}\n{second}"
+        return _encoded(given["input_ids"], spans, text, learn=0.0)
 
     def passage(self, text: str) -> Encoded:
         """A plain text to be learned from its first token to the stop token that ends it."""
@@ -176,7 +180,7 @@ class TextProcessor:
         encoded.learn[inside] = 1.0
 
 
-def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]], text: str, *, learn: float) -> Encoded:
+def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]] | np.ndarray, text: str, *, learn: float) -> Encoded:
     places = np.asarray(spans, dtype=np.int32).reshape(-1, 2)
     return Encoded(np.asarray(ids, dtype=np.int32), np.full(len(ids), learn, dtype=np.float32), text, places)
 

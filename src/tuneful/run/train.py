@@ -89,6 +89,7 @@ def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None
     due = step % resolved.look_every == 0 or step == len(built.schedule)
     if not (recipe.evaluate.enabled and rows and due):
         return False
+    progress.watch.rows = len(rows)
     metrics = mean_loss(built.policy, resolved.objective, rows, built.collate)
     yield Record(step, "validation", recipe.task.name, metrics)
     return progress.watch.look(step, metrics, built.policy)

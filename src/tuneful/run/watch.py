@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,16 @@ from torch import Tensor
 
 from tuneful.core.policy import Policy
 
+ROUNDING = 1e-6  # sums of many rows in another order differ by as much
+
 
 @dataclass(slots=True)
 class Watch:
-    """Early stopping. What is watched is accuracy for classes, then the loss; the loss alone for all else."""
+    """Early stopping. For classes accuracy decides where it differs by more than chance, one standard error of the
+    looked-at rows; between equals, and for all else, the loss decides."""
 
     patience: int
+    rows: int = 0  # looked at each time
     best: tuple[float, float] = (float("inf"), float("inf"))  # what is watched, smaller is better
     best_step: int = 0
     weights: dict[str, Tensor] | None = None
@@ -26,12 +31,19 @@ class Watch:
         """Notes one look at the validation rows; True when enough looks have brought nothing better."""
         now = (-metrics.get("accuracy", 0.0), metrics["loss"])
         self.seen.append({"step": step, **metrics})
-        if now < self.best:
+        if self._better(now):
             self.best, self.best_step, self.worse = now, step, 0
             self.weights = {name: tensor.cpu().clone() for name, tensor in policy.attached.state().items()}
         else:
             self.worse += 1
         return self.over
+
+    def _better(self, now: tuple[float, float]) -> bool:
+        share = min(max(-self.best[0], 0.0), 1.0)
+        chance = math.sqrt(share * (1 - share) / self.rows) if self.rows else 0.0
+        if abs(now[0] - self.best[0]) > chance + ROUNDING:
+            return now[0] < self.best[0]
+        return now[1] < self.best[1]
 
     @property
     def over(self) -> bool:
