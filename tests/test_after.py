@@ -15,6 +15,7 @@ from tuneful.data.inputs import inputs
 from tuneful.data.sources import Raw
 from tuneful.evaluation.generators import longest_answer
 from tuneful.evaluation.settings import Evaluate
+from tuneful.run.api import check
 from tuneful.run.assess import assess
 from work import greetings, moods, write_rows
 
@@ -61,11 +62,29 @@ def test_rows_that_cannot_be_measured_are_listed(full_writer: tuneful.Run, tmp_p
     assert found["dropped_count"] == 1
 
 
+def test_a_run_whose_data_has_gone_says_what_it_takes_instead(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods())
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=FAST)
+    new = write_rows(tmp_path / "new.jsonl", moods(20))
+    said: list[str] = []
+    whole = assess(str(run.path), str(new), {}, Evaluate(), said.append)["quality"]["accuracy"]
+    trained = {row.example.text for row in check(run.path / "recipe.lock.json").rows("train")}
+    seen = sum(row["text"] in trained for row in moods(20))
+    assert 0 < seen < 20
+    assert (whole["n"], said) == (20, [f"{seen} of the 20 rows are in the training data, word for word"])
+    data.unlink()
+    part = assess(str(run.path), str(new), {}, Evaluate(), said.append)["quality"]["accuracy"]
+    assert part["n"] == 16
+    assert "a fifth of the 20 rows" in said[-1]
+    assert run.load().classify("sunny warm") in ("glad", "sad")
+
+
 def test_a_file_sorted_by_label_gives_fair_rivals(reader_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "moods.jsonl", moods())
     run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings={**FAST, "schedule.steps": 60})
     new = write_rows(tmp_path / "sorted.jsonl", sorted(moods(100), key=lambda row: row["label"]))
     found = assess(str(run.path), str(new), {}, Evaluate(), quiet)["quality"]["accuracy"]
+    assert found["n"] == 100, "rivals know the run's own training rows, so every row is measured"
     assert found["base"] > 0.6, "five neighbours of both labels"
 
 

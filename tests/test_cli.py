@@ -174,6 +174,13 @@ def test_predict_from_file_and_from_standard_input(generator_run: Path, reader_r
     tuneful("predict", generator_run, rows, "--out", "answers.jsonl", "--new-tokens", "8", cwd=tmp_path)
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [answer["input"] for answer in answers] == ["greet Ada", "greet Bo"]
+    again = tuneful("predict", generator_run, rows, "--out", "answers.jsonl", cwd=tmp_path, code=2)
+    assert "answers.jsonl exists" in again.stderr
+    assert (
+        "name a .jsonl file" in tuneful("predict", generator_run, rows, "--out", "a.csv", cwd=tmp_path, code=2).stderr
+    )
+    over = tuneful("fit", generator_run, "--resume", cwd=tmp_path, code=2)
+    assert "has ended" in over.stderr
     done = tuneful("predict", reader_run, "-", cwd=tmp_path, input="sunny warm\ngrey cold\n")
     assert [json.loads(line)["prediction"] in ("glad", "sad") for line in done.stdout.splitlines()] == [True, True]
 

@@ -68,7 +68,7 @@ def _show(prepared: Prepared, plan: dict[str, Any]) -> None:
 def _show_data(found: XRay) -> None:
     table("Data", ("layout", "train", "validation", "test", "tokens", "learned", "shortest", "median", "longest"), [[
         found.layout, *(found.rows[part] for part in ("train", "validation", "test")),
-        found.tokens, found.learned_tokens, *found.lengths,
+        found.tokens, found.learned_tokens if found.stop_learned is not None else None, *found.lengths,
     ]])  # fmt: skip
     if found.balance:
         counts = sorted(found.balance.items(), key=lambda item: -item[1])
@@ -80,7 +80,8 @@ def _show_data(found: XRay) -> None:
     if found.stop_learned is not None:
         console.print(f"\nstop token {found.stop_token}: learned in {found.stop_learned} of {found.rows['train']} rows")
     for shown in found.shown:
-        head = f"\n{shown.place}: {shown.tokens} tokens, {shown.learned} learned"
+        learned = "" if shown.label is not None else f", {shown.learned} learned"
+        head = f"\n{shown.place}: {shown.tokens} tokens{learned}"
         console.print(Text(head + (f", label {shown.label}" if shown.label else ""), style="bold"))
         console.print(learned_text(shown.pieces))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, note, print_json, quality_rows, table
-from tuneful.core.errors import InputError
+from tuneful.core.errors import DataError, InputError
 from tuneful.core.files import write_text
 from tuneful.core.types import Example, Message, Place
 
@@ -27,7 +27,10 @@ def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int,
     from tuneful.run.assess import assess
 
     named = dict(_pair(column) for column in columns)
-    found = assess(name, data, named, Evaluate(generate=generate), (lambda _: None) if as_json else note)
+    try:
+        found = assess(name, data, named, Evaluate(generate=generate), (lambda _: None) if as_json else note)
+    except DataError as error:  # written for recipes; here columns are named with --column
+        raise DataError(str(error).replace("--set data.", "--column ")) from None
     if as_json:
         print_json(found)
     else:
@@ -43,6 +46,10 @@ def predict_command(
 ) -> None:
     from tuneful.run.tuned import open_model
 
+    if out is not None and out.exists():
+        raise InputError(f"{out} exists; choose another file with --out, or remove it")
+    if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
+        raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
     model = open_model(name, note)
     examples = _inputs(source, model, column)
     lines: list[str] = []
@@ -50,7 +57,8 @@ def predict_command(
         part = examples[start : start + TOGETHER]
         answers = model.answers_to(part, limit=limit, temperature=temperature)
         for example, answer in zip(part, answers, strict=True):
-            line = json.dumps({"input": _shown(example), "prediction": _plain(answer)}, ensure_ascii=False)
+            found = {"row": str(example.place), "input": _shown(example), "prediction": _plain(answer)}
+            line = json.dumps(found, ensure_ascii=False)
             lines.append(line)
             if out is None:
                 click.echo(line)

@@ -29,6 +29,8 @@ def inputs(rows: Sequence[Raw], named: Mapping[str, str], *, labelled: bool, col
 def _parts(rows: Sequence[Raw], named: Mapping[str, str], part: str | None, column: str | None) -> dict[str, str]:
     present = list(dict.fromkeys(name for raw in rows[:1000] for name in raw.fields))
     if column is not None and column not in present:
+        column = column.partition("=")[2] or column  # text=body, as eval has it
+    if column is not None and column not in present:
         raise DataError(f"{rows[0].place} has no column '{column}'. Columns: {', '.join(present)}")
     by_part = parts_of(rows, present, {part: name for part, name in named.items() if name in present})
     if column is not None:

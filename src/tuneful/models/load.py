@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def load(
 ) -> Loaded:
     """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
     folder = locate(name, say, trust_remote_code=trust_remote_code)
-    with explained(name, folder):
+    with explained(name, folder), _no_bars():
         processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
         module = _load_module(folder, labels, trust_remote_code)
         if getattr(module.config, "pad_token_id", None) is None:
@@ -143,6 +144,20 @@ def _load_module(folder: Path, labels: Labels | None, trust_remote_code: bool) -
         ignore_mismatched_sizes=True,
         **given,
     )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """A second's bar for each file of weights is noise."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _checked(name: str, path: Path) -> Path:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tuneful.core.errors import DataError, RunFolderError
+from tuneful.core.errors import DataError, InputError, RunFolderError
 from tuneful.core.types import Dropped, Layout, Row
+from tuneful.data.duplicates import said_in
 from tuneful.data.formats import detect, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
@@ -20,8 +21,9 @@ from tuneful.evaluation.compare import Examined, difference
 from tuneful.evaluation.metrics import METRICS, Summed
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.verdict import as_json
+from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
-from tuneful.run.prepare import LONGEST
+from tuneful.run.prepare import LONGEST, prepare
 from tuneful.run.tuned import Tuned, open_model
 
 Say = Callable[[str], None]
@@ -29,8 +31,9 @@ SHOWN = 0.2  # share of the rows that serve as examples and for the constant ans
 
 
 def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluate, say: Say) -> dict[str, Any]:
-    """The `quality` block of a model or run on the test rows of a source; of a single table, on all rows but a
-    seeded fifth, which serves as examples and for the constant answer. Rows that cannot be used are listed."""
+    """The `quality` block of a model or run on the test rows of a source, or on all rows of a single table. Examples
+    for the k-shot prompt, neighbours and the constant answer come from the source's training rows, else from the run's
+    own, else from a seeded fifth of the table, and `say` tells. Rows that cannot be used are listed."""
     tuned = open_model(name, say)
     tables = {
         part: table for part, table in read(source, encoding=tuned.encoding, learns=False, say=say).items() if table
@@ -41,8 +44,15 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
         for part, table in tables.items()
     }
     test = rows.get("test") or rows.get("validation") or rows["train"]
-    train = rows.get("train") or test
-    if test is train:
+    train = rows["train"] if "train" in rows and rows["train"] is not test else _trained_on(name, tuned)
+    if train:
+        known = {said_in(row.example) for row in train}
+        seen = sum(said_in(row.example) in known for row in test)
+        if seen:
+            say(f"{seen} of the {len(test)} rows are in the training data, word for word")
+    else:
+        train = test
+        say(f"no training rows to take examples from: a fifth of the {len(test)} rows serves as examples instead")
         order = np.random.default_rng(0).permutation(len(train))  # a file may be sorted by label
         cut = max(1, int(SHOWN * len(train)))
         train, test = [train[i] for i in sorted(order[:cut])], [train[i] for i in sorted(order[cut:])]
@@ -100,6 +110,20 @@ def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, droppe
     if not built.rows:
         raise DataError(f"no row of {table[0].place.source} can be used; the first: {lost[0].place}: {lost[0].reason}")
     return built.rows
+
+
+def _trained_on(name: str, tuned: Tuned) -> list[Row]:
+    """The training rows of a run, as its lock file makes them again; none when the data has gone."""
+    folder = RunFolder(Path(name))
+    if not folder.exists():
+        return []
+    try:
+        examples = [row.example for row in prepare(recipe_of(folder.read_json(folder.lock))).rows("train")]
+    except InputError:
+        return []
+    layout = Layout.TOKENS if tuned.labels is None else Layout.LABELS
+    limit = min(LONGEST, tuned.processor.max_tokens)
+    return build(examples, layout, tuned.processor, limit, labels=tuned.labels).rows
 
 
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:

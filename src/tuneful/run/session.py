@@ -64,7 +64,8 @@ def _refuse_taken(folder: RunFolder, resume: bool) -> None:
     folder.refuse_foreign()
     if folder.exists() and not resume:
         raise RunFolderError(
-            f"{folder.path} holds a run already; go on with --resume, or choose another folder with --out"
+            f"{folder.path} holds a run already; go on with --resume if it was stopped, "
+            "or choose another folder with --out"
         )
 
 

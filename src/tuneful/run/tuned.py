@@ -76,8 +76,10 @@ class Tuned:
         found = Generator(self.processor).sample(self.policy, prompts, limit=limit, temperature=temperature, seed=seed)
         return [completion.text for completion in found]
 
-    def classify(self, texts: Sequence[str | tuple[str, str]]) -> list[Any]:
-        """A label, a set of labels, or a number for each text or pair of texts."""
+    def classify(self, texts: str | Sequence[str | tuple[str, str]]) -> Any:
+        """A label, a set of labels, or a number for one text, or a list of them for a list of texts or pairs."""
+        if isinstance(texts, str):
+            return self.classify([texts])[0]
         return predictions(self.scores(texts), self._label_set())
 
     def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
