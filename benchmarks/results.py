@@ -48,7 +48,8 @@ def keep(section: str, command: str, lines: list[Line]) -> None:
 def _page(kept: dict[str, dict[str, object]]) -> str:
     parts = [
         "# Results\n\nWritten by `make bench`. Every section is one sitting: the runs it compares were interleaved, "
-        "alone on the machine.\nThree figures with slashes are minimum / **median** / maximum.\n"
+        "alone on the machine.\nThree figures with slashes are minimum / **median** / maximum; all others are one run "
+        "each, whatever `--rounds` says.\n"
     ]
     for name, section in sorted(kept.items()):
         parts.append(f"\n## {name}\n`{section['command']}` · {section['date']} · {section['machine']}\n")

@@ -201,3 +201,28 @@ def test_far_tokens_keep_their_places_in_bf16(tmp_path: Path) -> None:
             strict=True,
         ):  # fmt: skip
             assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "settings", "labels"), [("Llama", GROUPED, False), ("Bert", SMALL, True)])
+def test_few_shapes_occur(name: str, settings: dict[str, Any], labels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of any length reach the layers as a multiple of 16 tokens, and come back as they went in."""
+    model = build(name, {**settings, "pad_token_id": 0}, labels=labels)
+    network = examine(model)
+    seen: list[int] = []
+    original = Network.packed_states
+
+    def listening(self: Network, module: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(len(ids))
+        return original(self, module, ids, *rest)
+
+    monkeypatch.setattr(Network, "packed_states", listening)
+    for length in (5, 16, 23):
+        ids = torch.arange(3, 3 + length)[None]
+        inputs = {"input_ids": ids, "position_ids": torch.arange(length)[None]}
+        inputs |= {"segments": torch.tensor([[0, length, -1]]), "rows": torch.tensor([0])}
+        with torch.no_grad():
+            found = network.hidden(model, inputs)
+            with network.natively(model):
+                truth = model.base_model(input_ids=ids).last_hidden_state[0]
+        torch.testing.assert_close(found, truth, rtol=1e-4, atol=1e-4)
+    assert seen == [16, 16, 32]

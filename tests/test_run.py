@@ -13,8 +13,10 @@ import torch
 
 import tuneful
 from tuneful.core.errors import CheckpointError, DataError, Diverged, GateBroken, RecipeError, RunFolderError
+from tuneful.evaluation.settings import Evaluate
 from tuneful.recipe import Recipe
 from tuneful.run.api import check, recipe_for
+from tuneful.run.assess import assess
 from tuneful.run.folder import RunFolder
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
@@ -396,6 +398,8 @@ def test_the_constant_rival_of_a_number_is_the_mean(reader_folder: Path, tmp_pat
     settings = {**FAST, "adapter": "lora", "adapter.rank": 1}
     done = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
     assert done.report["quality"]["mae"]["trivial"] < 0.3
+    again = assess(str(done.path), str(data), {}, Evaluate(), lambda _: None)["quality"]["mae"]
+    assert again["trivial"] < 0.3, "a loaded run knows no mean: it comes from the training rows"
     texts = [row["text"] for row in rows]
     answers = [json.loads(line) for line in (done.path / "answers.jsonl").read_text().splitlines()]
     said = dict(zip(texts, done.load().classify(texts), strict=True))

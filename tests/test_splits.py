@@ -189,10 +189,14 @@ def test_labels_that_cannot_be_learned() -> None:
 
 def test_a_common_instruction_does_not_make_requests_alike() -> None:
     """Ten requests behind one long instruction are ten; one of them written twice with a typo is found."""
-    instruction = "You are given a sentence. Answer with one word, in English, and think about the context. " * 4
-    requests = [f"{instruction} {' '.join(np.random.default_rng(n).choice(WORDS, 9))}" for n in range(20)]
+    instruction = (
+        "You are given a sentence from a letter. Read it twice, think about who wrote it and why, and then answer with "
+        "a single English word that says how the writer felt on that day; do not explain your choice, do not repeat the "
+        "question, never apologise, and if several words would fit equally well, take whichever is shortest of them all."
+    )
+    requests = [f"{instruction} {' '.join(np.random.default_rng(n).choice(WORDS, 4))} {n}" for n in range(20)]
     assert len(set(clusters(requests))) == 20
-    again = requests[3].replace("e", "e ", 1)
+    again = requests[3] + "!"
     assert clusters([*requests, again])[20] == 3
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
 
-from tuneful.cli.show import console, errors, learned_text, minutes, note, print_json, table
-from tuneful.core.types import Dropped
+from tuneful.cli.show import console, errors, learned_text, listed, minutes, note, print_json, table
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation.words import words as words_in
@@ -17,7 +15,6 @@ from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
 from tuneful.run.prepare import Prepared, prepare
 
-LISTED = 10  # dropped rows shown on the terminal, and leaked ones
 WHOLE = 1000  # characters of a template that is shown in full
 
 
@@ -59,8 +56,8 @@ def _show(prepared: Prepared, plan: dict[str, Any]) -> None:
     for sentence in found.notes:
         words = english[f"said_{sentence.key}"].format(**sentence.facts)
         console.print(Text(f"note: {words}", style="yellow"))
-    _list("leaked", found.leaked)
-    _list("dropped", found.dropped)
+    for word, rows in (("leaked", found.leaked), ("dropped", found.dropped)):
+        listed(word, [(str(row.place), row.reason) for row in rows])
     for words in found.problems:
         errors.print(Text(f"problem: {words}", style="bold red"))
 
@@ -101,10 +98,3 @@ def _show_plan(plan: dict[str, Any]) -> None:
         "rate": plan["learning_rate"], "time": minutes(plan["seconds"]), "memory": f"{plan['memory_mb']:,} MB",
     }  # fmt: skip
     table("\nPlan", tuple(facts), [list(facts.values())])
-
-
-def _list(word: str, rows: Sequence[Dropped]) -> None:
-    for item in rows[:LISTED]:
-        console.print(Text(f"{word}: {item.place}: {item.reason}", style="yellow"))
-    if len(rows) > LISTED:
-        console.print(Text(f"... and {len(rows) - LISTED} more; --json lists all", style="yellow"))

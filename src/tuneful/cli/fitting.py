@@ -60,8 +60,6 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
         folder = RunFolder(out or Path(target))
         if not folder.exists():
             raise RunFolderError(f"{folder.path} is not the folder of a run, so there is nothing to go on with")
-        if folder.report.exists():
-            raise RunFolderError(f"{folder.path} has ended, so there is nothing to go on with; see {folder.page}")
         if model is not None or overrides:
             raise InputError(
                 "--resume goes on with the recipe as it was started: leave --model and --set out, or start a new run"

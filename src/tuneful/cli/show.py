@@ -36,6 +36,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     console.print(made)
 
 
+def listed(word: str, rows: Sequence[tuple[str, str]], most: int = 10) -> None:
+    """Rows and reasons, the first `most` of them."""
+    for row, reason in rows[:most]:
+        console.print(Text(f"{word}: {row}: {reason}", style="yellow"))
+    if len(rows) > most:
+        console.print(Text(f"... and {len(rows) - most} more; --json lists all", style="yellow"))
+
+
 def number(value: Any) -> str:
     """A value as a person reads it."""
     if value is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuneful.cli.show import QUALITY_COLUMNS, console, note, print_json, quality_rows, table
+from tuneful.cli.show import QUALITY_COLUMNS, console, listed, note, print_json, quality_rows, table
 from tuneful.core.errors import DataError, InputError
 from tuneful.core.files import write_text
 from tuneful.core.types import Example, Message, Place
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tuneful.run.tuned import Tuned
 
 TOGETHER = 256  # rows answered before they are written
-LISTED = 10  # rows left out that are named
 
 
 def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int, as_json: bool) -> None:
@@ -34,10 +33,7 @@ def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int,
     if as_json:
         print_json(found)
     else:
-        for line in found["dropped"][:LISTED]:
-            note(f"left out: {line['row']}: {line['reason']}")
-        if len(found["dropped"]) > LISTED:
-            note(f"and {len(found['dropped']) - LISTED} more; --json lists all")
+        listed("left out", [(row["row"], row["reason"]) for row in found["dropped"]])
         table(f"Quality of {name} on {data}", QUALITY_COLUMNS, quality_rows(found["quality"]))
 
 

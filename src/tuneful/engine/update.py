@@ -112,10 +112,9 @@ class Updater:
     def load(self, state: Mapping[str, Tensor]) -> None:
         for key, value in state.items():
             entry, name = key.split("/", 1)
-            # AdamW counts its steps on the CPU, unless it is fused; moments lie beside their weight.
-            beside = value.dim() > 0 or any(group.get("fused") for group in self._optimiser.param_groups)
-            device = self._named[name].device if beside else value.device
-            self._optimiser.state[self._named[name]][entry] = value.clone().to(device)
+            parameter = self._named[name]
+            # The fused AdamW keeps everything beside its weight, the count of steps too.
+            self._optimiser.state[parameter][entry] = value.clone().to(parameter.device)
 
 
 class Sum:

@@ -47,9 +47,8 @@ class TextProcessor:
     ) -> TextProcessor:
         """`generation` and `config` are the model's own JSON files; `writes` asks for a template in any case."""
         brought = bool(tokenizer.chat_template)
-        if (
-            writes and not brought
-        ):  # a reader's tokenizer stays without: others take one with a template for a chat model
+        # A reader's tokenizer stays without: others take one with a template for a chat model.
+        if writes and not brought:
             tokenizer.chat_template = PLAIN_TEMPLATE
         stops = {
             *_ids(generation.get("eos_token_id", config.get("eos_token_id"))),

@@ -69,10 +69,10 @@ def finish(
         provenance=provenance(built),
         curves=_curves(folder),
     )
-    folder.write_json(folder.report, report)
     if examined:
         write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examined.answers))
     write_faces(report, folder.path, language)
+    folder.write_json(folder.report, report)  # last: a run that has it has ended
     return report
 
 

@@ -62,6 +62,8 @@ def refuse(prepared: Prepared) -> None:
 
 def _refuse_taken(folder: RunFolder, resume: bool) -> None:
     folder.refuse_foreign()
+    if resume and folder.report.exists():
+        raise RunFolderError(f"{folder.path} has ended, so there is nothing to go on with; see {folder.page}")
     if folder.exists() and not resume:
         raise RunFolderError(
             f"{folder.path} holds a run already; go on with --resume if it was stopped, "

@@ -49,11 +49,31 @@ def train(
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
         _restore(built, folder, progress, say)
+    try:
+        for record in _updates(built, progress):
+            _count(progress, record)
+            yield record
+            over = yield from _look(built, progress, record.step)
+            if record.step % built.prepared.resolved.save_every == 0 or should_stop():
+                yield _save(built, folder, progress)
+            if should_stop():
+                raise Interrupted
+            if over:
+                break
+    except Diverged:
+        yield _save(built, folder, progress)
+        raise
     if progress.watch.over:
         progress.stopped = Said("no_better", {"step": progress.watch.best_step})
-        progress.watch.restore(built.policy)
-        return
-    records = fit(
+    progress.watch.restore(built.policy)
+
+
+def _updates(built: Built, progress: Progress) -> Iterator[Record]:
+    """The rest of the schedule; nothing for a run that had stopped early before it was interrupted."""
+    if progress.watch.over:
+        return iter(())
+    recipe = built.recipe
+    return fit(
         built.policy,
         {recipe.task.name: built.prepared.resolved.objective},
         built.schedule,
@@ -62,22 +82,6 @@ def train(
         clip=recipe.optimiser.clip,
         start=progress.step,
     )
-    try:
-        for record in records:
-            _count(progress, record)
-            yield record
-            looked = yield from _look(built, progress, record.step)
-            if record.step % built.prepared.resolved.save_every == 0 or should_stop():
-                yield _save(built, folder, progress)
-            if should_stop():
-                raise Interrupted
-            if looked:
-                progress.stopped = Said("no_better", {"step": progress.watch.best_step})
-                break
-    except Diverged:
-        yield _save(built, folder, progress)
-        raise
-    progress.watch.restore(built.policy)
 
 
 def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:
