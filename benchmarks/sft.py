@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from tuneful.adapters import Lora
-from tuneful.core.device import peak_memory_mb, precision, seed_everything, use_all_cores
+from tuneful.core.device import peak_memory_mb, precision, prepare_process, seed_everything
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
@@ -30,7 +30,7 @@ from tuneful.schedules.epochs import Cut, EpochSteps
 
 def main() -> None:
     args = arguments()
-    use_all_cores()
+    prepare_process()
     load_before = os.getloadavg()[0]
     seed_everything(args.seed)
     raw = json.loads(Path(args.data).read_text(encoding="utf-8"))

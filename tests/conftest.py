@@ -15,7 +15,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 
-from tuneful.core.device import use_all_cores
+from tuneful.core.device import prepare_process
+from tuneful.models import kept
+from tuneful.run import build
 from tuneful.testing import tiny_generator, tiny_reader
 
 
@@ -32,9 +34,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def kept_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Models that a test has the tool keep are gone with the tests."""
+    place = tmp_path_factory.mktemp("kept")
+    kept.folder = lambda: place / "models"
+    build.cache_folder = lambda: place
+
+
 @pytest.fixture(autouse=True)
 def steady() -> None:
-    use_all_cores()
+    prepare_process()
     torch.manual_seed(0)
 
 

@@ -63,7 +63,8 @@ def test_dropout_falls_on_the_update_alone() -> None:
 def test_the_base_weight_is_not_stored_twice() -> None:
     _, fused = pair()
     for layer in (layer for layer in fused.modules() if isinstance(layer, FusedLinear)):
-        assert layer.get_base_layer().weight.data_ptr() == layer._wide.data_ptr()
+        layer(torch.randn(2, layer.in_features))
+        assert layer.get_base_layer().weight.data_ptr() == layer._made._weight.weight_OI.data_ptr()
 
 
 def test_disabled_it_is_the_base_layer() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuneful.models import packed
+from tuneful.models import cut
 from tuneful.models.packed import NotPackable, packed_attention, plan
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 8
@@ -51,8 +51,8 @@ def inputs(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, int, int]], causal: bool, **more: object
 ) -> Tensor:
-    cut = plan(torch.tensor(segments), causal=causal)
-    mixed, _ = packed_attention(Layer(causal), q[None], k[None], v[None], None, plan=cut, **more)
+    made = plan(torch.tensor(segments), causal=causal)
+    mixed, _ = packed_attention(Layer(causal), q[None], k[None], v[None], None, plan=made, **more)
     return mixed[0].transpose(0, 1)
 
 
@@ -86,16 +86,12 @@ def test_a_long_row_may_be_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other devices do instead of the CPU's flash kernel."""
     segments = [(0, 300, -1), (300, 640, 0)]
     given = inputs(640)
-    pieces, links = packed._chain([(0, 300), (300, 640)])
-    assert pieces == [(0, 300), (300, 640)]
-    assert links == []
-    monkeypatch.setattr(packed, "LONG", 100)
-    pieces, links = packed._chain([(0, 300)])
-    assert pieces == [(0, 100), (100, 200), (200, 300)]
-    assert [(link.queries, link.keys) for link in links] == [
-        (slice(100, 300), slice(0, 100)),
-        (slice(200, 300), slice(100, 200)),
-    ]
+    monkeypatch.setattr(cut, "LONG", 100)
+    pieces = list(cut._pieces(segments, causal=True, chained=True))
+    assert [(piece.start, piece.end) for piece in pieces] == [
+        (0, 100), (100, 200), (200, 300), (300, 400), (400, 500), (500, 600), (600, 640),
+    ]  # fmt: skip
+    assert [len(piece.before) for piece in pieces] == [0, 100, 200, 300, 400, 500, 600]
     torch.testing.assert_close(attend(*given, segments, True), separate_rows(*given, segments, True))
 
 
@@ -114,7 +110,7 @@ def test_blocks_stay_within_the_area() -> None:
     segments = torch.tensor([[40 * n, 40 * n + 40, -1] for n in range(4000)])
     groups = plan(segments, causal=True).groups
     assert len(groups) > 1
-    assert all(group.rows * group.length**2 <= packed.AREA for group in groups)
+    assert all(group.rows * group.length * group.span <= cut.AREA for group in groups)
 
 
 @pytest.mark.parametrize("segments", [[(0, 400, -1)], [(0, 300, -1), (300, 350, 0), (350, 400, 0)]])

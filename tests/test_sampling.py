@@ -46,7 +46,10 @@ def greedy(model: Any, prompt: list[int], *, stops: set[int], limit: int) -> lis
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_greedy_answers_are_the_forward_pass_own(name: str) -> None:
+@pytest.mark.parametrize("shared", [4, 64])
+def test_greedy_answers_are_the_forward_pass_own(name: str, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`shared`: from how many tokens on a common beginning is stored once."""
+    monkeypatch.setattr(cached, "LEAST_SHARED", shared)
     settings, _ = GENERATORS[name]
     model = build(name, settings, labels=False)
     for prompts in PROMPTS.values():

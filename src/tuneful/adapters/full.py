@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from tuneful.adapters.weights import blocks, copy_into, trainable, vocabulary_head
+from tuneful.adapters.weights import copy_into, trainable, vocabulary_head
+from tuneful.core.layers import blocks
 from tuneful.core.spec import Spec
 
 

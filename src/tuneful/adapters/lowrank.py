@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tuneful.adapters.fused import fuse
 from tuneful.adapters.weights import copy_into, head_names, trainable
 from tuneful.core.errors import RecipeError
+from tuneful.core.layers import blocks
 from tuneful.core.spec import Spec, did_you_mean
 
 MOST_NAMES = 12  # of layers, in a message
@@ -40,6 +41,8 @@ class Lora(Spec):
     """Divide alpha by sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
     dora: bool = False
     """Learn direction and magnitude apart (Liu et al. 2024, arXiv:2402.09353); slower, not fused."""
+    layers: PositiveInt | None = None
+    """Only so many layers, counted from the top; what lies below is then computed once for each row. None: all."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
 
@@ -58,7 +61,7 @@ class Lora(Spec):
             lora_dropout=self.dropout,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            target_modules=self.targets,
+            target_modules=self.targets if self.layers is None else _in_top(module, self.targets, self.layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
             task_type=TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM,
@@ -70,6 +73,16 @@ class Lora(Spec):
                 parameter.data = parameter.data.float()
         fuse(module)
         return AttachedLora(module, wrapped)
+
+
+def _in_top(module: nn.Module, targets: str | Sequence[str], layers: int) -> list[str]:
+    """Full names of the targets in the last layers. Raises RecipeError when there are not so many layers."""
+    stack = blocks(module)
+    if layers > len(stack):
+        raise RecipeError([f"adapter.layers: {layers} layers are asked for, and the model has {len(stack)}"])
+    inside = {id(child) for block in stack[-layers:] for child in block.modules()}
+    names = [name for name, child in module.named_modules() if id(child) in inside and isinstance(child, nn.Linear)]
+    return names if isinstance(targets, str) else [n for n in names if any(_fits(target, [n]) for target in targets)]
 
 
 def _check_targets(module: nn.Module, targets: str | Sequence[str], heads: Sequence[str]) -> None:

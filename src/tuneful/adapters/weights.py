@@ -40,12 +40,6 @@ def head_names(module: nn.Module) -> list[str]:
     ]
 
 
-def blocks(module: nn.Module) -> nn.ModuleList:
-    """The stack of transformer layers: the longest list of modules."""
-    stacks = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
-    return max(stacks, key=len)
-
-
 def vocabulary_head(module: Any) -> list[nn.Parameter]:
     """The output matrix of a language model; empty for a classifier."""
     output = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None

@@ -76,6 +76,28 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
+def speed_command(model: str, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from tuneful.core.device import prepare_process
+    from tuneful.run.roofline import ROWS, roofline
+
+    prepare_process()
+    found = roofline(model)
+    if as_json:
+        print_json(asdict(found))
+        return
+    rows = [[f"{ROWS} x {p['in']} x {p['out']}", number(p["fp32"]), number(p["bf16"])] for p in found.products]
+    table(f"Products of {model}, GFLOP/s", ("rows x in x out", "fp32", "bf16"), rows)
+    click.echo(f"memory is read at {found.gigabytes_per_second} GB/s\n")
+    lines = [
+        [work, *(number(found.ceilings[work][name]) for name in ("fp32", "bf16")),
+         *(number(found.expected.get(work, {}).get(name)) for name in ("fp32", "bf16"))]
+        for work in found.ceilings
+    ]  # fmt: skip
+    table("Tokens a second", ("work", "ceiling fp32", "ceiling bf16", "expected fp32", "expected bf16"), lines)
+
+
 def doctor_command(*, as_json: bool) -> None:
     from tuneful.core.device import cache_folder, machine
     from tuneful.models.embedded import EMBEDDED

@@ -72,6 +72,12 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
     return recipe, out or default_path(name)
 
 
+def _speed(cost: dict[str, Any]) -> str:
+    shared = cost["tokens_shared"] / max(1, cost["tokens"])
+    saved = f"; {shared:.0%} of the tokens were shared and read once" if shared >= 0.01 else ""
+    return f"{cost['tokens_per_second']:,.0f} tokens/s, {cost['utilisation']:.0%} of the matrix rate{saved}"
+
+
 def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
@@ -79,7 +85,7 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
     facts = [
         ("time", f"{minutes(cost['seconds'])}, predicted {minutes(cost['predicted']['seconds'])}"),
-        ("speed", f"{cost['tokens_per_second']:,.0f} tokens/s"),
+        ("speed", _speed(cost)),
         ("memory", f"{cost['peak_memory_mb']:,} MB, predicted {cost['predicted']['memory_mb']:,} MB"),
         ("learned", f"{cost['trainable_parameters']:,} of {cost['parameters']:,} weights"),
     ]

@@ -218,12 +218,17 @@ def schema() -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--speed", is_flag=True, help="Measure the products of a model, and what they allow.")
+@click.option("--model", default="smollm2-135m", show_default=True, help="Whose products, with --speed.")
 @quiet_libraries
-def doctor(as_json: bool) -> None:
+def doctor(as_json: bool, speed: bool, model: str) -> None:
     """What this computer and installation can do."""
-    from tuneful.cli.around import doctor_command
+    from tuneful.cli.around import doctor_command, speed_command
 
-    doctor_command(as_json=as_json)
+    if speed:
+        speed_command(model, as_json=as_json)
+    else:
+        doctor_command(as_json=as_json)
 
 
 class _Stop:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import platform
 import random
@@ -9,7 +11,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,9 @@ from torch import Tensor
 from tuneful.core.types import Batch
 
 PrecisionName = Literal["auto", "fp32", "bf16"]
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEEP_BYTES = 1 << 30
+READ_BYTES = 1 << 28  # far more than any cache holds
 MATMUL_SHAPE = (256, 576, 1536)  # rows, in, out: a small language model's feed-forward product
 
 
@@ -66,19 +71,32 @@ def machine() -> Machine:
     )
 
 
-def matmul_gflops(dtype: torch.dtype, device: torch.device, seconds: float = 0.05) -> float:
-    """Median rate of a product of MATMUL_SHAPE, in 1e9 floating-point operations a second."""
-    rows, inner, outer = MATMUL_SHAPE
+def matmul_gflops(
+    dtype: torch.dtype, device: torch.device, seconds: float = 0.05, shape: tuple[int, int, int] = MATMUL_SHAPE
+) -> float:
+    """Median rate of a product of rows x in by in x out, in 1e9 floating-point operations a second."""
+    rows, inner, outer = shape
     left, right = torch.randn(rows, inner, device=device), torch.randn(outer, inner, device=device)
     left, right = left.to(dtype), right.to(dtype).T
+    return 2 * rows * inner * outer / _median_seconds(lambda: left @ right, device, seconds) / 1e9
+
+
+def read_gigabytes(device: torch.device, seconds: float = 0.2) -> float:
+    """Median rate at which memory is read, in 1e9 bytes a second: what bounds writing, where every weight is read
+    for each new token."""
+    numbers = torch.ones(READ_BYTES // 4, device=device)
+    return READ_BYTES / _median_seconds(numbers.sum, device, seconds) / 1e9
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device, seconds: float) -> float:
     times: list[float] = []
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline or len(times) < 3:
         begin = time.perf_counter()
-        left @ right
+        work()
         _wait(device)
         times.append(time.perf_counter() - begin)
-    return 2 * rows * inner * outer / float(np.median(times)) / 1e9
+    return float(np.median(times))
 
 
 def precision(name: PrecisionName) -> torch.dtype:
@@ -94,10 +112,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_all_cores() -> None:
-    """torch counts the machine's cores, not the ones this process may use."""
+def prepare_process() -> None:
+    """What this process should be before it computes; called at the start of a run."""
+    # torch counts the machine's cores, not the ones this process may use.
     if torch.get_num_threads() != cores():
         torch.set_num_threads(cores())
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Every step of a training loop frees what the next one asks for again. glibc hands large blocks back to the
+    system at once, and getting them again costs a fault for each page: a tenth of a step."""
+    with contextlib.suppress(OSError, AttributeError):
+        settings = ctypes.CDLL(None).mallopt
+        settings(M_TRIM_THRESHOLD, KEEP_BYTES)
+        settings(M_MMAP_THRESHOLD, KEEP_BYTES)
 
 
 def memory_mb() -> int:

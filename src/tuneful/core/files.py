@@ -48,6 +48,13 @@ def new_folder(path: Path) -> Iterator[Path]:
             raise
 
 
+def keep_newest(folder: Path, most: int) -> None:
+    """Removes all but the `most` folders used last from a cache."""
+    with contextlib.suppress(OSError):
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-most]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """A disk that is full or closed is the input's fault, not a traceback."""

@@ -133,6 +133,7 @@ class Batch:
     units: float  # the denominator this batch adds: tokens, pairs or sequences
     task: str = "main"
     groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
+    tokens: int = 0  # the model reads, a shared prefix once
 
 
 @dataclass(frozen=True, slots=True)

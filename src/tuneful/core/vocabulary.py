@@ -1,6 +1,6 @@
 """The vocabulary projection in chunks, only where it is asked for, and never kept.
 
-49,152 logits a token for a few thousand tokens are what kills memory; a chunk of about 64 MB is all that lives at
+49,152 logits a token for a few thousand tokens are what kills memory; a chunk of a few megabytes is all that lives at
 once. Shapes: M asked positions, D width, V vocabulary.
 """
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_LOGITS = 1 << 24  # float32 logits alive at once: 64 MB
+CHUNK_LOGITS = 1 << 23  # logits alive at once: 16 MB in bf16, 32 in float32
+NEAR = 16  # positions whose logits are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,19 @@ def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
         yield slice(start, min(start + size, positions))
 
 
+def _to_shares(scores_MV: Tensor, targets_M: Tensor, *, wanted: bool) -> Tensor:
+    """Log-probability of each target, float32; turns the scores into probabilities, in place, where they are wanted.
+    A few rows at a time, so that the float32 numbers on the way stay in the processor's cache."""
+    found = scores_MV.new_empty(len(scores_MV), dtype=torch.float32)
+    for first in range(0, len(scores_MV), NEAR):
+        rows = slice(first, first + NEAR)
+        logs = scores_MV[rows].float().log_softmax(-1)
+        found[rows] = logs.gather(1, targets_M[rows, None]).squeeze(1)
+        if wanted:
+            scores_MV[rows] = logs.exp_()
+    return found
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """d log p(t) / d hidden = W[t] - softmax @ W does not depend on the loss above, so with a frozen head it is
     computed in the forward pass, while the logits are there, and the backward pass is one multiplication."""
@@ -94,12 +108,10 @@ class _TokenLogprobs(torch.autograd.Function):
         slopes_MD = torch.empty_like(hidden_MD) if ahead else None
         logprobs_M = hidden_MD.new_empty(len(hidden_MD), dtype=torch.float32)
         for rows in chunks(len(hidden_MD), len(weight)):
-            logits = (hidden_MD[rows] @ weight.T).float()
-            logits -= logits.logsumexp(-1, keepdim=True)
-            logprobs_M[rows] = logits.gather(1, targets_M[rows, None]).squeeze(1)
+            scores = hidden_MD[rows] @ weight.T
+            logprobs_M[rows] = _to_shares(scores, targets_M[rows], wanted=ahead)
             if slopes_MD is not None:
-                expected = logits.exp_().to(weight.dtype) @ weight
-                torch.sub(weight[targets_M[rows]], expected, out=slopes_MD[rows])
+                torch.sub(weight[targets_M[rows]], scores @ weight, out=slopes_MD[rows])
         ctx.save_for_backward(*([slopes_MD] if ahead else [hidden_MD, weight_VD, targets_M]))
         return logprobs_M
 

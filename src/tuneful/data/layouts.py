@@ -31,7 +31,8 @@ class Collator:
             "rows": _tensor(np.asarray(forest.last)),
         }
         targets, weights = (_token_targets if self.layout is Layout.TOKENS else _label_targets)(rows, forest)
-        return Batch(inputs, targets, weights, float(weights.sum()), self.task, self._group_ids(rows))
+        groups = self._group_ids(rows)
+        return Batch(inputs, targets, weights, float(weights.sum()), self.task, groups, forest.tokens)
 
     def _group_ids(self, rows: Sequence[Row]) -> Tensor | None:
         if not self.groups:

@@ -37,6 +37,13 @@ class Cost:
     seconds: float
     memory_mb: int
     tflop: float
+    gflops: float  # the matrix rate this was reckoned with
+
+    def utilisation(self, share: float, seconds: float) -> float:
+        """Model-FLOP utilisation of `share` of the work done in `seconds`: what its tokens need, each counted as if
+        it were read by itself, over what the machine's products could have done (Chowdhery et al. 2022,
+        arXiv:2204.02311, appendix B)."""
+        return share * self.tflop * 1e3 / (self.gflops * seconds)
 
 
 def predict(work: Work, gflops: float) -> Cost:
@@ -46,7 +53,7 @@ def predict(work: Work, gflops: float) -> Cost:
     body = (4 if work.frozen_body else 6) * work.body + (6 * work.trainable if work.frozen_body else 0)
     operations = float(work.tokens) * body + float(work.learned) * 4 * work.vocabulary
     seconds = operations / (gflops * 1e9 * UTILISATION[work.precision]) + work.steps * STEP_SECONDS
-    return Cost(work.steps, round(seconds, 1), _memory(work), round(operations / 1e12, 3))
+    return Cost(work.steps, round(seconds, 1), _memory(work), operations / 1e12, gflops)
 
 
 def _memory(work: Work) -> int:

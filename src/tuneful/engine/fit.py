@@ -72,6 +72,7 @@ def _gradients(
         gradient.add(batch.task, loss + penalty, parameters)
         metrics["loss"] += float(loss.detach())
         metrics["units"] += batch.units
+        metrics["read"] += batch.tokens
         if regularisers:
             metrics["penalty"] += float(penalty.detach())
         for name, value in terms.metrics.items():

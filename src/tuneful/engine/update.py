@@ -96,6 +96,8 @@ class Updater:
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self._optimiser.step()
+        # The fused step does not count as a change of the tensors, and copies in another dtype are made by that count.
+        torch.autograd.graph.increment_version(list(self._named.values()))
         self.clear()
         return rate
 

@@ -129,7 +129,9 @@ def _cost(report: Mapping[str, Any], say: Say) -> list[str]:
         [say["cost_memory"], *memory],
         [say["cost_updates"], "", phrases.number(cost.get("steps"))],
         [say["cost_tokens"], "", phrases.number(cost.get("tokens"))],
+        [say["cost_shared"], "", phrases.share(cost.get("tokens_shared"), cost.get("tokens"), say)],
         [say["cost_speed"], "", phrases.number(cost.get("tokens_per_second"))],
+        [say["cost_utilisation"], "", phrases.percent(cost.get("utilisation"))],
         [
             say["cost_trainable"],
             "",

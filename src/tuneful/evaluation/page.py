@@ -53,7 +53,7 @@ def _pictures(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
 def _environment(say: Say) -> Environment:
     """Everything that is put into the page is escaped; what the report lacks is empty."""
     made = Environment(autoescape=True, undefined=ChainableUndefined, trim_blocks=True, lstrip_blocks=True)
-    for name in ("number", "signed", "memory"):
+    for name in ("number", "signed", "memory", "percent"):
         made.filters[name] = getattr(phrases, name)
     for name in ("interval", "duration", "share", "said", "answer", "part"):
         made.filters[name] = partial(getattr(phrases, name), say=say)

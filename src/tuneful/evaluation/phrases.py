@@ -83,6 +83,10 @@ def share(some: Any, whole: Any, say: Say) -> str:
     return say["share_of"].format(part=number(some), whole=number(whole), share=shown)
 
 
+def percent(value: Any) -> str:
+    return f"{100 * value:.0f}%" if is_number(value) else MISSING
+
+
 def answer(value: Any, say: Say) -> str:
     """A text, a label, a list of labels or a number, as a person reads it."""
     if value is None:

@@ -1,5 +1,5 @@
-"""Writing with packed attention: prompts are read in one packed pass, what they all begin with is stored once, and
-keys and values live in room made ahead, so a new token copies nothing but itself.
+"""Writing with packed attention: prompts are read in one packed pass, a long beginning of all of them is stored once,
+and keys and values live in room made ahead, so a new token copies nothing but itself.
 
 Shapes: B rows, S tokens of the common beginning, C columns of a row's own tokens, H query heads, G key-value heads,
 R = H / G, E head width. A row's own tokens end in the same column for all rows, so the padding is on their left.
@@ -19,11 +19,12 @@ from tuneful.models.packed import Plan, plan
 from tuneful.models.scores import Settings
 
 ROOM = 32  # columns made at a time; scores are computed over a multiple of it, so few shapes occur
+LEAST_SHARED = 64  # tokens; each row has its own copy of a shorter beginning, which saves a block of its own
 
 
 @dataclass(slots=True)
 class Layer:
-    """Keys and values of one attention layer: (G, S, E) of the common beginning, (G, B, C, E) of the rows."""
+    """Keys and values of one attention layer: (G, S, E) of the common beginning, (B, G, C, E) of the rows."""
 
     shared_keys: Tensor
     shared_values: Tensor
@@ -51,6 +52,7 @@ class PackedRows:
         self._device = next(module.parameters()).device
         self.owners = list(range(len(prompts)))
         self._next: Tensor | None = None
+        self._known_bias: tuple[object, Tensor] | None = None
         self._bias: Tensor  # (B, C) 0 where a column holds a token of the row
         self._column: int  # where the next token goes
         self._layers: dict[nn.Module, Layer]
@@ -79,23 +81,38 @@ class PackedRows:
         self._positions, self._bias = self._positions[rows], self._bias[rows]
         self._next = None if self._next is None else self._next[rows]
         for layer in self._layers.values():
-            layer.keys, layer.values = layer.keys[:, rows], layer.values[:, rows]
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor:
-        """One new token a row: q (H, B, E), k and v (G, B, E) -> (H, B, E)."""
+        """One new token a row: q (B, H, E), k and v (B, G, E) -> (B, H, E)."""
         layer = self._layers[module]
         layer.keys[:, :, self._column], layer.values[:, :, self._column] = k, v
-        groups, rows, shared = k.shape[0], k.shape[1], layer.shared_keys.shape[1]
-        queries = q.unflatten(0, (groups, -1)).transpose(1, 2)  # (G, B, R, E)
-        own = (queries @ layer.keys.transpose(2, 3)).float().mul_(settings.scale).add_(self._bias[:, None])
-        if not shared:
-            mixed = own.softmax(-1).to(v.dtype) @ layer.values
-            return mixed.transpose(1, 2).flatten(0, 1)
-        common = (queries.flatten(1, 2) @ layer.shared_keys.transpose(1, 2)).float().mul_(settings.scale)
-        shares = torch.cat([common.unflatten(1, (rows, -1)), own], -1).softmax(-1).to(v.dtype)
-        mixed = shares[..., shared:] @ layer.values
-        mixed += (shares[..., :shared].flatten(1, 2) @ layer.shared_values).unflatten(1, (rows, -1))
-        return mixed.transpose(1, 2).flatten(0, 1)
+        rows, groups = k.shape[:2]
+        queries = q.reshape(rows * groups, -1, q.shape[-1])  # (B*G, R, E)
+        keys, values = layer.keys.flatten(0, 1), layer.values.flatten(0, 1)
+        bias = self._bias_for(q.dtype, groups)
+        own = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=settings.scale)
+        if not layer.shared_keys.shape[1]:
+            return torch.bmm(own.softmax(-1), values).view_as(q)
+        return self._with_beginning(q, own, layer, settings)
+
+    def _with_beginning(self, q: Tensor, own: Tensor, layer: Layer, settings: Settings) -> Tensor:
+        """All rows read the common beginning as one block of queries."""
+        (rows, _, width), groups, shared = q.shape, len(layer.shared_keys), layer.shared_keys.shape[1]
+        queries = q.unflatten(1, (groups, -1)).transpose(0, 1).flatten(1, 2)  # (G, B*R, E)
+        common = (queries @ layer.shared_keys.transpose(1, 2)).mul_(settings.scale)
+        common = common.unflatten(1, (rows, -1)).transpose(0, 1).flatten(0, 1)  # (B*G, R, S)
+        shares = torch.cat([common, own], -1).softmax(-1)
+        mixed = torch.bmm(shares[..., shared:], layer.values.flatten(0, 1))
+        theirs = shares[..., :shared].unflatten(0, (rows, -1)).transpose(0, 1).flatten(1, 2) @ layer.shared_values
+        return mixed.add_(theirs.unflatten(1, (rows, -1)).transpose(0, 1).flatten(0, 1)).view(rows, -1, width)
+
+    def _bias_for(self, dtype: torch.dtype, groups: int) -> Tensor:
+        """(B*G, 1, C), the same for every layer of a step."""
+        key = (self._column, len(self.owners), dtype, groups)
+        if self._known_bias is None or self._known_bias[0] != key:
+            self._known_bias = (key, self._bias.to(dtype).repeat_interleave(groups, 0)[:, None])
+        return self._known_bias[1]
 
     def _read_prompts(self, prompts: Sequence[np.ndarray]) -> Tensor:
         """Reads all prompts in one packed pass; the hidden states behind their ends, (B, D)."""
@@ -125,10 +142,10 @@ class PackedRows:
         self._column = longest
         self._layers = {
             module: Layer(
-                k[:, :shared].clone(),
-                v[:, :shared].clone(),
-                _with_room(k[:, where], room),
-                _with_room(v[:, where], room),
+                k[:shared].transpose(0, 1).contiguous(),
+                v[:shared].transpose(0, 1).contiguous(),
+                _with_room(k[where].transpose(1, 2), room),
+                _with_room(v[where].transpose(1, 2), room),
             )
             for module, (k, v) in heard.items()
         }
@@ -154,4 +171,4 @@ def _common(prompts: Sequence[np.ndarray]) -> int:
     for prompt in prompts[1:]:
         different = np.flatnonzero(prompt[:shortest] != prompts[0][:shortest])
         shortest = int(different[0]) if len(different) else shortest
-    return shortest if len(prompts) > 1 else 0
+    return shortest if len(prompts) > 1 and shortest >= LEAST_SHARED else 0

@@ -15,9 +15,11 @@ from torch import nn
 
 from tuneful.core.errors import ModelError
 from tuneful.core.spec import did_you_mean
+from tuneful.models import block, kept
+from tuneful.models.block import parted
 from tuneful.models.embedded import EMBEDDED, pull
 from tuneful.models.explain import explained
-from tuneful.models.network import Network, examine
+from tuneful.models.network import Network, adopt, examine
 from tuneful.models.processors import TextProcessor
 
 Say = Callable[[str], None]
@@ -60,13 +62,52 @@ def load(
     folder = locate(name, say, trust_remote_code=trust_remote_code)
     with explained(name, folder), _no_bars():
         processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
-        module = _load_module(folder, labels, trust_remote_code)
-        if getattr(module.config, "pad_token_id", None) is None:
-            module.config.pad_token_id = processor.pad_id
-        network = examine(module)
-    for parameter in module.parameters():  # buffers stay: rotary frequencies in bf16 would misplace far tokens
-        parameter.data = parameter.data.to(dtype)
+        read = _Read(folder, labels, dtype, trust_remote_code, processor.pad_id)
+        keeps = dtype == torch.bfloat16 and labels is None and _gguf(folder) is None and kept.worth(folder)
+        module, network = _kept(read, say) if keeps else _examined(read)
     return Loaded(name, folder, module.to(device), network, processor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is to be read."""
+
+    folder: Path
+    labels: Labels | None
+    dtype: torch.dtype
+    trust_remote_code: bool
+    pad_id: int
+
+    def module(self, folder: Path, dtype: torch.dtype) -> Any:
+        module = _load_module(folder, self.labels, dtype, self.trust_remote_code)
+        if getattr(module.config, "pad_token_id", None) is None:
+            module.config.pad_token_id = self.pad_id
+        return module
+
+
+def _examined(read: _Read) -> tuple[Any, Network]:
+    """The model, asked in float32 how it can be read."""
+    module = read.module(read.folder, torch.float32)
+    network = examine(module)
+    for parameter in module.parameters():  # buffers stay: rotary frequencies in bf16 would misplace far tokens
+        parameter.data = parameter.data.to(read.dtype)
+    block.forget(module)
+    return module, network
+
+
+def _kept(read: _Read, say: Say) -> tuple[Any, Network]:
+    """The same from the cache, written there the first time."""
+    home = kept.place(read.folder, read.dtype)
+    network = kept.facts(home)
+    if network is None:
+        module, network = _examined(read)
+        with parted(module):
+            if not kept.keep(home, module, network, say):
+                return module, network
+    module = read.module(home, read.dtype)
+    adopt(module, network)
+    kept.map_weights(module, home)
+    return module, network
 
 
 def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote_code: bool = False) -> TextProcessor:
@@ -120,13 +161,13 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _load_module(folder: Path, labels: Labels | None, trust_remote_code: bool) -> Any:
+def _load_module(folder: Path, labels: Labels | None, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     given: dict[str, Any] = {
         "local_files_only": True,
         "trust_remote_code": trust_remote_code,
-        "dtype": torch.float32,
+        "dtype": dtype,
     }
     if (gguf := _gguf(folder)) is not None:
         given["gguf_file"] = gguf.name

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tuneful.core.errors import ModelError
 from tuneful.core.vocabulary import Vocabulary
-from tuneful.models import packed
+from tuneful.models import block, packed
 from tuneful.models.packed import Reading
 
 WINDOWS = ("sliding_window", "local_attention", "attention_chunk_size", "window_size", "attention_window")
@@ -35,6 +35,7 @@ class Network:
     causal: bool
     packed: bool = False
     shares: bool = False  # packed rows may share prefixes: nothing but attention looks at other tokens
+    joined: bool = False  # decoder layers run as one function each
     one_token_head: bool = False  # the class head reads one token of a row, not all of them
     first_position: int = 0
     longest: int | None = None  # rows beyond this are padded: the architecture attends in windows
@@ -42,7 +43,7 @@ class Network:
 
     def hidden(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """(N, D): one vector a packed token."""
-        if self._packs(inputs):
+        if self.packs(inputs):
             filled = _filled(inputs, causal=self.causal)
             cut = packed.plan(filled["segments"], causal=self.causal)
             states = self.packed_states(module, filled["input_ids"][0], filled["position_ids"][0], cut)
@@ -59,7 +60,8 @@ class Network:
         )
         return states.last_hidden_state[0]
 
-    def _packs(self, inputs: Mapping[str, Tensor]) -> bool:
+    def packs(self, inputs: Mapping[str, Tensor]) -> bool:
+        """These rows are read packed."""
         if not self.packed or (not self.shares and bool((inputs["segments"][:, 2] >= 0).any())):
             return False
         return self.reaches(int(inputs["position_ids"].max()) + 1)
@@ -179,36 +181,54 @@ def examine(module: nn.Module) -> Network:
 
 
 def _try_packing(module: nn.Module, network: Network) -> Network:
-    truth = network.hidden(module, _probe(module))
+    truth = network.hidden(module, probe_rows(module))
     pad = getattr(_text_config(module), "pad_token_id", None)
     for first in (0, (pad or 0) + 1):
         candidate = replace(network, packed=True, first_position=first)
         module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
         # Whatever an unknown architecture raises here only means that it wants padded rows.
         with suppress(packed.NotPackable, TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
-            if _agree(truth, candidate.hidden(module, _probe(module))):
-                return _try_sharing(module, candidate)
+            if agree(truth, candidate.hidden(module, probe_rows(module))):
+                return _try_sharing(module, _try_joining(module, candidate, truth))
         module.set_attn_implementation(network.native)  # type: ignore[operator]
+    return network
+
+
+def adopt(module: nn.Module, network: Network) -> None:
+    """Leaves a module of a known architecture ready to be read."""
+    if network.packed:
+        module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
+    if network.joined:
+        block.join(module)
+
+
+def _try_joining(module: nn.Module, network: Network, truth: Tensor) -> Network:
+    """Decoder layers as one function each, if the network then answers as before."""
+    if not network.causal or not block.join(module):
+        return network
+    if agree(truth, network.hidden(module, probe_rows(module))):
+        return replace(network, joined=True)
+    block.part(module)
     return network
 
 
 def _try_sharing(module: nn.Module, network: Network) -> Network:
     if not network.causal:
         return network
-    tree = _probe(module, shared=True)
+    tree = probe_rows(module, shared=True)
     sharing = replace(network, shares=True)
-    return sharing if _agree(network.hidden(module, tree), sharing.hidden(module, tree)) else network
+    return sharing if agree(network.hidden(module, tree), sharing.hidden(module, tree)) else network
 
 
 def _check_heads(module: nn.Module, network: Network) -> None:
     if is_classifier(module) or not network.causal or module.get_output_embeddings() is None:  # type: ignore[operator]
         return
-    probe = _probe(module)
+    probe = probe_rows(module)
     index, real = paths(probe["segments"], probe["rows"])
     with network.natively(module):
         truth = module(**_rows_of(module, probe, index, real)).logits[real]
     found = network.vocabulary(module).logits(network.hidden(module, probe))
-    if not _agree(truth, found):
+    if not agree(truth, found):
         raise ModelError(
             f"{type(module).__name__} computes its logits in a way Tuneful does not know; please report this model"
         )
@@ -217,13 +237,13 @@ def _check_heads(module: nn.Module, network: Network) -> None:
 def _try_one_token_head(module: nn.Module, network: Network) -> Network:
     if not is_classifier(module):
         return network
-    probe = _probe(module)
+    probe = probe_rows(module)
     index, real = paths(probe["segments"], probe["rows"])
     with network.natively(module):
         truth = module(**_rows_of(module, probe, index, real)).logits
     hidden = network.hidden(module, probe)
     for candidate in (replace(network, one_token_head=True), network):
-        if _agree(truth, candidate.class_logits(module, hidden, probe)):
+        if agree(truth, candidate.class_logits(module, hidden, probe)):
             return candidate
     raise ModelError(f"the classification head of {type(module).__name__} cannot be read; please report this model")
 
@@ -232,7 +252,7 @@ def is_classifier(module: nn.Module) -> bool:
     return type(module).__name__.endswith("ForSequenceClassification")
 
 
-def _probe(module: nn.Module, *, shared: bool = False) -> dict[str, Tensor]:
+def probe_rows(module: nn.Module, *, shared: bool = False) -> dict[str, Tensor]:
     """Two short rows of ordinary tokens; `shared`: a prefix and two endings."""
     config = _text_config(module)
     special = {getattr(config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -254,7 +274,7 @@ def _probe(module: nn.Module, *, shared: bool = False) -> dict[str, Tensor]:
     }
 
 
-def _agree(truth: Tensor, found: Tensor) -> bool:
+def agree(truth: Tensor, found: Tensor) -> bool:
     if truth.shape != found.shape:
         return False
     tolerance = 1e-4 if truth.dtype == torch.float32 else 5e-2

@@ -1,19 +1,19 @@
-"""The products inside attention: one block of queries against one block of keys, forward and backward.
+"""Attention of one group of segments: gather, two products and a softmax, forward and backward.
 
-Shapes: B segments of L tokens, G key-value heads, R query heads a key-value head, E head width; a block that is a
-plain range has B = 1. `spread` is the log-sum-exp of the scores of a query over the keys of the block.
+A group holds B segments padded to L queries and K keys each; the keys of a segment are those of its ancestors, then
+its own. Shapes: N packed tokens, H query heads, G key-value heads, R = H / G, E head width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-KEEP = 256  # keys; a block with more computes its probabilities again in the backward pass
+KEEP = 256  # keys a query; a group with more computes its probabilities again in the backward pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,124 +26,143 @@ class Settings:
 
 
 class Kept(NamedTuple):
-    """What the backward pass of a block reuses: probabilities over the block's own keys, and the dropout mask."""
+    """What the backward pass of a group reuses: probabilities (G*B, R*L, K) and the dropout mask; of the flash kernel
+    its answer (L, H, E) and log-sum-exp (H, L)."""
 
-    shares: Tensor | None
-    mask: Tensor | None
+    shares: Tensor | None = None
+    mask: Tensor | None = None
+    mixed: Tensor | None = None
+    spread: Tensor | None = None
 
 
-def block_forward(
-    q: Tensor, k: Tensor, v: Tensor, rows: int, bias: Tensor | None, settings: Settings
-) -> tuple[Tensor, Tensor, Kept]:
-    """q (H, B*L, E), k and v (G, B*K, E) -> mixed (H, B*L, E), spread (H, B*L) float32."""
-    queries, keys, values = _fold(q, k, rows), _split(k, rows), _split(v, rows)
-    scores = _scores(queries, keys, bias, settings)
-    spread = scores.logsumexp(-1)
-    shares = (scores - spread[..., None]).exp_().to(q.dtype)
-    mask = None
-    used = shares
+@dataclass(frozen=True)
+class Group:
+    """`rows` segments of `length` queries and `span` keys each, padded by repeating a token."""
+
+    rows: int
+    length: int
+    span: int
+    queries: Tensor  # (B*L,) packed token of each query
+    keys: Tensor  # (B*K,) packed token of each key; the same object where no segment has ancestors
+    before: Tensor  # (B,) keys that belong to ancestors
+    own: Tensor  # (B,) keys, and queries, of the segment itself
+    long: bool = False  # one long segment without ancestors, which a flash kernel reads better
+    padded: bool = True  # some queries are padding
+
+    def on(self, device: torch.device) -> Group:
+        """The same on a device; itself if it is there."""
+        if self.queries.device == device:
+            return self
+        queries = self.queries.to(device)
+        keys = queries if self.keys is self.queries else self.keys.to(device)
+        return replace(self, queries=queries, keys=keys, before=self.before.to(device), own=self.own.to(device))
+
+    def real(self) -> Tensor:
+        """(B*L, 1, 1) False where a query is padding."""
+        return (torch.arange(self.length, device=self.own.device) < self.own[:, None]).view(-1, 1, 1)
+
+    def bias(self, *, causal: bool, groups: int, repeats: int, dtype: torch.dtype) -> Tensor:
+        """0 where a query may read a key, else -inf: (1 or G*B, R*L, K)."""
+        key = torch.arange(self.span, device=self.own.device)
+        if causal:
+            last = self.before[:, None] + torch.arange(self.length, device=self.own.device)
+            if bool((self.before == self.before[0]).all()):
+                last = last[:1]
+        else:
+            last = (self.before + self.own - 1)[:, None].expand(-1, self.length)
+        bias = torch.zeros(*last.shape, self.span, dtype=dtype, device=key.device)
+        bias = bias.masked_fill_(key > last[..., None], -torch.inf)  # (1 or B, L, K)
+        if len(bias) > 1:
+            bias = bias.repeat(groups, 1, 1)
+        return bias.repeat(1, repeats, 1)
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, group: Group, bias: Tensor, settings: Settings) -> tuple[Tensor, Kept]:
+    """q (N, H, E), k and v (N, G, E) -> (B*L, H, E)"""
+    queries, keys, values = _gather(q, k, v, group)
+    shares = _shares(queries, keys, bias, settings)
+    used, mask = shares, None
     if settings.dropout:
         mask = F.dropout(torch.ones_like(shares), settings.dropout)
         used = shares * mask
-    mixed = _unfold(used @ values, q, rows)
-    keep = keys.shape[1] <= KEEP or mask is not None
-    return mixed, _unfold(spread[..., None], q, rows)[..., 0], Kept(shares if keep else None, mask)
+    keep = group.span <= KEEP or mask is not None
+    return _unfold(used @ values, q.shape[1], group), Kept(shares if keep else None, mask)
 
 
-def block_backward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    rows: int,
-    bias: Tensor | None,
-    settings: Settings,
-    *,
-    grad: Tensor,  # (H, B*L, E) of the joined result
-    inner: Tensor,  # (H, B*L) float32, sum over E of grad * joined result
-    spread: Tensor,  # (H, B*L) float32, over all keys of the query
-    own_spread: Tensor | None,  # over the keys of this block; None = the same
-    kept: Kept,
+def backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Kept, group: Group, bias: Tensor, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v of this block."""
-    queries, keys, values, grads = _fold(q, k, rows), _split(k, rows), _split(v, rows), _fold(grad, v, rows)
-    if kept.shares is None:
-        total = _fold(spread[..., None], k, rows)
-        shares = (_scores(queries, keys, bias, settings) - total).exp_().to(q.dtype)
-    elif own_spread is None:
-        shares = kept.shares
-    else:
-        shares = kept.shares * _fold((own_spread - spread).exp()[..., None], k, rows).to(q.dtype)
-    slope = grads @ values.transpose(1, 2)
-    used = shares
+    """grad (N, H, E) -> slopes of the gathered queries (B*L, H, E), keys and values (B*K, G, E)."""
+    queries, keys, values = _gather(q, k, v, group)
+    slope_mixed = grad.index_select(0, group.queries)
+    if group.padded:  # a padded query repeats a token: it must not add to the slopes twice
+        slope_mixed = slope_mixed * group.real().to(grad.dtype)
+    slope_mixed = _fold(slope_mixed, k.shape[1], group)
+    shares = _shares(queries, keys, bias, settings) if kept.shares is None else kept.shares
+    slope, used = slope_mixed @ values.transpose(1, 2), shares
     if kept.mask is not None:
         slope, used = slope * kept.mask, shares * kept.mask
-    grad_values = used.transpose(1, 2) @ grads
-    slope = slope.sub_(_fold(inner[..., None], k, rows).to(slope.dtype)).mul_(shares).mul_(settings.scale)
-    grad_queries = _unfold(slope @ keys, q, rows)
-    grad_keys = slope.transpose(1, 2) @ queries
-    return grad_queries, _join(grad_keys, k), _join(grad_values, v)
+    grad_values = used.transpose(1, 2) @ slope_mixed
+    slope = torch._softmax_backward_data(slope, shares, -1, shares.dtype).mul_(settings.scale)
+    grad_queries = _unfold(slope @ keys, q.shape[1], group)
+    return grad_queries, _join(slope.transpose(1, 2) @ queries, group), _join(grad_values, group)
 
 
-def flash_forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """torch's own CPU kernel for one long segment over itself: (H, L, E), spread (H, L)."""
-    keys, values = _expand(k, q), _expand(v, q)
-    mixed, spread = _flash().default(q[None], keys[None], values[None], 0.0, settings.causal, scale=settings.scale)
-    return mixed[0], spread[0]
+def flash_forward(q: Tensor, k: Tensor, v: Tensor, group: Group, settings: Settings) -> tuple[Tensor, Kept]:
+    """torch's own CPU kernel for one long segment over itself."""
+    mixed, spread = _kernel().default(*_long(q, k, v, group), 0.0, settings.causal, scale=settings.scale)
+    mixed = mixed[0].transpose(0, 1)
+    return mixed, Kept(mixed=mixed, spread=spread)
 
 
 def flash_backward(
-    q: Tensor, k: Tensor, v: Tensor, settings: Settings, *, grad: Tensor, mixed: Tensor, spread: Tensor
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Kept, group: Group, settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the segment's own part, with the joined result and spread of the whole row."""
-    keys, values = _expand(k, q), _expand(v, q)
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    given = (grad[None], q[None], keys[None], values[None], mixed[None], spread[None])
-    gq, gk, gv = backward(*given, 0.0, settings.causal, scale=settings.scale)
-    return gq[0], gk[0].unflatten(0, (k.shape[0], -1)).sum(1), gv[0].unflatten(0, (v.shape[0], -1)).sum(1)
+    """As `backward`; grad (N, H, E)."""
+    assert kept.mixed is not None
+    mixed, slope = (t.transpose(0, 1)[None] for t in (kept.mixed, grad.index_select(0, group.queries)))
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    slopes = kernel(slope, *_long(q, k, v, group), mixed, kept.spread, 0.0, settings.causal, scale=settings.scale)
+    gq, gk, gv = (t[0].transpose(0, 1) for t in slopes)  # (L, H, E)
+    return gq, gk.unflatten(1, (k.shape[1], -1)).sum(2), gv.unflatten(1, (k.shape[1], -1)).sum(2)
 
 
-def _flash() -> Any:
+def _kernel() -> Any:
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def _scores(queries: Tensor, keys: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
-    """(G*B, R*L, K) float32."""
-    scores = (queries @ keys.transpose(1, 2)).float().mul_(settings.scale)
-    if bias is not None:
-        repeats = scores.shape[1] // bias.shape[-2]
-        scores = scores.unflatten(1, (repeats, -1))
-        if bias.dim() == 3:  # one bias a segment; the segments of each head lie together
-            scores.unflatten(0, (-1, len(bias))).add_(bias[:, None])
-        else:
-            scores.add_(bias)
-        scores = scores.flatten(1, 2)
-    return scores
+def _long(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+    """(1, H, L, E) each"""
+    repeats = q.shape[1] // k.shape[1]
+    q, k, v = (t.index_select(0, group.queries).transpose(0, 1) for t in (q, k, v))
+    return q[None], k.repeat_interleave(repeats, 0)[None], v.repeat_interleave(repeats, 0)[None]
 
 
-def _fold(t: Tensor, like: Tensor, rows: int) -> Tensor:
-    """(H, B*L, E) -> (G*B, R*L, E): the query heads of one key-value head become more queries."""
-    groups = like.shape[0]
-    parts = t.unflatten(0, (groups, -1)).unflatten(2, (rows, -1))  # (G, R, B, L, E)
-    return parts.transpose(1, 2).flatten(0, 1).flatten(1, 2)
+def _gather(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (G*B, R*L, E), keys and values (G*B, K, E)."""
+    queries = _fold(q.index_select(0, group.queries), k.shape[1], group)
+    keys, values = (t.index_select(0, group.keys).unflatten(0, (group.rows, -1)) for t in (k, v))
+    return queries, keys.permute(2, 0, 1, 3).flatten(0, 1), values.permute(2, 0, 1, 3).flatten(0, 1)
 
 
-def _unfold(t: Tensor, like: Tensor, rows: int) -> Tensor:
-    """(G*B, R*L, E) -> (H, B*L, E)"""
-    heads, places = like.shape[:2]
-    parts = t.unflatten(0, (-1, rows)).unflatten(2, (-1, places // rows))  # (G, B, R, L, E)
-    return parts.transpose(1, 2).reshape(heads, places, -1)
+def _shares(queries: Tensor, keys: Tensor, bias: Tensor, settings: Settings) -> Tensor:
+    """(G*B, R*L, K) probabilities, in the dtype of the queries; the softmax itself runs in float32."""
+    bias = bias.expand(len(queries), -1, -1)
+    return torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=settings.scale).softmax(-1)
 
 
-def _split(t: Tensor, rows: int) -> Tensor:
-    """(G, B*K, E) -> (G*B, K, E)"""
-    return t.unflatten(1, (rows, -1)).flatten(0, 1)
+def _fold(t: Tensor, groups: int, group: Group) -> Tensor:
+    """(B*L, H, E) -> (G*B, R*L, E): the query heads of one key-value head become more queries."""
+    parts = t.view(group.rows, group.length, groups, -1, t.shape[-1])  # (B, L, G, R, E)
+    return parts.permute(2, 0, 3, 1, 4).reshape(groups * group.rows, -1, t.shape[-1])
 
 
-def _join(t: Tensor, like: Tensor) -> Tensor:
-    """(G*B, K, E) -> (G, B*K, E)"""
-    return t.unflatten(0, (like.shape[0], -1)).flatten(1, 2)
+def _unfold(t: Tensor, heads: int, group: Group) -> Tensor:
+    """(G*B, R*L, E) -> (B*L, H, E)"""
+    parts = t.view(-1, group.rows, t.shape[1] // group.length, group.length, t.shape[-1])  # (G, B, R, L, E)
+    return parts.permute(1, 3, 0, 2, 4).reshape(-1, heads, t.shape[-1])
 
 
-def _expand(t: Tensor, like: Tensor) -> Tensor:
-    """(G, L, E) -> (H, L, E)"""
-    return t.repeat_interleave(like.shape[0] // t.shape[0], 0)
+def _join(t: Tensor, group: Group) -> Tensor:
+    """(G*B, K, E) -> (B*K, G, E)"""
+    return t.unflatten(0, (-1, group.rows)).permute(1, 2, 0, 3).flatten(0, 1)

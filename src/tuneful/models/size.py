@@ -21,6 +21,7 @@ class Size:
     vocabulary: int  # entries of the output matrix, tokens x width
     width: int
     layers: int
+    shapes: tuple[tuple[int, int], ...] = ()  # out x in of the matrices, each kind once, the output matrix last
 
 
 def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size:
@@ -45,6 +46,20 @@ def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size
         vocabulary=text.vocab_size * text.hidden_size,
         width=text.hidden_size,
         layers=getattr(text, "num_hidden_layers", 1),
+        shapes=tuple(
+            dict.fromkeys(
+                [
+                    *sorted(
+                        {
+                            (len(p), p.numel() // len(p))
+                            for p in body.parameters()
+                            if p.dim() >= 2 and id(p) not in embedded
+                        }
+                    ),
+                    (text.vocab_size, text.hidden_size),
+                ]
+            )
+        ),
     )
 
 

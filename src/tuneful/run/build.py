@@ -9,18 +9,25 @@ import torch
 
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.adapters.weights import head_names
-from tuneful.core.device import machine, pick_device, seed_everything, use_all_cores
+from tuneful.core.device import cache_folder, machine, pick_device, prepare_process, seed_everything
+from tuneful.core.files import keep_newest
+from tuneful.core.layers import blocks, frozen_depth
 from tuneful.core.policy import Policy
+from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
 from tuneful.engine.cost import Cost, Work, predict
 from tuneful.engine.update import Updater
-from tuneful.models.load import Labels, load
+from tuneful.models.below import NetworkAbove, above
+from tuneful.models.kept import identity
+from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.epochs import Cut, EpochSteps
 
 Say = Callable[[str], None]
+STORES = 8  # of hidden states, kept at most; the one used longest ago goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class Built:
 def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     """Loads the model and attaches the adapter. Everything random comes from the recipe's seed."""
     recipe, resolved = prepared.recipe, prepared.resolved
-    use_all_cores()
+    prepare_process()
     seed_everything(recipe.seed)
     policy = build_policy(prepared, say)
     collate = Collator(
@@ -70,7 +77,21 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     attached = adapter.attach(loaded.module, labels=labels is not None)
     # Weights that learn stay in float32, and are rounded where a product reads them.
     autocast = None if adapter.freezes or compute == torch.float32 else compute
-    return Policy(loaded.network, attached, autocast=autocast)
+    network = _with_frozen_layers_kept(loaded, prepared.resolved.precision)
+    return Policy(network, attached, autocast=autocast)
+
+
+def _with_frozen_layers_kept(loaded: Loaded, products: str) -> Network | NetworkAbove:
+    """Below the first layer that learns, hidden states are computed once for each row."""
+    depth = frozen_depth(loaded.module)
+    if depth < 1:
+        return loaded.network
+    weight = next(blocks(loaded.module)[0].parameters())
+    width = loaded.module.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+    place = cache_folder() / "hidden"
+    keep_newest(place, STORES)
+    name = f"{identity(loaded.folder)}-{depth}-{weight.dtype}-{products}".replace("torch.", "")
+    return above(loaded.network, loaded.module, depth, RowStore(place / name, width, weight.dtype))
 
 
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:

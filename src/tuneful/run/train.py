@@ -27,7 +27,8 @@ class Progress:
     """What has been done so far, over all sittings of a run."""
 
     step: int = 0
-    tokens: int = 0
+    tokens: int = 0  # of the rows
+    read: int = 0  # of these by the model: a shared prefix counts once
     seconds: float = 0.0
     watch: Watch = field(default_factory=lambda: Watch(0))
     stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
@@ -102,6 +103,7 @@ def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None
 def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
     notes: dict[str, Any] = {
         "tokens": progress.tokens,
+        "read": progress.read,
         "seconds": progress.seconds,
         "watch": progress.watch.notes(),
         "data_sha256": built.prepared.data_sha256,
@@ -132,6 +134,7 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
             "start a new run, or restore the data"
         )
     progress.step, progress.tokens = saved.step, int(saved.notes["tokens"])
+    progress.read = int(saved.notes.get("read", progress.tokens))
     progress.seconds = float(saved.notes["seconds"])
     progress.watch.load(saved.notes["watch"], saved.best)
     folder.forget_after(saved.step)
@@ -142,4 +145,5 @@ def _count(progress: Progress, record: Record) -> None:
     if record.kind == "train":
         progress.step = record.step
         progress.tokens += int(record.metrics["tokens"])
+        progress.read += int(record.metrics["read"])
         progress.seconds += record.metrics["seconds"]

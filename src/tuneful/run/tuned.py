@@ -12,7 +12,7 @@ import torch
 
 from tuneful.adapters.full import FinishedWeights
 from tuneful.adapters.lowrank import attach_saved
-from tuneful.core.device import pick_device, precision, use_all_cores
+from tuneful.core.device import pick_device, precision, prepare_process
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
@@ -105,7 +105,7 @@ class Tuned:
 
 def open_model(name: str, say: Say = lambda _: None) -> Tuned:
     """A run folder, or any model: embedded name, folder or hub id."""
-    use_all_cores()
+    prepare_process()
     folder = RunFolder(Path(name))
     if folder.exists():
         return _open_run(folder, say)

@@ -1,0 +1,25 @@
+"""Where a model's layers are."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def blocks(module: nn.Module) -> nn.ModuleList:
+    """The stack of transformer layers: the longest list of modules."""
+    stacks = [child for child in module.modules() if isinstance(child, nn.ModuleList)]
+    return max(stacks, key=len)
+
+
+def frozen_depth(module: nn.Module) -> int:
+    """How many layers at the bottom of the stack answer as they always did: neither they nor what is registered before
+    them, which is what runs before them, has a weight that learns."""
+    stack = blocks(module)
+    inside = {id(parameter): number for number, block in enumerate(stack) for parameter in block.parameters()}
+    depth, passed = len(stack), False
+    for parameter in module.parameters():
+        number = inside.get(id(parameter))
+        passed = passed or number is not None
+        if parameter.requires_grad and (number is not None or not passed):
+            depth = min(depth, number or 0)
+    return depth
