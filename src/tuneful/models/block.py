@@ -28,6 +28,9 @@ SHAPE = {
 }
 
 
+NOWHERE = torch.empty(0)
+
+
 class Products(NamedTuple):
     """The linear layers of one decoder layer."""
 
@@ -51,8 +54,8 @@ class Layer(NamedTuple):
     heads: int
     key_heads: int
     settings: Settings
-    cos: Tensor  # (N, E / 2)
-    sin: Tensor
+    cos: Tensor = NOWHERE  # (N, E / 2)
+    sin: Tensor = NOWHERE
 
     def split(self, joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[q | k | v] -> (N, H, E), (N, G, E), (N, G, E), views."""
@@ -127,7 +130,7 @@ class _Joined:
 
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         reading: Reading | None = kwargs.get("plan")
-        layer = None if args else _layer(self, hidden_states, kwargs)
+        layer = None if args or reading is None else _layer(self, hidden_states, reading, kwargs)
         if layer is not None and reading is not None:
             learned = layer.products.learned if torch.is_grad_enabled() else []
             if not learned and not (torch.is_grad_enabled() and hidden_states.requires_grad):
@@ -142,19 +145,32 @@ class _Joined:
         return {name: value for name, value in self.__dict__.items() if name != "_products"}
 
 
-def _layer(owner: Any, x: Tensor, given: Mapping[str, Any]) -> Layer | None:
-    """None where something learns, or is dropped, that is not written here."""
-    norms = (owner.input_layernorm, owner.post_attention_layernorm)
+def _layer(owner: Any, x: Tensor, reading: Reading, given: Mapping[str, Any]) -> Layer | None:
+    """None where something learns, or is dropped, that is not written here. What does not change while a reading
+    lasts is asked once."""
     positions = given.get("position_embeddings")
+    if owner not in reading.memo:
+        reading.memo[owner] = _settled(owner, x)
+    layer: Layer | None = reading.memo[owner]
+    if layer is None or positions is None:
+        return None
+    known = reading.memo.get("turn")
+    if known is None or known[0] is not positions:
+        half = layer.width // 2
+        reading.memo["turn"] = known = (positions, *(table[0, :, :half] for table in positions))
+    return layer._replace(cos=known[1], sin=known[2])
+
+
+def _settled(owner: Any, x: Tensor) -> Layer | None:
+    norms = (owner.input_layernorm, owner.post_attention_layernorm)
     products = _products(owner)
-    if products is None or positions is None or any(_learns(norm.weight) for norm in norms):
+    if products is None or any(_learns(norm.weight) for norm in norms):
         return None
     if torch.is_autocast_enabled(x.device.type) or x.dtype != products.attention.dtype or x.dtype == torch.float64:
         return None
     attention = owner.self_attn
     width = attention.head_dim
     dropout = attention.attention_dropout if owner.training else 0.0
-    cos, sin = (table[0, :, : width // 2] for table in positions)
     return Layer(
         products,
         (norms[0].weight, norms[1].weight),
@@ -163,8 +179,6 @@ def _layer(owner: Any, x: Tensor, given: Mapping[str, Any]) -> Layer | None:
         products.output.inputs // width,
         (products.attention.outputs - products.output.inputs) // width // 2,
         Settings(attention.scaling, True, dropout),
-        cos,
-        sin,
     )
 
 

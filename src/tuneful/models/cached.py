@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class _Listening:
 
     def __init__(self, cut: Plan) -> None:
         self._plan = cut
+        self.memo: dict[Any, Any] = {}
         self.heard: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor:
@@ -51,6 +53,7 @@ class PackedRows:
         self._network, self._module = network, module
         self._device = next(module.parameters()).device
         self.owners = list(range(len(prompts)))
+        self.memo: dict[Any, Any] = {}
         self._next: Tensor | None = None
         self._known_bias: tuple[object, Tensor] | None = None
         self._bias: Tensor  # (B, C) 0 where a column holds a token of the row

@@ -33,8 +33,11 @@ class NotPackable(Exception):
 
 
 class Reading(Protocol):
-    """What the tokens of a forward pass attend to; every attention layer asks it."""
+    """What the tokens of a forward pass attend to; every attention layer asks it. `memo` is for what a layer wants to
+    remember as long as this reading lasts, in which no weight changes."""
 
+    @property
+    def memo(self) -> dict[Any, Any]: ...
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor: ...
 
 
@@ -45,7 +48,7 @@ class Plan:
     groups: tuple[Group, ...]
     back: Tensor  # (N,) the place of each token in the groups' queries, one group behind the other
     tree: bool  # some keys are read by several segments
-    _biases: dict[Any, Tensor] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor:
         """q (N, H, E), k and v (N, G, E) -> (N, H, E), differentiable."""
@@ -93,10 +96,11 @@ class Plan:
     def _bias(self, group: Group, q: Tensor, k: Tensor, settings: Settings) -> Tensor:
         shape = (settings.causal, k.shape[1], q.shape[1] // k.shape[1], q.dtype)
         key = (id(group), *shape)
-        if key not in self._biases:
+        if key not in self.memo:
             causal, groups, repeats, dtype = shape
-            self._biases[key] = group.bias(causal=causal, groups=groups, repeats=repeats, dtype=dtype)
-        return self._biases[key]
+            self.memo[key] = group.bias(causal=causal, groups=groups, repeats=repeats, dtype=dtype)
+        found: Tensor = self.memo[key]
+        return found
 
 
 def plan(segments: Tensor, *, causal: bool) -> Plan:

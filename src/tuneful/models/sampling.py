@@ -72,7 +72,7 @@ class Generator:
         return [answers[index] for index in range(len(prompts))]
 
     def _write(self, network: Any, module: Any, prompts: list[np.ndarray], wanted: _Wanted) -> list[list[int]]:
-        vocabulary = network.vocabulary(module)
+        vocabulary = network.vocabulary(module).often()
         if network.shares and network.reaches(max(map(len, prompts)) + wanted.limit):
             return self._decode(PackedRows(network, module, prompts), vocabulary, wanted)
         with network.natively(module):
