@@ -25,6 +25,7 @@ from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.models.load import Loaded, load
 from tuneful.objectives import NextToken
+from tuneful.run.build import with_frozen_layers_kept
 from tuneful.schedules.epochs import Cut, EpochSteps
 
 
@@ -37,23 +38,30 @@ def main() -> None:
     train, held = raw[: args.examples], raw[args.examples : args.examples + args.heldout]
     loaded = load(args.model, dtype=precision(args.precision))
     rows = [row for item in train for row in rows_of(loaded, item)]
+    if args.preamble:
+        rows = behind_one_beginning(rows, args.preamble)
     if args.peer_order:
         rows = in_peer_order(rows, args.seed)
-    policy = Policy(loaded.network, Lora().attach(loaded.module, labels=False))
+    policy = Policy(loaded.network, Lora(layers=args.layers).attach(loaded.module, labels=False))
+    if args.layers:
+        policy.network = with_frozen_layers_kept(loaded, "bench")
     collate = Collator(Layout.TOKENS, share=args.share and loaded.network.shares)
-    steps = -(-len(rows) // args.rows_per_step)
+    epoch = -(-len(rows) // args.rows_per_step)
+    steps = args.epochs * epoch
     schedule = EpochSteps(rows, collate, Cut(args.rows_per_step, args.micro_tokens), steps, args.seed)
     settings = AdamW(learning_rate=args.learning_rate, warmup=0, decay="linear")
     optimiser = Updater(settings, policy.trainable(), steps=steps)
     begin = time.perf_counter()
     records = list(fit(policy, {"main": NextToken()}, schedule, optimiser))
     seconds = time.perf_counter() - begin
-    tokens = sum(map(len, rows))
+    tokens = args.epochs * sum(map(len, rows))
+    later = sum(record.metrics["seconds"] for record in records[epoch:])
     peak = peak_memory_mb()
     report = {
         "peer": "tuneful", "work": "sft", "precision": args.precision, "share": args.share, "seed": args.seed,
         "rows_per_step": args.rows_per_step, "steps": steps, "tokens": tokens, "seconds": round(seconds, 2),
-        "tokens_per_second": round(tokens / seconds, 1), "peak_rss_mb": peak,
+        "tokens_per_second": round(tokens / seconds, 1), "peak_rss_mb": peak, "layers": args.layers,
+        "tokens_per_second_later": round(tokens * (1 - 1 / args.epochs) / later, 1) if later else None,
         "first_loss": round(records[0].metrics["loss"], 4), "last_loss": round(records[-1].metrics["loss"], 4),
         "heldout_nll": round(heldout(policy, loaded, held), 4) if held else None, "load_before": round(load_before, 2),
     }  # fmt: skip
@@ -63,6 +71,13 @@ def main() -> None:
 def rows_of(loaded: Loaded, item: dict[str, str]) -> list[Row]:
     encoded = loaded.processor.conversation([Message("user", asked(item)), Message("assistant", item["output"])])
     return [Row(Example(Place("bench", 0)), text.ids, text.learn) for text in encoded]
+
+
+def behind_one_beginning(rows: list[Row], tokens: int) -> list[Row]:
+    """The same preamble before each row, of which the last 20 tokens are learned and the 10 before them kept."""
+    preamble = np.concatenate([row.ids for row in rows])[:tokens]
+    learn = np.concatenate([np.zeros(tokens + 10), np.ones(20)]).astype(np.float32)
+    return [Row(row.example, np.concatenate([preamble, row.ids[-30:]]), learn) for row in rows if len(row) >= 30]
 
 
 def in_peer_order(rows: list[Row], seed: int) -> list[Row]:
@@ -107,6 +122,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument("--share", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--layers", type=int, help="only so many layers, counted from the top")
+    parser.add_argument("--preamble", type=int, default=0, help="tokens all rows begin with")
     parser.add_argument("--peer-order", action="store_true", help="rows in the order transformers.Trainer draws")
     return parser.parse_args()
 

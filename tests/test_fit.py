@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -307,3 +308,20 @@ def test_boundaries_consolidate(generator_folder: Path) -> None:
     records = list(fit(policy, {"main": NextToken()}, schedule, updater, regularisers=[keeper]))
     assert [record.kind for record in records] == ["train", "boundary"]
     assert keeper.told == ("main",)
+
+
+def test_shared_tokens_count_once_where_a_step_is_cut(generator_folder: Path) -> None:
+    """Eight rows behind one beginning of 100 tokens stay together where they would not fit one by one."""
+    policy, loaded = tiny_policy(generator_folder)
+    beginning = np.arange(5, 105) % 50 + 5
+    rows = [
+        replace(row, ids=np.concatenate([beginning, row.ids]), learn=np.concatenate([np.zeros(100), row.learn]))
+        for row in tiny_rows(loaded, Layout.TOKENS, 8)
+    ]
+    limit = 100 + sum(map(len, rows)) - 800
+    for share, parts in ((True, 1), (False, 8)):
+        schedule = EpochSteps(rows, Collator(Layout.TOKENS, share=share), Cut(8, limit if share else 150), total=1)
+        (step,) = schedule.steps(policy)
+        assert len(step.batches) == parts
+        assert sum(batch.tokens for batch in step.batches) <= (limit if share else step.tokens)
+        assert step.tokens == sum(map(len, rows))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuneful.data.tree import plant
+from tuneful.data.tree import added, plant
 
 
 def rows(*texts: str) -> list[np.ndarray]:
@@ -67,3 +67,12 @@ def _descends(segments: list[tuple[int, int, int]], segment: int, ancestor: int)
             return True
         segment = segments[segment][2]
     return False
+
+
+def test_what_a_row_adds_behind_its_neighbour() -> None:
+    """10 common tokens and 3 of its own; a beginning below the least is not shared."""
+    one, other = np.arange(12), np.concatenate([np.arange(10), [50, 51, 52]])
+    assert added(other, None) == 13
+    assert added(other, one) == 3
+    assert added(other, one, min_shared=11) == 13
+    assert added(one, np.arange(40)) == 0

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from tuneful.adapters.used import fold_rows, use_rows
 from tuneful.adapters.weights import copy_into, trainable, vocabulary_head
 from tuneful.core.layers import blocks
 from tuneful.core.spec import Spec
@@ -102,6 +103,12 @@ class AttachedWeights:
     def original(self) -> Iterator[nn.Module]:
         yield self._original
 
+    def see(self, ids: Tensor) -> None:
+        """These (U,) are all the tokens there will be to learn from: of the embedding, nothing else need learn."""
+        if use_rows(self._module, ids):
+            theirs = self._original.get_input_embeddings()  # type: ignore[operator]
+            theirs.weight = self._module.get_input_embeddings().weight  # type: ignore[operator]
+
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}
 
@@ -110,6 +117,7 @@ class AttachedWeights:
 
     def merged(self) -> nn.Module:
         plain = copy.deepcopy(self._module).float().eval()
+        fold_rows(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain
 

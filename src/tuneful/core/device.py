@@ -25,7 +25,7 @@ from torch import Tensor
 from tuneful.core.types import Batch
 
 PrecisionName = Literal["auto", "fp32", "bf16"]
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 KEEP_BYTES = 1 << 30
 READ_BYTES = 1 << 28  # far more than any cache holds
 MATMUL_SHAPE = (256, 576, 1536)  # rows, in, out: a small language model's feed-forward product
@@ -126,7 +126,7 @@ def _keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):
         settings = ctypes.CDLL(None).mallopt
         settings(M_TRIM_THRESHOLD, KEEP_BYTES)
-        settings(M_MMAP_THRESHOLD, KEEP_BYTES)
+        settings(M_MMAP_MAX, 0)
 
 
 def memory_mb() -> int:

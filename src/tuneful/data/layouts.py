@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tuneful.core.types import Batch, Layout, Row
-from tuneful.data.tree import Forest, plant
+from tuneful.data.tree import Forest, added, plant
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Collator:
         targets, weights = (_token_targets if self.layout is Layout.TOKENS else _label_targets)(rows, forest)
         groups = self._group_ids(rows)
         return Batch(inputs, targets, weights, float(weights.sum()), self.task, groups, forest.tokens)
+
+    def added(self, row: Row, before: Row | None) -> int:
+        """How many tokens the model reads more because of `row`, behind its neighbour in token order."""
+        return added(row.ids, None if before is None else before.ids) if self.share else len(row)
 
     def _group_ids(self, rows: Sequence[Row]) -> Tensor | None:
         if not self.groups:

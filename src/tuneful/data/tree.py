@@ -76,6 +76,12 @@ def _grow(forest: Forest, rows: Sequence[np.ndarray], order: list[int], done: in
                 _grow(forest, rows, [number], done, parent, least)
 
 
+def added(row: np.ndarray, before: np.ndarray | None, min_shared: int = MIN_SHARED) -> int:
+    """How many tokens a row adds to those of its neighbour in token order."""
+    same = 0 if before is None else _agreement(row, before)
+    return len(row) - same if same >= min_shared else len(row)
+
+
 def _agreement(one: np.ndarray, other: np.ndarray) -> int:
     """How many leading tokens are equal."""
     shorter = min(len(one), len(other))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from tuneful.adapters import Full, Lora, TopLayers
+from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, machine, pick_device, prepare_process, seed_everything
 from tuneful.core.files import keep_newest
@@ -52,6 +54,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(recipe.seed)
     policy = build_policy(prepared, say)
+    if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
+        policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
     collate = Collator(
         prepared.layout,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
@@ -77,11 +81,11 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     attached = adapter.attach(loaded.module, labels=labels is not None)
     # Weights that learn stay in float32, and are rounded where a product reads them.
     autocast = None if adapter.freezes or compute == torch.float32 else compute
-    network = _with_frozen_layers_kept(loaded, prepared.resolved.precision)
+    network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)
 
 
-def _with_frozen_layers_kept(loaded: Loaded, products: str) -> Network | NetworkAbove:
+def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network | NetworkAbove:
     """Below the first layer that learns, hidden states are computed once for each row."""
     depth = frozen_depth(loaded.module)
     if depth < 1:

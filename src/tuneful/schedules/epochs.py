@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -29,7 +29,14 @@ class Cut:
     """How rows become steps, and steps micro-batches."""
 
     rows_per_step: int
-    micro_tokens: int  # memory: a micro-batch holds no more, except a single longer row
+    micro_tokens: int  # memory: the model reads no more at once, shared tokens counted once, except one longer row
+
+
+class Collate(Protocol):
+    """How rows become a micro-batch, and how many tokens of it a row adds."""
+
+    def __call__(self, rows: Sequence[Row]) -> Batch: ...
+    def added(self, row: Row, before: Row | None) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class EpochSteps:
     """Step number n is a function of n, so a resumed run sees what an uninterrupted one would."""
 
     rows: Sequence[Row]
-    collate: Callable[[Sequence[Row]], Batch]
+    collate: Collate
     cut: Cut
     total: int
     seed: int = 0
@@ -64,9 +71,10 @@ class EpochSteps:
         parts: list[list[Row]] = [[]]
         held = 0
         for row in rows:
-            if parts[-1] and held + len(row) > self.cut.micro_tokens:
+            more = self.collate.added(row, parts[-1][-1] if parts[-1] else None)
+            if parts[-1] and held + more > self.cut.micro_tokens:
                 parts.append([])
-                held = 0
+                held, more = 0, len(row)
             parts[-1].append(row)
-            held += len(row)
+            held += more
         return Step([self.collate(part) for part in parts], len(rows), sum(map(len, rows)))

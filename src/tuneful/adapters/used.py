@@ -1,0 +1,62 @@
+"""Of an embedding that learns, only the rows that occur in the data.
+
+A token that no training row holds gets no gradient, so without weight decay Adam never moves its embedding. Leaving
+such rows out changes no number, and spares gradient, norm, moments and update of what is most of a small encoder:
+30,522 rows of MiniLM of which a data set may use a thousand.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def use_rows(module: Any, ids: Tensor) -> bool:
+    """Lets only the rows `ids` (U,) of the input embedding learn; False where the embedding does not learn by itself
+    or is the output matrix as well."""
+    found = module.get_input_embeddings() if hasattr(module, "get_input_embeddings") else None
+    if type(found) is not nn.Embedding or not found.weight.requires_grad or found.max_norm is not None:
+        return False
+    if sum(parameter is found.weight for child in module.modules() for parameter in child.parameters(False)) > 1:
+        return False
+    if found.padding_idx is not None:
+        ids = ids[ids != found.padding_idx]  # its gradient is zero by definition
+    found.__class__ = UsedRows
+    cast(UsedRows, found).narrow(torch.unique(ids).to(found.weight.device))
+    return True
+
+
+def fold_rows(module: nn.Module) -> None:
+    """Takes `use_rows` back, with what was learned."""
+    for child in module.modules():
+        if isinstance(child, UsedRows):
+            child.widen()
+            child.__class__ = nn.Embedding  # type: ignore[assignment]
+
+
+class UsedRows(nn.Embedding):
+    """`rows` (U, D) learn; `weight` (V, D) answers for all other tokens."""
+
+    rows: nn.Parameter
+    place: Tensor  # (V,) the row of each token, -1 where it has none
+
+    def narrow(self, ids: Tensor) -> None:
+        self.weight.requires_grad_(False)
+        self.rows = nn.Parameter(self.weight.detach()[ids].clone())
+        place = torch.full((len(self.weight),), -1, device=ids.device)
+        place[ids] = torch.arange(len(ids), device=ids.device)
+        self.register_buffer("place", place, persistent=False)
+
+    def widen(self) -> None:
+        self.weight.data[self.place >= 0] = self.rows.data.to(self.weight.dtype)
+        self.weight.requires_grad_(True)
+        del self.rows, self.place
+
+    def forward(self, input: Tensor) -> Tensor:
+        place = self.place[input]
+        learned = F.embedding(place.clamp(min=0), self.rows)
+        known = place >= 0
+        return learned if bool(known.all()) else torch.where(known[..., None], learned, F.embedding(input, self.weight))
