@@ -54,6 +54,9 @@ class Product:
         """`pack` keeps the weights in the order the processor's products like best, where that helps; `like` is a
         product of the same layers, whose weights this one shares."""
         self.parts = tuple(parts)
+        self.learned = [  # down and up of every part that learns
+            p for part in parts if part.down is not None and part.up is not None for p in (part.down, part.up)
+        ]
         weights = [part.weight for part in self.parts]
         self._places = _places(weights)
         first = weights[0]
@@ -71,16 +74,12 @@ class Product:
         self._seen: tuple[int, ...] = ()
         self._down_KI = first.detach().new_zeros(self.rank, self.inputs)
         self._up_OK = first.detach().new_zeros(self.outputs, self.rank)
+        self._copies = self._places_of_copies()
 
     def holds(self, parts: Sequence[Part | None]) -> bool:
         """These are its parts, and their weights have not been moved, cast, copied or changed since."""
         same = all(known.is_same(part) for known, part in zip(self.parts, parts, strict=True))
         return same and self._places == _places([part.weight for part in self.parts])
-
-    @property
-    def learned(self) -> list[nn.Parameter]:
-        """Down and up of every part that learns."""
-        return [p for part in self.parts if part.down is not None and part.up is not None for p in (part.down, part.up)]
 
     def forward(self, x_NI: Tensor, *, seen_NI: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """y (N, O), and s A x (N, K) for the backward pass. `seen_NI` is what the update reads where dropout makes
@@ -126,15 +125,21 @@ class Product:
         seen = tuple(number for p in self.learned for number in (p.data_ptr(), p._version))
         if seen == self._seen:
             return
-        row = column = 0
         with torch.no_grad():
-            for part in self.parts:
-                outer, last = len(part.weight), column + part.rank
-                if part.down is not None and part.up is not None:
-                    self._down_KI[column:last].copy_(part.down).mul_(part.scale)
-                    self._up_OK[row : row + outer, column:last] = part.up
-                row, column = row + outer, last
+            torch._foreach_copy_(self._copies, [parameter.detach() for parameter in self.learned])
+            torch._foreach_mul_(self._copies[::2], [part.scale for part in self.parts if part.rank])
         self._seen = seen
+
+    def _places_of_copies(self) -> list[Tensor]:
+        """Of each part its place among the rows of `down`, and along the diagonal of `up`."""
+        found: list[Tensor] = []
+        row = column = 0
+        for part in self.parts:
+            outer, last = len(part.weight), column + part.rank
+            if part.rank:
+                found += [self._down_KI[column:last], self._up_OK[row : row + outer, column:last]]
+            row, column = row + outer, last
+        return found
 
 
 def _places(weights: Sequence[Tensor]) -> tuple[int, ...]:

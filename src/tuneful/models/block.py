@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tuneful.core.products import Part, Product
 from tuneful.models import pieces
-from tuneful.models.packed import Plan, Reading
+from tuneful.models.packed import Plan, Reading, flat, unflat
 from tuneful.models.scores import Kept, Settings
 
 SHAPE = {
@@ -72,7 +72,6 @@ class State(NamedTuple):
 
     x: Tensor
     inverse: Tensor
-    joint: Tensor  # [q | k | v], turned
     mixed: Tensor
     middle: Tensor  # x and what attention added
     middle_inverse: Tensor
@@ -248,7 +247,7 @@ def _forward(x: Tensor, layer: Layer, plan: Plan) -> tuple[Tensor, State]:
     middle_inverse = _inverse(middle, layer, 1)
     both, low_3 = products.gates.forward(pieces.normed(middle, middle_inverse, layer.norms[1]))
     added, low_4 = products.down.forward(pieces.gated(both))
-    state = State(x, inverse, joint, mixed, middle, middle_inverse, both, (low_1, low_2, low_3, low_4), kept)
+    state = State(x, inverse, mixed, middle, middle_inverse, both, (low_1, low_2, low_3, low_4), kept)
     return added.add_(middle), state
 
 
@@ -265,7 +264,7 @@ def _backward(
     grad = _through_norm(slope_read, state.middle, state.middle_inverse, layer.norms[1], grad)
     slope_mixed, of_output = products.output.backward(grad, state.mixed, lows[1])
     heads = slope_mixed.view(len(grad), layer.heads, layer.width)
-    slopes = plan.backward(heads, *layer.split(state.joint), state.kept, layer.settings)
+    slopes = plan.backward(heads, state.kept, layer.settings)
     slope_joint = torch.cat([part.flatten(1) for part in slopes], 1)
     pieces.rotate_(layer.turned(slope_joint), layer.cos, layer.sin, back=True)
     read = pieces.normed(state.x, state.inverse, layer.norms[0])
@@ -286,15 +285,13 @@ class _Block(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: Layer, plan: Plan, *learned: Tensor) -> Tensor:
         answer, state = _forward(x, layer, plan)
         *tensors, lows, kept = state
-        ctx.save_for_backward(*tensors, *lows, *(tensor for keep in kept for tensor in keep))
+        ctx.save_for_backward(*tensors, *lows, *flat(kept))
         ctx.layer, ctx.plan = layer, plan
         return answer
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved, plain, lows = ctx.saved_tensors, len(State._fields) - 2, len(Products._fields)
-        rest = saved[plain + lows :]
-        kept = [Kept(*rest[at : at + len(Kept._fields)]) for at in range(0, len(rest), len(Kept._fields))]
-        state = State(*saved[:plain], saved[plain : plain + lows], kept)  # type: ignore[call-arg]
+        state = State(*saved[:plain], saved[plain : plain + lows], unflat(saved[plain + lows :]))  # type: ignore[call-arg]
         slope, grads = _backward(grad, ctx.layer, ctx.plan, state, slope=ctx.needs_input_grad[0])
         return slope, None, None, *grads

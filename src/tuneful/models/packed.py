@@ -9,6 +9,7 @@ Shapes: N packed tokens, H query heads, G key-value heads, E head width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,43 +63,44 @@ class Plan:
             if _flash(q, group, settings):
                 part, keep = scores.flash_forward(q, k, v, group, settings)
             else:
-                part, keep = scores.forward(q, k, v, group, self._bias(group, q, k, settings), settings)
+                part, keep = scores.forward(
+                    q, k, v, group, self._bias(group, q.shape[1], k.shape[1], q.dtype, settings), settings
+                )
             parts.append(part)
             kept.append(keep)
         return self._in_order(parts), kept
 
-    def backward(
-        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: list[Kept], settings: Settings
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, grad: Tensor, kept: list[Kept], settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
         """grad (N, H, E) -> slopes of q, k and v."""
         slopes = []
         for group, keep in zip(self.groups, kept, strict=True):
-            if _flash(q, group, settings):
-                slopes.append(scores.flash_backward(grad, q, k, v, keep, group, settings))
+            if _flash(grad, group, settings):
+                slopes.append(scores.flash_backward(grad, keep, group, settings))
             else:
-                bias = self._bias(group, q, k, settings)
-                slopes.append(scores.backward(grad, q, k, v, keep, group, bias, settings))
+                bias = self._bias(group, grad.shape[1], len(keep.keys) // group.rows, grad.dtype, settings)
+                slopes.append(scores.backward(grad, keep, group, bias, settings))
         grad_q, grad_k, grad_v = zip(*slopes, strict=True)
         if not self.tree:
             return self._in_order(grad_q), self._in_order(grad_k), self._in_order(grad_v)
-        return self._in_order(grad_q), self._summed(grad_k, k), self._summed(grad_v, v)
+        of_keys, of_values = self._summed(grad_k, grad_v, len(grad)).to(grad.dtype).chunk(2, 1)
+        return self._in_order(grad_q), of_keys, of_values
 
     def _in_order(self, parts: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).index_select(0, self.back)
 
-    def _summed(self, parts: tuple[Tensor, ...], like: Tensor) -> Tensor:
-        """Many rows add to one prefix: in float32, not in 8 bits."""
-        total = torch.zeros(like.shape, dtype=torch.float32, device=like.device)
-        for group, part in zip(self.groups, parts, strict=True):
-            total.index_add_(0, group.keys, part.float())
-        return total.to(like.dtype)
+    def _summed(self, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], tokens: int) -> Tensor:
+        """(N, 2 G, E): many rows add to one prefix, so in float32, not in 8 bits."""
+        _, groups, width = keys[0].shape
+        total = torch.zeros(tokens, 2 * groups, width, device=keys[0].device)
+        for group, of_keys, of_values in zip(self.groups, keys, values, strict=True):
+            total.index_add_(0, group.keys, torch.cat([of_keys, of_values], 1).float())
+        return total
 
-    def _bias(self, group: Group, q: Tensor, k: Tensor, settings: Settings) -> Tensor:
-        shape = (settings.causal, k.shape[1], q.shape[1] // k.shape[1], q.dtype)
-        key = (id(group), *shape)
+    def _bias(self, group: Group, heads: int, groups: int, dtype: torch.dtype, settings: Settings) -> Tensor:
+        key = (id(group), settings.causal, groups, heads, dtype)
         if key not in self.memo:
-            causal, groups, repeats, dtype = shape
-            self.memo[key] = group.bias(causal=causal, groups=groups, repeats=repeats, dtype=dtype)
+            repeats = heads // groups
+            self.memo[key] = group.bias(causal=settings.causal, groups=groups, repeats=repeats, dtype=dtype)
         found: Tensor = self.memo[key]
         return found
 
@@ -148,10 +150,20 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, plan: Plan, settings: Settings) -> Tensor:
         mixed, kept = plan.forward(q, k, v, settings)
-        ctx.save_for_backward(q, k, v)
-        ctx.kept, ctx.plan, ctx.settings = kept, plan, settings
+        ctx.save_for_backward(*flat(kept))
+        ctx.plan, ctx.settings = plan, settings
         return mixed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *ctx.plan.backward(grad, *ctx.saved_tensors, ctx.kept, ctx.settings), None, None
+        return *ctx.plan.backward(grad, unflat(ctx.saved_tensors), ctx.settings), None, None
+
+
+def flat(kept: Sequence[Kept]) -> list[Tensor | None]:
+    """As autograd keeps it."""
+    return [tensor for keep in kept for tensor in keep]
+
+
+def unflat(saved: Sequence[Any]) -> list[Kept]:
+    size = len(Kept._fields)
+    return [Kept(*saved[at : at + size]) for at in range(0, len(saved), size)]

@@ -26,9 +26,12 @@ class Settings:
 
 
 class Kept(NamedTuple):
-    """What the backward pass of a group reuses: probabilities (G*B, R*L, K) and the dropout mask; of the flash kernel
-    its answer (L, H, E) and log-sum-exp (H, L)."""
+    """What the backward pass of a group reads again: what was gathered, probabilities (G*B, R*L, K) and the dropout
+    mask; of the flash kernel its answer (L, H, E) and log-sum-exp (H, L)."""
 
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
     shares: Tensor | None = None
     mask: Tensor | None = None
     mixed: Tensor | None = None
@@ -86,55 +89,54 @@ def forward(q: Tensor, k: Tensor, v: Tensor, group: Group, bias: Tensor, setting
         mask = F.dropout(torch.ones_like(shares), settings.dropout)
         used = shares * mask
     keep = group.span <= KEEP or mask is not None
-    return _unfold(used @ values, q.shape[1], group), Kept(shares if keep else None, mask)
+    kept = Kept(queries, keys, values, shares if keep else None, mask)
+    return _unfold(used @ values, q.shape[1], group), kept
 
 
-def backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Kept, group: Group, bias: Tensor, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
+def backward(grad: Tensor, kept: Kept, group: Group, bias: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """grad (N, H, E) -> slopes of the gathered queries (B*L, H, E), keys and values (B*K, G, E)."""
-    queries, keys, values = _gather(q, k, v, group)
+    queries, keys, values = kept.queries, kept.keys, kept.values
     slope_mixed = grad.index_select(0, group.queries)
     if group.padded:  # a padded query repeats a token: it must not add to the slopes twice
         slope_mixed = slope_mixed * group.real().to(grad.dtype)
-    slope_mixed = _fold(slope_mixed, k.shape[1], group)
+    slope_mixed = _fold(slope_mixed, len(keys) // group.rows, group)
     shares = _shares(queries, keys, bias, settings) if kept.shares is None else kept.shares
     slope, used = slope_mixed @ values.transpose(1, 2), shares
     if kept.mask is not None:
         slope, used = slope * kept.mask, shares * kept.mask
     grad_values = used.transpose(1, 2) @ slope_mixed
     slope = torch._softmax_backward_data(slope, shares, -1, shares.dtype).mul_(settings.scale)
-    grad_queries = _unfold(slope @ keys, q.shape[1], group)
+    grad_queries = _unfold(slope @ keys, grad.shape[1], group)
     return grad_queries, _join(slope.transpose(1, 2) @ queries, group), _join(grad_values, group)
 
 
 def flash_forward(q: Tensor, k: Tensor, v: Tensor, group: Group, settings: Settings) -> tuple[Tensor, Kept]:
     """torch's own CPU kernel for one long segment over itself."""
-    mixed, spread = _kernel().default(*_long(q, k, v, group), 0.0, settings.causal, scale=settings.scale)
+    q, k, v = (t.index_select(0, group.queries) for t in (q, k, v))
+    mixed, spread = _kernel().default(*_long(q, k, v), 0.0, settings.causal, scale=settings.scale)
     mixed = mixed[0].transpose(0, 1)
-    return mixed, Kept(mixed=mixed, spread=spread)
+    return mixed, Kept(q, k, v, mixed=mixed, spread=spread)
 
 
-def flash_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, kept: Kept, group: Group, settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
+def flash_backward(grad: Tensor, kept: Kept, group: Group, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """As `backward`; grad (N, H, E)."""
     assert kept.mixed is not None
     mixed, slope = (t.transpose(0, 1)[None] for t in (kept.mixed, grad.index_select(0, group.queries)))
+    given = (slope, *_long(kept.queries, kept.keys, kept.values), mixed, kept.spread)
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    slopes = kernel(slope, *_long(q, k, v, group), mixed, kept.spread, 0.0, settings.causal, scale=settings.scale)
-    gq, gk, gv = (t[0].transpose(0, 1) for t in slopes)  # (L, H, E)
-    return gq, gk.unflatten(1, (k.shape[1], -1)).sum(2), gv.unflatten(1, (k.shape[1], -1)).sum(2)
+    gq, gk, gv = (t[0].transpose(0, 1) for t in kernel(*given, 0.0, settings.causal, scale=settings.scale))
+    groups = kept.keys.shape[1]
+    return gq, gk.unflatten(1, (groups, -1)).sum(2), gv.unflatten(1, (groups, -1)).sum(2)
 
 
 def _kernel() -> Any:
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def _long(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
+def _long(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(1, H, L, E) each"""
     repeats = q.shape[1] // k.shape[1]
-    q, k, v = (t.index_select(0, group.queries).transpose(0, 1) for t in (q, k, v))
+    q, k, v = (t.transpose(0, 1) for t in (q, k, v))
     return q[None], k.repeat_interleave(repeats, 0)[None], v.repeat_interleave(repeats, 0)[None]
 
 
