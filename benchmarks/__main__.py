@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
+from benchmarks.parts import classify, layers, prompt, writing
 from benchmarks.quality import banking77, chinese, perplexity
 from benchmarks.results import keep
 from benchmarks.sitting import outside, wait_until_quiet
 from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
 
-SECTIONS = {function.__name__: function for function in (start, sft, mixed, heldout, banking77, perplexity, chinese)}
+MEASURED = (start, sft, mixed, prompt, layers, classify, writing, heldout, banking77, perplexity, chinese)
+SECTIONS = {function.__name__: function for function in MEASURED}
 
 
 def main() -> int:
