@@ -43,7 +43,7 @@ def main() -> None:
         rows = behind_one_beginning(rows, args.preamble)
     if args.peer_order:
         rows = in_peer_order(rows, args.seed)
-    policy = Policy(loaded.network, Lora(layers=args.layers).attach(loaded.module, labels=False))
+    policy = Policy(loaded.network, Lora(top_layers=args.layers).attach(loaded.module, labels=False))
     if args.layers:
         policy.network = with_frozen_layers_kept(loaded, "bench")
     collate = Collator(Layout.TOKENS, share=args.share and loaded.network.shares)

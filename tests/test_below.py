@@ -76,7 +76,7 @@ def test_the_second_reading_computes_nothing_below(
         (TopLayers(layers=2), 0),
         (Head(), 2),
         (Lora(rank=2), 0),
-        (Lora(rank=2, layers=1), 1),
+        (Lora(rank=2, top_layers=1), 1),
     ],
 )
 def test_the_cut_is_below_what_learns(adapter: Any, depth: int) -> None:

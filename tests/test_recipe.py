@@ -316,7 +316,7 @@ FAULTY: list[dict[str, Any]] = [
     {"data": [7]},
     {"data": "d", "objective": "next_tokn"},
     {"data": "d", "adapter": "lorra"},
-    {"data": "d", "adapter": {"kind": "lora", "depth": 3}},
+    {"data": "d", "adapter": {"kind": "lora", "layers": 3}},
     {"data": "d", "evaluate": "nothing"},
     {"data": "d", "schedule": "epoch"},
     {"data": "d", "seeed": 1},

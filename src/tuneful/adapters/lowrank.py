@@ -41,7 +41,7 @@ class Lora(Spec):
     """Divide alpha by sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732)."""
     dora: bool = False
     """Learn direction and magnitude apart (Liu et al. 2024, arXiv:2402.09353); slower, not fused."""
-    layers: PositiveInt | None = None
+    top_layers: PositiveInt | None = None
     """Only so many layers, counted from the top; what lies below is then computed once for each row. None: all."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
@@ -61,7 +61,7 @@ class Lora(Spec):
             lora_dropout=self.dropout,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            target_modules=self.targets if self.layers is None else _in_top(module, self.targets, self.layers),
+            target_modules=self.targets if self.top_layers is None else _in_top(module, self.targets, self.top_layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
             task_type=TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM,
@@ -79,7 +79,7 @@ def _in_top(module: nn.Module, targets: str | Sequence[str], layers: int) -> lis
     """Full names of the targets in the last layers. Raises RecipeError when there are not so many layers."""
     stack = blocks(module)
     if layers > len(stack):
-        raise RecipeError([f"adapter.layers: {layers} layers are asked for, and the model has {len(stack)}"])
+        raise RecipeError([f"adapter.top_layers: {layers} layers are asked for, and the model has {len(stack)}"])
     inside = {id(child) for block in stack[-layers:] for child in block.modules()}
     names = [name for name, child in module.named_modules() if id(child) in inside and isinstance(child, nn.Linear)]
     return names if isinstance(targets, str) else [n for n in names if any(_fits(target, [n]) for target in targets)]
