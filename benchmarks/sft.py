@@ -23,6 +23,7 @@ from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
+from tuneful.models.block import prepare_training
 from tuneful.models.load import Loaded, load
 from tuneful.models.size import size_of
 from tuneful.objectives import NextToken
@@ -52,6 +53,7 @@ def main() -> None:
     schedule = EpochSteps(rows, collate, Cut(args.rows_per_step, args.micro_tokens), steps, args.seed)
     settings = AdamW(learning_rate=args.learning_rate, warmup=0, decay="linear")
     optimiser = Updater(settings, policy.trainable(), steps=steps)
+    prepare_training(policy.module)
     begin = time.perf_counter()
     records = list(fit(policy, {"main": NextToken()}, schedule, optimiser))
     seconds = time.perf_counter() - begin

@@ -75,13 +75,13 @@ def mixed(data: Path, peers: Path, rounds: int) -> list[Line]:
     """Rows of very different length, 4 an update."""
     work = [*work_of(peers / "mixed_lengths.json"), "--examples", "1000", "--heldout", "0"]
     ours = [sys.executable, "-m", "benchmarks.sft", *work, "--rows-per-step", "4"]
-    peer = ["--dtype", "bf16-pure", "--batch-size", "4"]
+    options = ["--dtype", "bf16-pure", "--batch-size", "4"]
     sitting = Sitting()
     sitting.run(
         {
             "tuneful": ours,
-            "trainer flattened": peer(peers, "sft_hf.py", work, *peer, "--flatten"),
-            "trainer padded": peer(peers, "sft_hf.py", work, *peer),
+            "trainer flattened": peer(peers, "sft_hf.py", work, *options, "--flatten"),
+            "trainer padded": peer(peers, "sft_hf.py", work, *options),
         },
         rounds,
     )

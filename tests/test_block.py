@@ -198,3 +198,19 @@ def test_a_gate_by_hand() -> None:
     torch.testing.assert_close(value, pieces.gated(both))
     slope = pieces.gated_slope(torch.ones(1, 2), opened, both)
     torch.testing.assert_close(slope, torch.tensor([[2.5, 2 * 0.927671, 0.0, 0.731059]]), rtol=1e-5, atol=1e-5)
+
+
+def test_preparing_changes_no_number() -> None:
+    module = model()
+    network = examine(module)
+    with_updates(module)
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+    before = learned(module, network)
+    block.forget(module)
+    block.prepare_training(module)
+    after = learned(module, network)
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
+    for name, slope in before[1].items():
+        torch.testing.assert_close(after[1][name], slope, rtol=0, atol=0)

@@ -58,6 +58,8 @@ def test_a_generator_from_data_to_report(generator_run: tuneful.Run) -> None:
     assert report["forgetting"]["kl_from_base"] > 0
     assert report["cost"]["tokens"] > 0
     assert report["cost"]["predicted"]["seconds"] > 0
+    assert 0 < report["cost"]["tokens_shared"] < report["cost"]["tokens"], "all rows begin with the template"
+    assert 0 < report["cost"]["utilisation"] < 1
     assert {"train", "validation", "test", "gap", "stopped_at_step", "reason"} <= report["generalisation"].keys()
     assert report["provenance"]["recipe"]["adapter"]["kind"] == "lora"
     assert report["answers"][0].keys() >= {"asked", "expected", "base", "tuned", "kshot"}

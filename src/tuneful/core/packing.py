@@ -22,6 +22,9 @@ class Plain:
     def __init__(self, weight_OI: Tensor) -> None:
         self.weight_OI = weight_OI
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def across(self, x_NI: Tensor, beside_NO: Tensor | None, bias_O: Tensor | None) -> Tensor:
         """x W' + bias + beside, summed in the accumulator of the product and rounded once."""
         if beside_NO is not None and bias_O is not None:
@@ -38,6 +41,10 @@ class Packed:
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         self._weights = tuple(weights)
+
+    def prepare(self) -> None:
+        """Both orders."""
+        _ = self._forward, self._backward
 
     def across(self, x_NI: Tensor, beside_NO: Tensor | None, bias_O: Tensor | None) -> Tensor:
         return _product(x_NI, self._forward, beside_NO, bias_O)

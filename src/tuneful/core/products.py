@@ -81,6 +81,10 @@ class Product:
         same = all(known.is_same(part) for known, part in zip(self.parts, parts, strict=True))
         return same and self._places == _places([part.weight for part in self.parts])
 
+    def prepare(self) -> None:
+        """Does now what the first forward and backward pass would do to the weights."""
+        self._weight.prepare()
+
     def forward(self, x_NI: Tensor, *, seen_NI: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """y (N, O), and s A x (N, K) for the backward pass. `seen_NI` is what the update reads where dropout makes
         that another input."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-UTILISATION = {"fp32": 0.60, "bf16": 0.35}  # of the measured matrix rate; measured, see docs/log.md
+UTILISATION = {"fp32": 0.60, "bf16": 0.42}  # of the measured matrix rate; measured, see docs/log.md
 STEP_SECONDS = 0.03  # what an update takes beside its products
-IMPORTED_MB = 700  # torch, transformers and peft before any weight
-ACTIVATIONS = 20  # numbers kept for the backward pass, a token, layer and unit of width; measured
-LOGITS_MB = 200  # the vocabulary projection in chunks
+IMPORTED_MB = 400  # torch, transformers and peft before any weight
+KERNELS_MB = 250  # what the products' kernels, the vocabulary's chunks and gaps between blocks of memory take
+ACTIVATIONS = {True: 14, False: 20}  # numbers kept a token, layer and unit of width: body frozen, or not; measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,9 @@ def predict(work: Work, gflops: float) -> Cost:
 
 def _memory(work: Work) -> int:
     width = 2 if work.precision == "bf16" else 4
-    weights = work.total * (width if work.frozen_body else 4)
+    # Frozen bf16 weights lie in memory twice, in the order of the forward and of the backward product.
+    packed = work.body if work.frozen_body and work.precision == "bf16" else 0
+    weights = (work.total + packed) * (width if work.frozen_body else 4)
     learning = work.trainable * 4 * 4  # the weight, its gradient, and Adam's two moments
-    activations = work.micro_tokens * work.layers * work.width * ACTIVATIONS * width
-    return IMPORTED_MB + LOGITS_MB + int((weights + learning + activations) / 2**20)
+    activations = work.micro_tokens * work.layers * work.width * ACTIVATIONS[work.frozen_body] * width
+    return IMPORTED_MB + KERNELS_MB + int((weights + learning + activations) / 2**20)

@@ -97,6 +97,15 @@ def part(module: nn.Module) -> None:
             layer.__class__ = type(layer).__mro__[2]
 
 
+def prepare_training(module: nn.Module) -> None:
+    """Brings the frozen weights of every joined layer into the orders of its products now, as a part of loading,
+    instead of in the first update."""
+    for layer in module.modules():
+        if isinstance(layer, _Joined) and (products := _products(layer)) is not None:
+            for product in products:
+                product.prepare()
+
+
 def forget(module: nn.Module) -> None:
     """Lets go of what was made of the weights: they have been replaced."""
     for layer in module.modules():

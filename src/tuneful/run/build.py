@@ -21,6 +21,7 @@ from tuneful.data.layouts import Collator
 from tuneful.engine.cost import Cost, Work, predict
 from tuneful.engine.update import Updater
 from tuneful.models.below import NetworkAbove, above
+from tuneful.models.block import prepare_training
 from tuneful.models.kept import identity
 from tuneful.models.load import Labels, Loaded, load
 from tuneful.models.network import Network
@@ -56,6 +57,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     policy = build_policy(prepared, say)
     if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
+    prepare_training(policy.module)
     collate = Collator(
         prepared.layout,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,

@@ -1,0 +1,45 @@
+"""What a run will take, by hand, and what the machine could do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from test_cli import tuneful
+from tuneful.engine.cost import IMPORTED_MB, KERNELS_MB, STEP_SECONDS, UTILISATION, Work, predict
+
+WORK = Work(
+    tokens=1000, learned=100, steps=10, body=50_000, vocabulary=8_000, trainable=2_000, total=70_000, width=64,
+    layers=2, frozen_body=True, micro_tokens=128, precision="bf16",
+)  # fmt: skip
+
+
+def test_operations_of_low_rank_tuning_by_hand() -> None:
+    """1,000 tokens x (4 x 50,000 + 6 x 2,000) + 100 x 4 x 8,000 = 215.2 million."""
+    cost = predict(WORK, gflops=0.001)
+    assert cost.tflop == pytest.approx(2.152e-4)
+    assert cost.seconds == pytest.approx(0.2152 / (0.001 * UTILISATION["bf16"]) + 10 * STEP_SECONDS, abs=0.1)
+
+
+def test_utilisation_by_hand() -> None:
+    """Half of 215.2 million operations in 0.2 seconds where the products could have done 10^9 a second: 53.8 %."""
+    assert predict(WORK, gflops=1.0).utilisation(0.5, 0.2) == pytest.approx(0.538)
+
+
+def test_memory_by_hand() -> None:
+    """Weights twice in bf16, four numbers a weight that learns, 14 numbers a token, layer and unit of width."""
+    big = Work(**{**{name: getattr(WORK, name) for name in WORK.__slots__}, "total": 2**29, "body": 2**28})
+    expected = (2**29 + 2**28) * 2 + 2_000 * 16 + 128 * 2 * 64 * 14 * 2
+    assert predict(big, 1.0).memory_mb == IMPORTED_MB + KERNELS_MB + expected // 2**20
+
+
+def test_doctor_measures_the_machine(generator_folder: Path, tmp_path: Path) -> None:
+    found = json.loads(tuneful("doctor", "--speed", "--model", generator_folder, "--json", cwd=tmp_path).stdout)
+    assert [product["in"] > 0 and product["out"] > 0 for product in found["products"]]
+    assert all(product["fp32"] > 0 and product["bf16"] > 0 for product in found["products"])
+    for precision in ("fp32", "bf16"):
+        assert 0 < found["expected"]["lora"][precision] < found["ceilings"]["lora"][precision]
+        assert found["ceilings"]["full"][precision] < found["ceilings"]["lora"][precision]
+    assert found["gigabytes_per_second"] > 0
