@@ -37,9 +37,11 @@ def test_memory_by_hand() -> None:
 
 def test_doctor_measures_the_machine(generator_folder: Path, tmp_path: Path) -> None:
     found = json.loads(tuneful("doctor", "--speed", "--model", generator_folder, "--json", cwd=tmp_path).stdout)
-    assert [product["in"] > 0 and product["out"] > 0 for product in found["products"]]
+    assert all(product["in"] > 0 and product["out"] > 0 for product in found["products"])
     assert all(product["fp32"] > 0 and product["bf16"] > 0 for product in found["products"])
     for precision in ("fp32", "bf16"):
-        assert 0 < found["expected"]["lora"][precision] < found["ceilings"]["lora"][precision]
-        assert found["ceilings"]["full"][precision] < found["ceilings"]["lora"][precision]
+        for work in ("lora", "full"):
+            ceiling = found["ceilings"][work][precision]
+            assert found["expected"][work][precision] == pytest.approx(UTILISATION[precision] * ceiling, rel=1e-3)
+        assert found["ceilings"]["writing, one row"][precision] > 0
     assert found["gigabytes_per_second"] > 0
