@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,33 @@ class TestStore:
         assert second.get(np.arange(7)) is None
         torch.testing.assert_close(second.get(np.arange(3)), torch.ones(3, 4))
 
+    def test_it_grows_to_its_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tuneful.core.store.MOST", 100)
+        first = RowStore(tmp_path, 4, torch.float32)
+        assert first.put(np.arange(6), torch.ones(6, 4))
+        assert not first.put(np.arange(1), torch.ones(1, 4)), "96 bytes are there, 16 more would be 112"
+        assert not RowStore(tmp_path, 4, torch.float32).put(np.arange(1), torch.ones(1, 4))
+
     def test_a_full_disk_costs_only_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tuneful.core.store.SPARE", 1 << 62)
         first = RowStore(tmp_path, 4, torch.float32)
         assert not first.put(np.arange(3), torch.ones(3, 4))
         assert first.get(np.arange(3)) is None
+
+    def test_a_store_that_another_process_removes_is_begun_anew(self, tmp_path: Path) -> None:
+        first = RowStore(tmp_path / "s", 4, torch.float32)
+        first.put(np.arange(3), torch.ones(3, 4))
+        assert first.get(np.arange(3)) is not None
+        shutil.rmtree(tmp_path / "s")
+        assert first.put(np.arange(5), torch.full((5, 4), 3.0))
+        torch.testing.assert_close(first.get(np.arange(5)), torch.full((5, 4), 3.0))
+        other = RowStore(tmp_path / "s", 4, torch.float32)
+        shutil.rmtree(tmp_path / "s")
+        assert other.get(np.arange(5)) is None
+
+    def test_a_line_cut_short_is_not_believed(self, tmp_path: Path) -> None:
+        first = RowStore(tmp_path, 4, torch.float32)
+        first.put(np.arange(12), torch.ones(12, 4))
+        (index,) = tmp_path.glob("*.idx")
+        index.write_text(index.read_text()[:-2])
+        assert RowStore(tmp_path, 4, torch.float32).get(np.arange(12)) is None

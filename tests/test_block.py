@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -214,3 +215,27 @@ def test_preparing_changes_no_number() -> None:
     torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
     for name, slope in before[1].items():
         torch.testing.assert_close(after[1][name], slope, rtol=0, atol=0)
+
+
+def test_what_was_not_joined_stays_so() -> None:
+    module = model("Granite", residual_multiplier=0.22)
+    network = examine(module)
+    truth = network.hidden(module, inputs())
+    with block.parted(module):
+        pass
+    torch.testing.assert_close(network.hidden(module, inputs()), truth, rtol=0, atol=0)
+
+
+def test_a_layer_that_cannot_be_joined_is_packed_all_the_same() -> None:
+    """OLMo's norms have no weight."""
+    network = examine(model("Olmo"))
+    assert (network.packed, network.shares, network.joined) == (True, True, False)
+
+
+def test_a_merged_model_can_be_pickled() -> None:
+    module = model()
+    examine(module)
+    merged = with_updates(module).merged()
+    assert not any(isinstance(layer, block._Joined) for layer in merged.modules())
+    assert pickle.loads(pickle.dumps(merged.model.layers[0])) is not None
+    assert any(isinstance(layer, block._Joined) for layer in module.modules()), "the model itself stays as it was"

@@ -104,3 +104,26 @@ def test_memory_given_back_is_read_again(tmp_path: Path) -> None:
         mapped.release(name)
         torch.testing.assert_close(found, weight, rtol=0, atol=0)
     assert "c" not in mapped
+
+
+def test_a_copy_that_cannot_be_read_is_made_again(generator_folder: Path, own_place: Path) -> None:
+    expected = answers(load.load(str(generator_folder), dtype=torch.bfloat16))
+    (home,) = own_place.iterdir()
+    (home / "model.safetensors").write_bytes(b"half")
+    said: list[str] = []
+    found = answers(load.load(str(generator_folder), dtype=torch.bfloat16, say=said.append))
+    torch.testing.assert_close(found, expected, rtol=5e-2, atol=5e-2)
+    assert "read anew" in " ".join(said)
+    assert not home.exists()
+
+
+def test_whatever_goes_wrong_with_the_copy_the_model_is_there(
+    generator_folder: Path, own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("GenerationConfig is invalid")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    said: list[str] = []
+    assert answers(load.load(str(generator_folder), dtype=torch.bfloat16, say=said.append)).isfinite().all()
+    assert "GenerationConfig" in " ".join(said)

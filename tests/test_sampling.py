@@ -89,3 +89,23 @@ def test_drawn_tokens_follow_the_models_shares() -> None:
     assert np.abs(counts - shares).sum() < 0.15
     other = [a[0] for a in sample(model, [prompt] * 2000, stops=set(), limit=1, temperature=2.0, seed=2)]
     assert drawn != other
+
+
+@pytest.mark.parametrize("name", ["Llama", "Gemma2"])  # decoded packed, and padded
+def test_a_text_may_end_an_answer(name: str) -> None:
+    """The stand-in decodes to numbers with spaces between: rows end where the text comes up, the others go on."""
+    model = build(name, GENERATORS[name][0], labels=False)
+    prompts = PROMPTS["a common beginning"]
+    whole = sample(model, prompts, stops=set(), limit=9)
+    wanted = f"{whole[0][2]} {whole[0][3]}"  # spans two tokens
+    processor: Any = SimpleNamespace(pad_id=0, stop_ids=frozenset(), decode=lambda ids: " ".join(map(str, ids)))
+    copied = copy.deepcopy(model)
+    policy = Policy(examine(copied), Full().attach(copied, labels=False))
+    arrays = [np.array(prompt, dtype=np.int32) for prompt in prompts]
+    found = Generator(processor).sample(policy, arrays, limit=9, stops=[wanted, "no such text", ""])
+    for answer, ids in zip(found, whole, strict=True):
+        text = " ".join(map(str, ids))
+        assert answer.text == text.split(wanted)[0]
+        assert answer.stopped == (wanted in text)
+        assert list(answer.ids) == ids[: len(answer.ids)]
+    assert 2 <= len(found[0].ids) <= 4

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tuneful.adapters.used import fold_rows, use_rows
 from tuneful.adapters.weights import copy_into, trainable, vocabulary_head
-from tuneful.core.layers import blocks
+from tuneful.core.layers import as_written, blocks
 from tuneful.core.spec import Spec
 
 
@@ -118,6 +118,7 @@ class AttachedWeights:
     def merged(self) -> nn.Module:
         plain = copy.deepcopy(self._module).float().eval()
         fold_rows(plain)
+        as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain
 

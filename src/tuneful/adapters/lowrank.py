@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tuneful.adapters.fused import fuse
 from tuneful.adapters.weights import copy_into, head_names, trainable
 from tuneful.core.errors import RecipeError
-from tuneful.core.layers import blocks
+from tuneful.core.layers import as_written, blocks
 from tuneful.core.spec import Spec, did_you_mean
 
 MOST_NAMES = 12  # of layers, in a message
@@ -166,6 +166,7 @@ class AttachedLora:
     def merged(self) -> nn.Module:
         """W + (alpha / rank) B A in float32, in a plain transformers model of its own."""
         plain: nn.Module = copy.deepcopy(self._wrapped).float().merge_and_unload()
+        as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain.eval()
 

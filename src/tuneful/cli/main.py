@@ -131,14 +131,23 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.option("--column", help="Column that holds the text or the request.")
 @click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
+@click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again.")
 @quiet_libraries
 def predict(
-    model_or_run: str, source: str, out: Path | None, column: str | None, new_tokens: int, temperature: float
+    model_or_run: str,
+    source: str,
+    out: Path | None,
+    column: str | None,
+    new_tokens: int,
+    temperature: float,
+    stops: tuple[str, ...],
 ) -> None:
     """Answers or labels for every row of SOURCE (a file, or - for lines on standard input), one JSON object a line."""
     from tuneful.cli.using import predict_command
 
-    predict_command(model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature)
+    predict_command(
+        model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops
+    )
 
 
 @main.command()
@@ -146,12 +155,13 @@ def predict(
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--system", help="A system message to begin with.")
 @click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
+@click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again.")
 @quiet_libraries
-def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: int) -> None:
+def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: int, stops: tuple[str, ...]) -> None:
     """Talk to a model or run in the terminal; an empty line ends."""
     from tuneful.cli.using import chat_command
 
-    chat_command(model_or_run, temperature=temperature, system=system, limit=new_tokens)
+    chat_command(model_or_run, temperature=temperature, system=system, limit=new_tokens, stops=stops)
 
 
 @main.command()

@@ -38,7 +38,14 @@ def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int,
 
 
 def predict_command(
-    name: str, source: str, *, out: Path | None, column: str | None, limit: int, temperature: float
+    name: str,
+    source: str,
+    *,
+    out: Path | None,
+    column: str | None,
+    limit: int,
+    temperature: float,
+    stops: Sequence[str],
 ) -> None:
     from tuneful.run.tuned import open_model
 
@@ -51,7 +58,7 @@ def predict_command(
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
         part = examples[start : start + TOGETHER]
-        answers = model.answers_to(part, limit=limit, temperature=temperature)
+        answers = model.answers_to(part, limit=limit, temperature=temperature, stops=stops)
         for example, answer in zip(part, answers, strict=True):
             found = {"row": str(example.place), "input": _shown(example), "prediction": _plain(answer)}
             line = json.dumps(found, ensure_ascii=False)
@@ -63,7 +70,7 @@ def predict_command(
         note(f"{len(lines)} rows written to {out}")
 
 
-def chat_command(name: str, *, temperature: float, system: str | None, limit: int) -> None:
+def chat_command(name: str, *, temperature: float, system: str | None, limit: int, stops: Sequence[str]) -> None:
     from tuneful.run.tuned import open_model
 
     model = open_model(name, note)
@@ -71,7 +78,7 @@ def chat_command(name: str, *, temperature: float, system: str | None, limit: in
     note("an empty line ends the chat")
     while words := click.prompt("you", default="", show_default=False).strip():
         turns.append(Message("user", words))
-        answer = model.generate(turns, limit=limit, temperature=temperature, seed=len(turns))
+        answer = model.generate(turns, limit=limit, temperature=temperature, seed=len(turns), stops=stops)
         turns.append(Message("assistant", answer))
         console.print(answer, markup=False)
 

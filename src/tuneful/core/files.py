@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A scratch folder that becomes `path` when the block ends well, and vanishes when it does not."""
-    scratch = path.with_name(f".{path.name}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)

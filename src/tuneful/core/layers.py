@@ -23,3 +23,10 @@ def frozen_depth(module: nn.Module) -> int:
         if parameter.requires_grad and (number is not None or not passed):
             depth = min(depth, number or 0)
     return depth
+
+
+def as_written(module: nn.Module) -> None:
+    """Layers that run in a form of our own get the class transformers gave them."""
+    for layer in module.modules():
+        if (own := getattr(type(layer), "joined_from", None)) is not None:
+            layer.__class__ = own

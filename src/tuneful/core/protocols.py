@@ -108,6 +108,7 @@ class Sampler(Protocol):
         temperature: float = 0.0,
         seed: int = 0,
         original: bool = False,
+        stops: Sequence[str] = (),
     ) -> list[Completion]: ...
 
 

@@ -174,7 +174,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled answer; `stopped` is False when the token limit cut it."""
+    """One sampled answer; `stopped` is False when the token limit cut it. Where a stop text ended it, `text` ends
+    before that text, and `ids` are what was written."""
 
     ids: tuple[int, ...]
     text: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,19 @@ def save_checkpoint(
     return target
 
 
-def load_newest(folder: Path, policy: Policy, optimiser: Updater) -> tuple[Saved, list[str]]:
-    """Restores the newest checkpoint that is whole; what was passed over, in words. Raises CheckpointError."""
+def load_newest(
+    folder: Path,
+    policy: Policy,
+    optimiser: Updater,
+    accept: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> tuple[Saved, list[str]]:
+    """Restores the newest checkpoint that is whole; what was passed over, in words. `accept` sees its notes first and
+    may raise. Raises CheckpointError."""
     passed: list[str] = []
     for path in reversed(_all(folder)):
         damage = _damage(path)
         if damage is None:
+            accept(json.loads((path / "notes.json").read_text(encoding="utf-8")))
             return _restore(path, policy, optimiser), passed
         passed.append(f"{path.name} is damaged ({damage}) and was passed over")
     reason = "; ".join(passed) or "there is none"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tuneful.core.layers import as_written
 from tuneful.core.products import Part, Product
 from tuneful.models import pieces
 from tuneful.models.packed import Plan, Reading, flat, unflat
@@ -85,16 +86,14 @@ def join(module: nn.Module) -> int:
     layers: list[Any] = [layer for layer in module.modules() if _fits(layer)]
     for layer in layers:
         own = type(layer)
-        layer.__class__ = type(own.__name__, (_Joined, own), {"__module__": own.__module__})
+        layer.__class__ = type(own.__name__, (_Joined, own), {"__module__": own.__module__, "joined_from": own})
     return len(layers)
 
 
 def part(module: nn.Module) -> None:
     """Takes `join` back."""
     forget(module)
-    for layer in module.modules():
-        if isinstance(layer, _Joined):
-            layer.__class__ = type(layer).__mro__[2]
+    as_written(module)
 
 
 def prepare_training(module: nn.Module) -> None:
@@ -115,11 +114,13 @@ def forget(module: nn.Module) -> None:
 @contextmanager
 def parted(module: nn.Module) -> Iterator[None]:
     """The layers as transformers wrote them, for as long as the context."""
+    joined = any(isinstance(layer, _Joined) for layer in module.modules())
     part(module)
     try:
         yield
     finally:
-        join(module)
+        if joined:
+            join(module)
 
 
 def _fits(layer: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,7 +20,6 @@ import torch
 from torch import nn
 
 from tuneful.core.device import cache_folder
-from tuneful.core.errors import RunFolderError
 from tuneful.core.files import keep_newest, new_folder
 from tuneful.core.mapped import Mapped
 from tuneful.models.network import Network
@@ -37,7 +37,7 @@ def folder() -> Path:
 def identity(source: Path) -> str:
     """Of the files of a model as they are now, so that a changed one is another, and of those who read them."""
     digest = hashlib.sha256()
-    for file in sorted(file.resolve() for file in source.iterdir() if file.is_file()):
+    for file in files_of(source):
         state = file.stat()
         digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
     for name in DEPENDS:
@@ -46,7 +46,13 @@ def identity(source: Path) -> str:
 
 
 def worth(source: Path) -> bool:
-    return sum(file.stat().st_size for file in source.iterdir() if file.is_file()) >= LEAST
+    return sum(file.stat().st_size for file in files_of(source)) >= LEAST
+
+
+def files_of(source: Path) -> list[Path]:
+    """The files of a model folder, or the one .gguf file."""
+    found = [source] if source.is_file() else [file for file in source.iterdir() if file.is_file()]
+    return sorted(file.resolve() for file in found)
 
 
 def place(source: Path, dtype: torch.dtype) -> Path:
@@ -70,7 +76,9 @@ def keep(home: Path, module: Any, network: Network, say: Callable[[str], None]) 
         with new_folder(home) as scratch:
             module.save_pretrained(scratch)
             (scratch / FACTS).write_text(json.dumps(asdict(network)), encoding="utf-8")
-    except RunFolderError as error:
+    except Exception as error:  # noqa: BLE001 - a cache must not keep a model from being used, whatever goes wrong
+        if facts(home) is not None:
+            return True  # another process was quicker
         say(f"the model is not kept for the next run: {error}")
         return False
     keep_newest(home.parent, MODELS)
@@ -90,3 +98,7 @@ def map_weights(module: nn.Module, home: Path) -> None:
 
 def _fits(found: torch.Tensor, parameter: nn.Parameter) -> bool:
     return found.dtype == parameter.dtype and found.shape == parameter.shape and parameter.device.type == "cpu"
+
+
+def remove(home: Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)

@@ -104,9 +104,14 @@ def _kept(read: _Read, say: Say) -> tuple[Any, Network]:
         with parted(module):
             if not kept.keep(home, module, network, say):
                 return module, network
-    module = read.module(home, read.dtype)
+    try:
+        module = read.module(home, read.dtype)
+        kept.map_weights(module, home)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the copy, the model itself is still there
+        say(f"the kept copy of the model cannot be read ({error}); it is read anew")
+        kept.remove(home)
+        return _examined(read)
     adopt(module, network)
-    kept.map_weights(module, home)
     return module, network
 
 

@@ -27,6 +27,7 @@ WINDOWS = ("sliding_window", "local_attention", "attention_chunk_size", "window_
 EVEN = (
     16  # tokens of a packed row come in multiples of this or more: the kernels made for each new shape stay in memory
 )
+UNKNOWN = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError)  # what an architecture may raise
 PROBE_LENGTHS = (7, 4)  # tokens of the two rows an architecture is asked about
 
 
@@ -195,7 +196,7 @@ def _try_packing(module: nn.Module, network: Network) -> Network:
         candidate = replace(network, packed=True, first_position=first)
         module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
         # Whatever an unknown architecture raises here only means that it wants padded rows.
-        with suppress(packed.NotPackable, TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        with suppress(packed.NotPackable, *UNKNOWN):
             if agree(truth, candidate.hidden(module, probe_rows(module))):
                 return _try_sharing(module, _try_joining(module, candidate, truth))
         module.set_attn_implementation(network.native)  # type: ignore[operator]
@@ -214,8 +215,9 @@ def _try_joining(module: nn.Module, network: Network, truth: Tensor) -> Network:
     """Decoder layers as one function each, if the network then answers as before."""
     if not network.causal or not block.join(module):
         return network
-    if agree(truth, network.hidden(module, probe_rows(module))):
-        return replace(network, joined=True)
+    with suppress(*UNKNOWN):
+        if agree(truth, network.hidden(module, probe_rows(module))):
+            return replace(network, joined=True)
     block.part(module)
     return network
 

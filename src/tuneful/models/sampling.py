@@ -32,6 +32,7 @@ class _Wanted:
     limit: int
     temperature: float
     random: torch.Generator
+    stops: tuple[str, ...] = ()
 
     def choose(self, logits_BV: Tensor) -> Tensor:
         """(B,) the next token of each row."""
@@ -57,18 +58,21 @@ class Generator:
         temperature: float = 0.0,
         seed: int = 0,
         original: bool = False,
+        stops: Sequence[str] = (),
     ) -> list[Completion]:
-        """One answer a prompt, at most `limit` tokens each; temperature 0 takes the likeliest token.
-        `original` asks the model as it was before tuning. Draws no random numbers from the run's own generator."""
+        """One answer a prompt, at most `limit` tokens each; temperature 0 takes the likeliest token. An answer also
+        ends where one of the texts `stops` begins. `original` asks the model as it was before tuning. Draws no random
+        numbers from the run's own generator."""
         answers: dict[int, Completion] = {}
         policy.module.eval()
-        wanted = _Wanted(limit, temperature, torch.Generator(policy.device).manual_seed(seed))
+        random = torch.Generator(policy.device).manual_seed(seed)
+        wanted = _Wanted(limit, temperature, random, tuple(stop for stop in stops if stop))
         for part in _together(prompts):
             given = [prompts[index] for index in part]
             scope = policy.attached.original() if original else nullcontext(policy.module)
             with scope as module, torch.no_grad(), policy.autocasting():
                 produced = self._write(policy.network, module, given, wanted)
-            answers.update(zip(part, map(self._completion, produced), strict=True))
+            answers.update((row, self._completion(ids, wanted)) for row, ids in zip(part, produced, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
     def _write(self, network: Any, module: Any, prompts: list[np.ndarray], wanted: _Wanted) -> list[list[int]]:
@@ -82,12 +86,15 @@ class Generator:
 
     def _decode(self, rows: Rows, vocabulary: Vocabulary, wanted: _Wanted) -> list[list[int]]:
         produced: list[list[int]] = [[] for _ in rows.owners]
+        ended: set[int] = set()
         for count in range(wanted.limit):
             tokens_B = wanted.choose(vocabulary.logits(rows.read()))
             for row, token in zip(rows.owners, tokens_B.tolist(), strict=True):
-                if not self._ended(produced[row]):
+                if row not in ended:
                     produced[row].append(token)
-            at_work = [place for place, row in enumerate(rows.owners) if not self._ended(produced[row])]
+                    if self._ends(produced[row], wanted):
+                        ended.add(row)
+            at_work = [place for place, row in enumerate(rows.owners) if row not in ended]
             if not at_work or count + 1 == wanted.limit:
                 break
             rows.append(tokens_B)
@@ -95,13 +102,20 @@ class Generator:
                 rows.keep(torch.tensor(at_work, device=tokens_B.device))
         return produced
 
-    def _ended(self, found: list[int]) -> bool:
-        return bool(found) and found[-1] in self.processor.stop_ids
+    def _ends(self, found: list[int], wanted: _Wanted) -> bool:
+        return found[-1] in self.processor.stop_ids or self._stop(found, wanted) is not None
 
-    def _completion(self, found: list[int]) -> Completion:
-        stopped = self._ended(found)
+    def _stop(self, found: list[int], wanted: _Wanted) -> int | None:
+        """Where in the text the first of the wanted stops begins."""
+        text = self.processor.decode(found) if wanted.stops else ""
+        places = [place for stop in wanted.stops if (place := text.find(stop)) >= 0]
+        return min(places, default=None)
+
+    def _completion(self, found: list[int], wanted: _Wanted) -> Completion:
+        stopped = bool(found) and found[-1] in self.processor.stop_ids
         kept = found[:-1] if stopped else found
-        return Completion(tuple(kept), self.processor.decode(kept), stopped)
+        place = self._stop(kept, wanted)
+        return Completion(tuple(kept), self.processor.decode(kept)[:place], stopped or place is not None)
 
 
 def _together(prompts: Sequence[np.ndarray]) -> list[list[int]]:

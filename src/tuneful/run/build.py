@@ -57,6 +57,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     policy = build_policy(prepared, say)
     if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
+    policy.module.train()
     prepare_training(policy.module)
     collate = Collator(
         prepared.layout,
@@ -95,9 +96,10 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network | NetworkA
     weight = next(blocks(loaded.module)[0].parameters())
     width = loaded.module.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
     place = cache_folder() / "hidden"
-    keep_newest(place, STORES)
     name = f"{identity(loaded.folder)}-{depth}-{weight.dtype}-{products}".replace("torch.", "")
-    return above(loaded.network, loaded.module, depth, RowStore(place / name, width, weight.dtype))
+    store = RowStore(place / name, width, weight.dtype)
+    keep_newest(place, STORES)
+    return above(loaded.network, loaded.module, depth, store)
 
 
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,14 +125,17 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
         folder.forget_after(0)
         say("the run was stopped before its first checkpoint: it begins again")
         return
-    saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser)
+
+    def same_data(notes: Mapping[str, Any]) -> None:
+        if notes["data_sha256"] != built.prepared.data_sha256:
+            raise CheckpointError(
+                f"the data has changed since {folder.path} was started, so going on would mix two data sets; "
+                "start a new run, or restore the data"
+            )
+
+    saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser, same_data)
     for words in passed:
         say(words)
-    if saved.notes["data_sha256"] != built.prepared.data_sha256:
-        raise CheckpointError(
-            f"the data has changed since {folder.path} was started, so going on would mix two data sets; "
-            "start a new run, or restore the data"
-        )
     progress.step, progress.tokens = saved.step, int(saved.notes["tokens"])
     progress.read = int(saved.notes.get("read", progress.tokens))
     progress.seconds = float(saved.notes["seconds"])

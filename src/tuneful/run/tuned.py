@@ -45,11 +45,17 @@ class Tuned:
     encoding: str = "utf-8"
 
     def generate(
-        self, messages: Sequence[Message] | str, *, limit: int = 256, temperature: float = 0.0, seed: int = 0
+        self,
+        messages: Sequence[Message] | str,
+        *,
+        limit: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stops: Sequence[str] = (),
     ) -> str:
-        """The answer to one conversation, or to one request."""
+        """The answer to one conversation, or to one request; it ends before any of the texts `stops`."""
         turns = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        return self.answer([turns], limit=limit, temperature=temperature, seed=seed)[0]
+        return self.answer([turns], limit=limit, temperature=temperature, seed=seed, stops=stops)[0]
 
     def answer(
         self,
@@ -58,22 +64,29 @@ class Tuned:
         limit: int = 256,
         temperature: float = 0.0,
         seed: int = 0,
+        stops: Sequence[str] = (),
     ) -> list[str]:
         """An answer to each conversation."""
         examples = [Example(Place("input", n), messages=tuple(turns)) for n, turns in enumerate(conversations, 1)]
-        return self._write(examples, limit=limit, temperature=temperature, seed=seed)
+        return self._write(examples, limit=limit, temperature=temperature, seed=seed, stops=stops)
 
-    def answers_to(self, examples: Sequence[Example], *, limit: int = 256, temperature: float = 0.0) -> list[Any]:
+    def answers_to(
+        self, examples: Sequence[Example], *, limit: int = 256, temperature: float = 0.0, stops: Sequence[str] = ()
+    ) -> list[Any]:
         """An answer, or a label, to each row of data as `data.inputs` reads it."""
         if self.labels is None:
-            return list(self._write(examples, limit=limit, temperature=temperature, seed=0))
+            return list(self._write(examples, limit=limit, temperature=temperature, seed=0, stops=stops))
         return self.classify([e.text if e.second is None else (e.text, e.second) for e in examples])  # type: ignore[misc]
 
-    def _write(self, examples: Sequence[Example], *, limit: int, temperature: float, seed: int) -> list[str]:
+    def _write(
+        self, examples: Sequence[Example], *, limit: int, temperature: float, seed: int, stops: Sequence[str]
+    ) -> list[str]:
         if self.labels is not None:
             raise ModelError("this model gives labels; it does not write text")
         prompts = [self.processor.prompt(example.messages, example.tools).ids for example in examples]
-        found = Generator(self.processor).sample(self.policy, prompts, limit=limit, temperature=temperature, seed=seed)
+        found = Generator(self.processor).sample(
+            self.policy, prompts, limit=limit, temperature=temperature, seed=seed, stops=stops
+        )
         return [completion.text for completion in found]
 
     def classify(self, texts: str | Sequence[str | tuple[str, str]]) -> Any:
