@@ -21,6 +21,7 @@ from tuneful.core.device import machine, peak_memory_mb, precision, prepare_proc
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.engine.cost import operations
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.models.block import prepare_training
@@ -60,14 +61,14 @@ def main() -> None:
     tokens = args.epochs * sum(map(len, rows))
     later = sum(record.metrics["seconds"] for record in records[epoch:])
     peak = peak_memory_mb()
-    needed = operations(policy, loaded, tokens, args.epochs * sum(row.learned for row in rows))
+    work = needed(policy, loaded, tokens, args.epochs * sum(row.learned for row in rows))
     rate = machine().bf16_gflops if precision(args.precision) == torch.bfloat16 else machine().fp32_gflops
     report = {
         "peer": "tuneful", "work": "sft", "precision": args.precision, "share": args.share, "seed": args.seed,
         "rows_per_step": args.rows_per_step, "steps": steps, "tokens": tokens, "seconds": round(seconds, 2),
         "tokens_per_second": round(tokens / seconds, 1), "peak_rss_mb": peak, "layers": args.layers,
         "tokens_per_second_later": round(tokens * (1 - 1 / args.epochs) / later, 1) if later else None,
-        "utilisation": round(needed / seconds / rate / 1e9, 4), "gflops": round(rate),
+        "utilisation": round(work / seconds / rate / 1e9, 4), "gflops": round(rate),
         "first_loss": round(records[0].metrics["loss"], 4), "last_loss": round(records[-1].metrics["loss"], 4),
         "heldout_nll": round(heldout(policy, loaded, held), 4) if held else None, "load_before": round(load_before, 2),
     }  # fmt: skip
@@ -79,12 +80,10 @@ def rows_of(loaded: Loaded, item: dict[str, str]) -> list[Row]:
     return [Row(Example(Place("bench", 0)), text.ids, text.learn) for text in encoded]
 
 
-def operations(policy: Policy, loaded: Loaded, tokens: int, learned: int) -> float:
-    """Floating-point operations the work needs, each token read by itself: 4 a frozen weight, 6 a weight that learns,
-    4 a weight of the vocabulary where a token is learned; attention left out."""
-    update = sum(parameter.numel() for parameter in policy.trainable().values())
-    size = size_of(loaded.name, loaded.folder)
-    return tokens * (4.0 * size.body + 6.0 * update) + learned * 4.0 * size.vocabulary
+def needed(policy: Policy, loaded: Loaded, tokens: int, learned: int) -> float:
+    """Floating-point operations of the work, each token read by itself, attention left out."""
+    size, update = size_of(loaded.name, loaded.folder), sum(p.numel() for p in policy.trainable().values())
+    return tokens * operations(size.body, update, frozen=True) + learned * 4.0 * size.vocabulary
 
 
 def behind_one_beginning(rows: list[Row], tokens: int) -> list[Row]:

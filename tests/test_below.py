@@ -18,7 +18,7 @@ from tuneful.core.store import RowStore
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.models.below import NetworkAbove, above
-from tuneful.models.network import examine
+from tuneful.models.examine import examine
 
 
 def rows(*lengths: int, common: int = 0) -> list[Row]:

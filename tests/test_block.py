@@ -14,7 +14,7 @@ from torch import Tensor
 from tuneful.adapters import Lora
 from tuneful.core.packing import Packed, packs
 from tuneful.models import block, pieces
-from tuneful.models.network import examine
+from tuneful.models.examine import examine
 
 TREE = torch.tensor([[0, 9, -1], [9, 12, 0], [12, 20, 0], [20, 21, 0], [21, 60, -1]])
 POSITIONS = torch.cat([torch.arange(9), 9 + torch.arange(3), 9 + torch.arange(8), torch.tensor([9]), torch.arange(39)])
@@ -211,6 +211,9 @@ def test_preparing_changes_no_number() -> None:
     before = learned(module, network)
     block.forget(module)
     block.prepare_training(module)
+    weights = [product._weight for layer in module.model.layers for product in layer._products[True]]
+    assert all(isinstance(weight, Packed) == packs(torch.ones(1, dtype=torch.bfloat16)) for weight in weights)
+    assert all({"_forward", "_backward"} <= vars(weight).keys() for weight in weights if isinstance(weight, Packed))
     after = learned(module, network)
     torch.testing.assert_close(after[0], before[0], rtol=0, atol=0)
     for name, slope in before[1].items():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,3 +197,16 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(RunFolderError):
         write_text(target, "{")
     assert json.loads(target.read_text()) == {"old": 1}
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, at_work = tmp_path / f".a.{dead.pid}.tmp", tmp_path / f".a.{os.getppid()}.tmp"
+    for folder in (left, at_work):
+        folder.mkdir()
+    with new_folder(tmp_path / "a") as scratch:
+        (scratch / "file").write_text("x")
+    assert (tmp_path / "a" / "file").read_text() == "x"
+    assert not left.exists()
+    assert at_work.exists(), "another process may be writing it"

@@ -174,6 +174,10 @@ def test_predict_from_file_and_from_standard_input(generator_run: Path, reader_r
     tuneful("predict", generator_run, rows, "--out", "answers.jsonl", "--new-tokens", "8", cwd=tmp_path)
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [answer["input"] for answer in answers] == ["greet Ada", "greet Bo"]
+    whole = answers[0]["prediction"]
+    assert len(whole) > 3
+    cut = tuneful("predict", generator_run, rows, "--new-tokens", "8", "--stop", whole[2], cwd=tmp_path)
+    assert json.loads(cut.stdout.splitlines()[0])["prediction"] == whole.split(whole[2])[0]
     again = tuneful("predict", generator_run, rows, "--out", "answers.jsonl", cwd=tmp_path, code=2)
     assert "answers.jsonl exists" in again.stderr
     assert (

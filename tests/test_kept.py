@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from pathlib import Path
@@ -92,6 +93,34 @@ def test_the_oldest_goes(generator_folder: Path, own_place: Path, monkeypatch: p
     load.load(str(generator_folder), dtype=torch.bfloat16)
     assert len(list(own_place.iterdir())) == 2
     assert (own_place / "old-2").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux how much memory is held")
+def test_memory_is_given_back(tmp_path: Path) -> None:
+    """64 MB are held once they have been read, and no longer when they are released."""
+    save_file({"a": torch.ones(16 << 20)}, tmp_path / "x.safetensors")
+    mapped = Mapped(tmp_path / "x.safetensors")
+    before = held()
+    assert float(mapped.tensor("a").sum()) == 16 << 20
+    read = held()
+    mapped.release("a")
+    assert read - before > 48 << 20
+    assert read - held() > 48 << 20
+
+
+def held() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_what_was_written_is_not_given_back(tmp_path: Path) -> None:
+    module = torch.nn.Linear(512, 512, bias=False)
+    save_file({"weight": module.weight.detach()}, tmp_path / "x.safetensors")
+    kept.map_weights(module, tmp_path)
+    module.weight.release()
+    with torch.no_grad():
+        module.weight.fill_(3.0)
+    module.weight.release()
+    assert bool((module.weight == 3.0).all())
 
 
 def test_memory_given_back_is_read_again(tmp_path: Path) -> None:

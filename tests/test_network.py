@@ -10,8 +10,9 @@ import torch
 import transformers
 
 from tuneful.core.errors import ModelError
+from tuneful.models.examine import examine
 from tuneful.models.load import load
-from tuneful.models.network import Network, examine, paths
+from tuneful.models.network import Network, paths
 from tuneful.testing import tiny_generator
 
 SMALL = {

@@ -12,12 +12,16 @@ import pytest
 import torch
 
 import tuneful
+from tuneful.adapters.used import UsedRows
 from tuneful.core.errors import CheckpointError, DataError, Diverged, GateBroken, RecipeError, RunFolderError
 from tuneful.evaluation.settings import Evaluate
+from tuneful.models.below import NetworkAbove
 from tuneful.recipe import Recipe
 from tuneful.run.api import check, recipe_for
 from tuneful.run.assess import assess
+from tuneful.run.build import Built, build
 from tuneful.run.folder import RunFolder
+from tuneful.run.prepare import prepare
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
 from tuneful.run.watch import Watch
@@ -94,6 +98,8 @@ def test_a_loaded_run_answers_as_the_report_says(generator_run: tuneful.Run) -> 
     for answer in answers:  # one that did not stop was cut earlier in the report
         assert found[answer["asked"]].startswith(answer["tuned"])
     assert any(found[answer["asked"]] == answer["tuned"] for answer in answers)
+    asked, whole = next((asked, text) for asked, text in found.items() if len(text) > 3)
+    assert tuned.generate(asked, limit=60, stops=[whole[2]]) == whole.split(whole[2])[0]
 
 
 def test_a_loaded_reader_gives_the_labels_of_the_report(reader_run: tuneful.Run) -> None:
@@ -429,3 +435,40 @@ def test_which_look_is_the_best(looks: str) -> None:
     for number, (accuracy, loss) in enumerate(seen, 1):
         watch.look(number, {"accuracy": accuracy, "loss": loss}, policy)
     assert watch.best_step == kept
+
+
+def built(data: Path, folder: Path, settings: dict[str, Any]) -> Built:
+    return build(prepare(recipe_for(data, model=str(folder), settings={**settings, "schedule.steps": 2})))
+
+
+def test_a_run_keeps_what_lies_below_the_cut(
+    generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    whole = built(data, generator_folder, {"adapter": "lora"})
+    top = built(data, generator_folder, {"adapter": "lora", "adapter.top_layers": 1})
+    assert not isinstance(whole.policy.network, NetworkAbove)
+    assert isinstance(top.policy.network, NetworkAbove)
+    assert top.policy.network.depth == 1
+    assert 0 < len(top.policy.trainable()) < len(whole.policy.trainable())
+    computed: list[int] = []
+    original = NetworkAbove._read
+
+    def counting(self: NetworkAbove, *given: Any) -> torch.Tensor:
+        computed.append(1)
+        return original(self, *given)
+
+    monkeypatch.setattr(NetworkAbove, "_read", counting)
+    for expected in (2, 2):  # two batches are computed the first time, none the second
+        for step in top.schedule.steps(top.policy):
+            for batch in step.batches:
+                top.policy(batch)
+        assert len(computed) == expected
+
+
+@pytest.mark.parametrize(("decay", "narrow"), [("0", True), ("0.1", False)])
+def test_full_tuning_learns_the_rows_that_occur(decay: str, narrow: bool, reader_folder: Path, tmp_path: Path) -> None:
+    """With weight decay every row moves, so every row learns."""
+    data = write_rows(tmp_path / "moods.jsonl", moods())
+    run = built(data, reader_folder, {"adapter": "full", "optimiser.weight_decay": decay})
+    assert isinstance(run.policy.module.get_input_embeddings(), UsedRows) == narrow

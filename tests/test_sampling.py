@@ -14,7 +14,7 @@ from test_network import GENERATORS, build
 from tuneful.adapters import Full
 from tuneful.core.policy import Policy
 from tuneful.models import cached, sampling
-from tuneful.models.network import examine
+from tuneful.models.examine import examine
 from tuneful.models.sampling import Generator
 
 COMMON = list(range(20, 31))

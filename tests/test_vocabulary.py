@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tuneful.core import vocabulary
+from tuneful.core.packing import packs
 from tuneful.core.vocabulary import Vocabulary, chunks, token_kl, token_logprobs
 
 
@@ -85,3 +86,14 @@ def test_nothing_asked_nothing_answered() -> None:
     head, empty = Vocabulary(torch.randn(50, 8)), torch.zeros(0, 8)
     assert token_logprobs(head, empty, torch.zeros(0, dtype=torch.long)).shape == (0,)
     assert token_kl(head, empty, head, empty).shape == (0,)
+
+
+@pytest.mark.skipif(not packs(torch.ones(1, dtype=torch.bfloat16)), reason="no bf16 products in block order here")
+@pytest.mark.parametrize("bias", [False, True])
+def test_asked_often_it_answers_the_same(bias: bool) -> None:
+    plain = Vocabulary(torch.randn(96, 32).bfloat16(), torch.randn(96).bfloat16() if bias else None)
+    hidden = torch.randn(5, 32).bfloat16()
+    often = plain.often()
+    assert often.packed is not None
+    torch.testing.assert_close(often.logits(hidden), plain.logits(hidden), rtol=8e-3, atol=2e-2)
+    assert Vocabulary(torch.randn(96, 32)).often().packed is None

@@ -58,6 +58,17 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
+def how_to_write(command: Command) -> Command:
+    """What `predict` and `chat` share."""
+    for option in (
+        click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again."),
+        click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
+        click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer."),
+    ):
+        command = option(command)
+    return command
+
+
 def quiet_libraries(command: Command) -> Command:
     """Libraries below us neither chat nor open connections."""
 
@@ -129,9 +140,7 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
 @click.option("--column", help="Column that holds the text or the request.")
-@click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
-@click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again.")
+@how_to_write
 @quiet_libraries
 def predict(
     model_or_run: str,
@@ -152,10 +161,8 @@ def predict(
 
 @main.command()
 @click.argument("model_or_run")
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token.")
 @click.option("--system", help="A system message to begin with.")
-@click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer.")
-@click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again.")
+@how_to_write
 @quiet_libraries
 def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: int, stops: tuple[str, ...]) -> None:
     """Talk to a model or run in the terminal; an empty line ends."""

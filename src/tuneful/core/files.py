@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from tuneful.core.errors import RunFolderError
 
 
@@ -32,7 +34,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A scratch folder that becomes `path` when the block ends well, and vanishes when it does not."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path):
-        shutil.rmtree(scratch, ignore_errors=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            if left == scratch or not _alive(left.name.split(".")[-2]):
+                shutil.rmtree(left, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
             yield scratch
@@ -79,6 +83,11 @@ def sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _alive(process: str) -> bool:
+    """A process of this number is at work, so what it is writing is not ours to remove."""
+    return process.isdigit() and psutil.pid_exists(int(process))
 
 
 def _system_number(error: Exception) -> int | None:

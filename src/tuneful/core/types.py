@@ -131,9 +131,9 @@ class Batch:
     targets: Mapping[str, Tensor]
     weights: Tensor  # (U,) how much each unit counts; 0 = not at all
     units: float  # the denominator this batch adds: tokens, pairs or sequences
+    tokens: int  # the model reads, a shared prefix once
     task: str = "main"
     groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
-    tokens: int = 0  # the model reads, a shared prefix once
 
 
 @dataclass(frozen=True, slots=True)

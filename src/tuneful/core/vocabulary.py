@@ -28,7 +28,6 @@ class Vocabulary:
     bias: Tensor | None = None  # (V,)
     scale: float = 1.0
     cap: float | None = None  # Gemma 2: cap * tanh(logits / cap)
-
     packed: Packed | None = None  # the same weight, in the order that many small products like best
 
     def often(self) -> Vocabulary:

@@ -31,8 +31,8 @@ class Collator:
             "rows": _tensor(np.asarray(forest.last)),
         }
         targets, weights = (_token_targets if self.layout is Layout.TOKENS else _label_targets)(rows, forest)
-        groups = self._group_ids(rows)
-        return Batch(inputs, targets, weights, float(weights.sum()), self.task, groups, forest.tokens)
+        units = float(weights.sum())
+        return Batch(inputs, targets, weights, units, forest.tokens, self.task, self._group_ids(rows))
 
     def added(self, row: Row, before: Row | None) -> int:
         """How many tokens the model reads more because of `row`, behind its neighbour in token order."""

@@ -70,8 +70,9 @@ def load_newest(
     for path in reversed(_all(folder)):
         damage = _damage(path)
         if damage is None:
-            accept(json.loads((path / "notes.json").read_text(encoding="utf-8")))
-            return _restore(path, policy, optimiser), passed
+            notes = json.loads((path / "notes.json").read_text(encoding="utf-8"))
+            accept(notes)
+            return _restore(path, notes, policy, optimiser), passed
         passed.append(f"{path.name} is damaged ({damage}) and was passed over")
     reason = "; ".join(passed) or "there is none"
     raise CheckpointError(f"nothing to resume from in {folder}: {reason}. Start again without --resume.")
@@ -83,11 +84,10 @@ def newest_step(folder: Path) -> int | None:
     return _step(found[-1]) if found else None
 
 
-def _restore(path: Path, policy: Policy, optimiser: Updater) -> Saved:
+def _restore(path: Path, notes: Mapping[str, Any], policy: Policy, optimiser: Updater) -> Saved:
     policy.attached.load(load_file(path / "weights.safetensors"))
     optimiser.load(load_file(path / "optimiser.safetensors"))
     set_random_state(load_file(path / "random.safetensors"))
-    notes = json.loads((path / "notes.json").read_text(encoding="utf-8"))
     best = path / "best.safetensors"
     return Saved(int(notes["step"]), notes, load_file(best) if best.exists() else None)
 

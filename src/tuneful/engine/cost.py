@@ -47,13 +47,17 @@ class Cost:
 
 
 def predict(work: Work, gflops: float) -> Cost:
-    """`gflops` is the machine's matrix rate in the run's precision.
+    """`gflops` is the machine's matrix rate in the run's precision."""
+    a_token = operations(work.body, work.trainable, frozen=work.frozen_body)
+    needed = work.tokens * a_token + work.learned * 4.0 * work.vocabulary
+    seconds = needed / (gflops * 1e9 * UTILISATION[work.precision]) + work.steps * STEP_SECONDS
+    return Cost(work.steps, round(seconds, 1), _memory(work), needed / 1e12, gflops)
 
-    A product costs 2 operations a weight forward, 2 for the gradient of its input, 2 for that of its weights."""
-    body = (4 if work.frozen_body else 6) * work.body + (6 * work.trainable if work.frozen_body else 0)
-    operations = float(work.tokens) * body + float(work.learned) * 4 * work.vocabulary
-    seconds = operations / (gflops * 1e9 * UTILISATION[work.precision]) + work.steps * STEP_SECONDS
-    return Cost(work.steps, round(seconds, 1), _memory(work), operations / 1e12, gflops)
+
+def operations(body: int, trainable: int, *, frozen: bool) -> float:
+    """Of one trained token, without the vocabulary: a product costs 2 a weight forward, 2 for the slope of its input, 2
+    for that of its weights. `trainable` are an adapter's weights where the body is frozen."""
+    return 4.0 * body + 6.0 * trainable if frozen else 6.0 * body
 
 
 def _memory(work: Work) -> int:

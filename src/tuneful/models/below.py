@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,19 +17,20 @@ from torch import Tensor, nn
 
 from tuneful.core.layers import blocks
 from tuneful.core.store import RowStore
-from tuneful.core.vocabulary import Vocabulary
-from tuneful.models.network import Network, agree, paths, probe_rows
+from tuneful.models.examine import UNKNOWN, agree, probe_rows
+from tuneful.models.network import Network, paths
 
 
-def above(network: Network, module: nn.Module, depth: int, store: RowStore) -> Network | NetworkAbove:
+def above(network: Network, module: nn.Module, depth: int, store: RowStore) -> Network:
     """The network with its lowest layers kept, if it then answers as before; else the network itself."""
     if depth < 1 or not network.packed:
         return network
-    kept, probe = NetworkAbove(network, depth, store), probe_rows(module)
+    facts = {item.name: getattr(network, item.name) for item in fields(network)}
+    kept, probe = NetworkAbove(**facts, depth=depth, store=store), probe_rows(module)
     training = module.training
     module.eval()
     try:
-        with torch.no_grad(), suppress(TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        with torch.no_grad(), suppress(*UNKNOWN):
             truth = network.hidden(module, probe)
             if agree(truth, kept.hidden(module, probe)) and agree(truth, kept.hidden(module, probe)):
                 return kept
@@ -38,49 +39,22 @@ def above(network: Network, module: nn.Module, depth: int, store: RowStore) -> N
     return network
 
 
-@dataclass(frozen=True)
-class NetworkAbove:
+@dataclass(frozen=True, kw_only=True)
+class NetworkAbove(Network):
     """A network whose lowest `depth` layers are read from the store where they can be."""
 
-    network: Network
     depth: int
     store: RowStore
 
-    @property
-    def causal(self) -> bool:
-        return self.network.causal
-
-    @property
-    def shares(self) -> bool:
-        return self.network.shares
-
     def hidden(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         """(N, D)"""
-        if not self.network.packs(inputs):
-            return self.network.hidden(module, inputs)
+        if not self.packs(inputs):
+            return Network.hidden(self, module, inputs)
         below = self._known(inputs)
         if below is None:
             below = self._read(module, inputs)
         with _answering(list(blocks(module))[: self.depth], below):
-            return self.network.hidden(module, inputs)
-
-    def packed_states(self, module: nn.Module, ids: Tensor, positions: Tensor, reading: Any) -> Tensor:
-        return self.network.packed_states(module, ids, positions, reading)
-
-    def reaches(self, tokens: int) -> bool:
-        return self.network.reaches(tokens)
-
-    def vocabulary(self, module: nn.Module) -> Vocabulary:
-        return self.network.vocabulary(module)
-
-    def class_logits(self, module: nn.Module, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.network.class_logits(module, hidden, inputs)
-
-    def embeddings(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self.network.embeddings(hidden, inputs)
-
-    def natively(self, module: nn.Module) -> Any:
-        return self.network.natively(module)
+            return Network.hidden(self, module, inputs)
 
     def _known(self, inputs: Mapping[str, Tensor]) -> Tensor | None:
         """(N, D) put together from the rows of the batch; None if one is missing."""
@@ -102,7 +76,7 @@ class NetworkAbove:
         hook = stack[self.depth - 1].register_forward_hook(lambda _, __, out: heard.append(_states(out)[0]))
         try:
             with torch.no_grad(), _skipped(stack[self.depth :]):
-                self.network.hidden(module, inputs)
+                Network.hidden(self, module, inputs)
         finally:
             hook.remove()
             module.train(training)

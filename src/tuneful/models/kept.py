@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,17 @@ def map_weights(module: nn.Module, home: Path) -> None:
         for name, parameter in module.named_parameters():
             if name in mapped and _fits(found := mapped.tensor(name), parameter):
                 parameter.data = found
-                parameter.release = lambda name=name, mapped=mapped: mapped.release(name)  # type: ignore[attr-defined]
+                parameter.release = partial(_release, mapped, name, parameter, _state(parameter))  # type: ignore[attr-defined]
+
+
+def _release(mapped: Mapped, name: str, parameter: nn.Parameter, as_mapped: tuple[int, int]) -> None:
+    """Only while nothing has been written to it, which would be lost, and nothing stands in its place."""
+    if _state(parameter) == as_mapped:
+        mapped.release(name)
+
+
+def _state(parameter: nn.Parameter) -> tuple[int, int]:
+    return parameter.data_ptr(), parameter._version
 
 
 def _fits(found: torch.Tensor, parameter: nn.Parameter) -> bool:

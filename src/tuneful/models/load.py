@@ -18,8 +18,9 @@ from tuneful.core.spec import did_you_mean
 from tuneful.models import block, kept
 from tuneful.models.block import parted
 from tuneful.models.embedded import EMBEDDED, pull
+from tuneful.models.examine import adopt, examine
 from tuneful.models.explain import explained
-from tuneful.models.network import Network, adopt, examine
+from tuneful.models.network import Network
 from tuneful.models.processors import TextProcessor
 
 Say = Callable[[str], None]

@@ -1,16 +1,15 @@
 """A transformers model seen through the doors objectives need: hidden states, vocabulary, class head, embeddings.
 
-Nothing here is written for one architecture. What an architecture can do is found out by asking it: the packed
-answers are compared with the model's own padded forward pass on a few tokens, and what does not agree falls back to
-padding. Inputs of a batch: `input_ids` and `position_ids` (1, N), `segments` (S, 3) start, end, parent, and `rows`
+Nothing here is written for one architecture; what an architecture can do is found out by asking it (`examine.py`).
+Inputs of a batch: `input_ids` and `position_ids` (1, N), `segments` (S, 3) start, end, parent, and `rows`
 (R,), the segment each row ends with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,15 +19,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tuneful.core.errors import ModelError
 from tuneful.core.vocabulary import Vocabulary
-from tuneful.models import block, packed
+from tuneful.models import packed
+from tuneful.models.cut import EVEN
 from tuneful.models.packed import Reading
-
-WINDOWS = ("sliding_window", "local_attention", "attention_chunk_size", "window_size", "attention_window")
-EVEN = (
-    16  # tokens of a packed row come in multiples of this or more: the kernels made for each new shape stay in memory
-)
-UNKNOWN = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError)  # what an architecture may raise
-PROBE_LENGTHS = (7, 4)  # tokens of the two rows an architecture is asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,7 @@ class Network:
         head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
         if head is None:
             raise ModelError(f"{type(module).__name__} has no vocabulary head: it cannot write text")
-        config = _text_config(module)
+        config = text_config(module)
         scale = 1 / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)
         cap = getattr(config, "final_logit_softcapping", None)
         return Vocabulary(head.weight, getattr(head, "bias", None), scale, cap)
@@ -93,7 +86,7 @@ class Network:
         # A head that learns is float32 behind a body in bf16: autocast lets the two meet.
         cast = torch.autocast(hidden.device.type, torch.bfloat16, enabled=hidden.dtype == torch.bfloat16)
         with _given_states(module, hidden[index]), self.natively(module), cast:
-            return module(**_rows_of(module, inputs, index, real)).logits
+            return module(**rows_of(module, inputs, index, real)).logits
 
     def embeddings(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """(R, D): the mean of a row's hidden states."""
@@ -116,7 +109,7 @@ class Network:
     def _padded(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         index, real = paths(inputs["segments"], inputs["rows"])
         with self.natively(module):
-            states = _body(module)(**_rows_of(module, inputs, index, real))
+            states = _body(module)(**rows_of(module, inputs, index, real))
         flat = states.last_hidden_state[real]
         place = torch.zeros(inputs["input_ids"].shape[1], dtype=torch.long, device=flat.device)
         place[index[real]] = torch.arange(len(flat), device=flat.device)
@@ -162,134 +155,11 @@ def paths(segments: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.arange(longest, device=segments.device) < lengths[:, None]
 
 
-def _rows_of(module: nn.Module, inputs: Mapping[str, Tensor], index: Tensor, real: Tensor) -> dict[str, Tensor]:
+def rows_of(module: nn.Module, inputs: Mapping[str, Tensor], index: Tensor, real: Tensor) -> dict[str, Tensor]:
     """The rows as any transformers model takes them, padded on the right."""
-    pad = getattr(_text_config(module), "pad_token_id", None) or 0
+    pad = getattr(text_config(module), "pad_token_id", None) or 0
     ids = inputs["input_ids"][0][index].masked_fill(~real, pad)
     return {"input_ids": ids, "attention_mask": real.long()}
-
-
-def examine(module: nn.Module) -> Network:
-    """Finds out how this architecture can be read, and leaves the module ready for it."""
-    config = _text_config(module)
-    windows = [getattr(config, name, None) for name in WINDOWS]
-    network = Network(
-        causal=_is_causal(module),
-        native=config._attn_implementation or "eager",
-        longest=min((window for window in windows if isinstance(window, int)), default=None),
-    )
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            network = _try_packing(module, network)
-            _check_heads(module, network)
-            return _try_one_token_head(module, network)
-    finally:
-        module.train(training)
-
-
-def _try_packing(module: nn.Module, network: Network) -> Network:
-    truth = network.hidden(module, probe_rows(module))
-    pad = getattr(_text_config(module), "pad_token_id", None)
-    for first in (0, (pad or 0) + 1):
-        candidate = replace(network, packed=True, first_position=first)
-        module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
-        # Whatever an unknown architecture raises here only means that it wants padded rows.
-        with suppress(packed.NotPackable, *UNKNOWN):
-            if agree(truth, candidate.hidden(module, probe_rows(module))):
-                return _try_sharing(module, _try_joining(module, candidate, truth))
-        module.set_attn_implementation(network.native)  # type: ignore[operator]
-    return network
-
-
-def adopt(module: nn.Module, network: Network) -> None:
-    """Leaves a module of a known architecture ready to be read."""
-    if network.packed:
-        module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
-    if network.joined:
-        block.join(module)
-
-
-def _try_joining(module: nn.Module, network: Network, truth: Tensor) -> Network:
-    """Decoder layers as one function each, if the network then answers as before."""
-    if not network.causal or not block.join(module):
-        return network
-    with suppress(*UNKNOWN):
-        if agree(truth, network.hidden(module, probe_rows(module))):
-            return replace(network, joined=True)
-    block.part(module)
-    return network
-
-
-def _try_sharing(module: nn.Module, network: Network) -> Network:
-    if not network.causal:
-        return network
-    tree = probe_rows(module, shared=True)
-    sharing = replace(network, shares=True)
-    return sharing if agree(network.hidden(module, tree), sharing.hidden(module, tree)) else network
-
-
-def _check_heads(module: nn.Module, network: Network) -> None:
-    if is_classifier(module) or not network.causal or module.get_output_embeddings() is None:  # type: ignore[operator]
-        return
-    probe = probe_rows(module)
-    index, real = paths(probe["segments"], probe["rows"])
-    with network.natively(module):
-        truth = module(**_rows_of(module, probe, index, real)).logits[real]
-    found = network.vocabulary(module).logits(network.hidden(module, probe))
-    if not agree(truth, found):
-        raise ModelError(
-            f"{type(module).__name__} computes its logits in a way Tuneful does not know; please report this model"
-        )
-
-
-def _try_one_token_head(module: nn.Module, network: Network) -> Network:
-    if not is_classifier(module):
-        return network
-    probe = probe_rows(module)
-    index, real = paths(probe["segments"], probe["rows"])
-    with network.natively(module):
-        truth = module(**_rows_of(module, probe, index, real)).logits
-    hidden = network.hidden(module, probe)
-    for candidate in (replace(network, one_token_head=True), network):
-        if agree(truth, candidate.class_logits(module, hidden, probe)):
-            return candidate
-    raise ModelError(f"the classification head of {type(module).__name__} cannot be read; please report this model")
-
-
-def is_classifier(module: nn.Module) -> bool:
-    return type(module).__name__.endswith("ForSequenceClassification")
-
-
-def probe_rows(module: nn.Module, *, shared: bool = False) -> dict[str, Tensor]:
-    """Two short rows of ordinary tokens; `shared`: a prefix and two endings."""
-    config = _text_config(module)
-    special = {getattr(config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    count = sum(PROBE_LENGTHS)
-    ordinary = [token for token in range(config.vocab_size) if token not in special][-count * 3 :: 3]
-    first, second = PROBE_LENGTHS
-    split = first // 2
-    segments = [[0, first, -1], [first, count, -1]]
-    positions = [*range(first), *range(second)]
-    if shared:
-        segments = [[0, split, -1], [split, first, 0], [first, count, 0]]
-        positions = [*range(first), *range(split, split + second)]
-    device = next(module.parameters()).device
-    return {
-        "input_ids": torch.tensor([ordinary[:count]], device=device),
-        "position_ids": torch.tensor([positions], device=device),
-        "segments": torch.tensor(segments, device=device),
-        "rows": torch.tensor([1, 2] if shared else [0, 1], device=device),
-    }
-
-
-def agree(truth: Tensor, found: Tensor) -> bool:
-    if truth.shape != found.shape:
-        return False
-    tolerance = 1e-4 if truth.dtype == torch.float32 else 5e-2
-    scale = truth.float().abs().max().clamp(min=1e-6)
-    return bool((truth.float() - found.float()).abs().max() <= tolerance * scale)
 
 
 @contextmanager
@@ -326,14 +196,6 @@ def _body(module: nn.Module) -> Any:
     return getattr(module, "base_model", module)
 
 
-def _text_config(module: nn.Module) -> Any:
+def text_config(module: nn.Module) -> Any:
     config: Any = getattr(module, "config", SimpleNamespace())
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
-def _is_causal(module: nn.Module) -> bool:
-    """A decoder's attention layers say so themselves."""
-    marks = [layer.is_causal for layer in module.modules() if isinstance(getattr(layer, "is_causal", None), bool)]
-    if marks:
-        return all(marks)
-    return bool(getattr(_text_config(module), "is_decoder", False)) or type(module).__name__.endswith("ForCausalLM")
+    return config.gettext_config() if hasattr(config, "gettext_config") else config

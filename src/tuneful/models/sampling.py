@@ -67,16 +67,18 @@ class Generator:
         policy.module.eval()
         random = torch.Generator(policy.device).manual_seed(seed)
         wanted = _Wanted(limit, temperature, random, tuple(stop for stop in stops if stop))
-        for part in _together(prompts):
-            given = [prompts[index] for index in part]
-            scope = policy.attached.original() if original else nullcontext(policy.module)
-            with scope as module, torch.no_grad(), policy.autocasting():
-                produced = self._write(policy.network, module, given, wanted)
-            answers.update((row, self._completion(ids, wanted)) for row, ids in zip(part, produced, strict=True))
+        scope = policy.attached.original() if original else nullcontext(policy.module)
+        with scope as module, torch.no_grad(), policy.autocasting():
+            vocabulary = policy.network.vocabulary(module).often()
+            for part in _together(prompts):
+                given = [prompts[index] for index in part]
+                produced = self._write(policy.network, module, vocabulary, given, wanted)
+                answers.update((row, self._completion(ids, wanted)) for row, ids in zip(part, produced, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
-    def _write(self, network: Any, module: Any, prompts: list[np.ndarray], wanted: _Wanted) -> list[list[int]]:
-        vocabulary = network.vocabulary(module).often()
+    def _write(
+        self, network: Any, module: Any, vocabulary: Vocabulary, prompts: list[np.ndarray], wanted: _Wanted
+    ) -> list[list[int]]:
         if network.shares and network.reaches(max(map(len, prompts)) + wanted.limit):
             return self._decode(PackedRows(network, module, prompts), vocabulary, wanted)
         with network.natively(module):

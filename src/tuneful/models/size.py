@@ -23,6 +23,10 @@ class Size:
     layers: int
     shapes: tuple[tuple[int, int], ...] = ()  # out x in of the matrices, each kind once, the output matrix last
 
+    def low_rank(self, rank: int) -> int:
+        """About how many weights LoRA adds to all layers: rank x (in + out) of each."""
+        return round(rank * self.body / self.width * 1.6)
+
 
 def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size:
     """Reads config.json and builds the model without memory. Raises ModelError when the config is damaged."""

@@ -20,7 +20,7 @@ from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
 from tuneful.engine.cost import Cost, Work, predict
 from tuneful.engine.update import Updater
-from tuneful.models.below import NetworkAbove, above
+from tuneful.models.below import above
 from tuneful.models.block import prepare_training
 from tuneful.models.kept import identity
 from tuneful.models.load import Labels, Loaded, load
@@ -88,7 +88,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     return Policy(network, attached, autocast=autocast)
 
 
-def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network | NetworkAbove:
+def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
     """Below the first layer that learns, hidden states are computed once for each row."""
     depth = frozen_depth(loaded.module)
     if depth < 1:
@@ -131,10 +131,10 @@ def _largest_batch(prepared: Prepared) -> int:
 
 
 def _guess_trainable(prepared: Prepared) -> int:
-    """For the plan of `check`, which loads no weights: rank x (in + out) of the body's layers, or what is unfrozen."""
+    """For the plan of `check`, which loads no weights."""
     adapter, size = prepared.resolved.adapter, prepared.size
     if isinstance(adapter, Lora):
-        return round(adapter.rank * size.body / size.width * 1.6)
+        return size.low_rank(adapter.rank)
     if isinstance(adapter, TopLayers):
         return round(size.body * min(1.0, adapter.layers / max(1, size.layers)))
     return size.total if isinstance(adapter, Full) else size.width * 100

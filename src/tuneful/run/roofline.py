@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tuneful.core.device import matmul_gflops, pick_device, read_gigabytes
-from tuneful.engine.cost import UTILISATION
+from tuneful.engine.cost import UTILISATION, operations
 from tuneful.models.load import locate
 from tuneful.models.size import Size, size_of
 
@@ -41,20 +41,17 @@ def roofline(model: str) -> Roofline:
     read = read_gigabytes(device)
     ceilings: dict[str, dict[str, float]] = {"lora": {}, "full": {}, "writing, one row": {}}
     expected: dict[str, dict[str, float]] = {"lora": {}, "full": {}}
+    needed = {
+        work: operations(size.body, size.low_rank(LORA_RANK), frozen=work == "lora") + 4.0 * size.vocabulary
+        for work in ("lora", "full")
+    }  # for a token that is read and learned
     for name in DTYPES:
         rate = _mean_rate(size, products, name)
-        for work, operations in (("lora", _lora_operations(size)), ("full", 6.0 * (size.body + size.vocabulary))):
-            ceilings[work][name] = round(rate * 1e9 / operations, 1)
-            expected[work][name] = round(UTILISATION[name] * rate * 1e9 / operations, 1)
+        for work, count in needed.items():
+            ceilings[work][name] = round(rate * 1e9 / count, 1)
+            expected[work][name] = round(UTILISATION[name] * rate * 1e9 / count, 1)
         ceilings["writing, one row"][name] = round(read * 1e9 / (BYTES[name] * (size.body + size.vocabulary)), 1)
     return Roofline(model, products, round(read, 1), ceilings, expected)
-
-
-def _lora_operations(size: Size) -> float:
-    """A trained token that is learned itself: frozen weights forward and backward, the update in all three products,
-    the vocabulary forward and backward."""
-    update = LORA_RANK * size.body / size.width * 1.6
-    return 4.0 * size.body + 6.0 * update + 4.0 * size.vocabulary
 
 
 def _mean_rate(size: Size, products: list[dict[str, Any]], name: str) -> float:
