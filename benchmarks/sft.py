@@ -21,9 +21,9 @@ from tuneful.core.device import machine, peak_memory_mb, precision, prepare_proc
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
-from tuneful.engine.cost import operations
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
+from tuneful.engine.work import operations
 from tuneful.models.block import prepare_training
 from tuneful.models.load import Loaded, load
 from tuneful.models.size import size_of

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from test_cli import tuneful
-from tuneful.engine.cost import IMPORTED_MB, KERNELS_MB, STEP_SECONDS, UTILISATION, Work, predict
+from tuneful.engine.cost import STEP_SECONDS, UTILISATION, predict
+from tuneful.engine.work import Work
 
 WORK = Work(
     tokens=1000, learned=100, steps=10, body=50_000, vocabulary=8_000, trainable=2_000, total=70_000, width=64,
-    layers=2, frozen_body=True, micro_tokens=128, precision="bf16",
+    layers=2, outputs=512, heads=4, longest=64, frozen_body=True, joined=True, micro_tokens=128, precision="bf16",
 )  # fmt: skip
 
 
@@ -28,11 +30,11 @@ def test_utilisation_by_hand() -> None:
     assert predict(WORK, gflops=1.0).utilisation(0.5, 0.2) == pytest.approx(0.538)
 
 
-def test_memory_by_hand() -> None:
-    """Weights twice in bf16, four numbers a weight that learns, 14 numbers a token, layer and unit of width."""
-    big = Work(**{**{name: getattr(WORK, name) for name in WORK.__slots__}, "total": 2**29, "body": 2**28})
-    expected = (2**29 + 2**28) * 2 + 2_000 * 16 + 128 * 2 * 64 * 14 * 2
-    assert predict(big, 1.0).memory_mb == IMPORTED_MB + KERNELS_MB + expected // 2**20
+def test_layers_computed_twice_take_longer_and_count_no_more() -> None:
+    """A forward pass again: 1,000 x 2 x 50,000 operations, which are no part of what the tokens need."""
+    once, twice = predict(WORK, gflops=0.001), predict(replace(WORK, checkpointing=True), gflops=0.001)
+    assert twice.tflop == once.tflop
+    assert twice.seconds - once.seconds == pytest.approx(0.1 / (0.001 * UTILISATION["bf16"]), abs=0.2)
 
 
 def test_doctor_measures_the_machine(generator_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tuneful.core.vocabulary import Vocabulary, chunks, token_kl, token_logprobs
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "CHUNK_LOGITS", 16 * 50)
+    monkeypatch.setattr(vocabulary, "CHUNK_LOGITS_OFTEN", 16 * 50)
 
 
 def whole(head: Vocabulary, hidden: Tensor, targets: Tensor) -> Tensor:

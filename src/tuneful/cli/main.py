@@ -51,11 +51,16 @@ def recipe_options(command: Command) -> Command:
     """What every command takes that works on data or a recipe."""
     for option in (
         click.option("--model", metavar="M", help="Hub id, folder or embedded name (tuneful models list)."),
+        click.option("--memory", metavar="4GB", help="The most memory to plan for. Default: what is free."),
         click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Any dotted recipe path."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
     ):
         command = option(command)
     return command
+
+
+def _all(overrides: tuple[str, ...], memory: str | None) -> list[str]:
+    return [*overrides, *([] if memory is None else [f"memory={memory}"])]
 
 
 def how_to_write(command: Command) -> Command:
@@ -92,6 +97,7 @@ def quiet_libraries(command: Command) -> Command:
 def fit(
     target: str,
     model: str | None,
+    memory: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
     out: Path | None,
@@ -104,7 +110,7 @@ def fit(
     stop = _Stop()
     signal.signal(signal.SIGINT, stop)
     code = fit_command(
-        target, model=model, overrides=list(overrides), as_json=as_json, out=out, resume=resume,
+        target, model=model, overrides=_all(overrides, memory), as_json=as_json, out=out, resume=resume,
         language=language, should_stop=stop.asked,
     )  # fmt: skip
     sys.exit(code)
@@ -114,11 +120,11 @@ def fit(
 @click.argument("target")
 @recipe_options
 @quiet_libraries
-def check(target: str, model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Label X-ray and plan: what would be learned, token by token, and what it would cost. Starts nothing."""
     from tuneful.cli.checking import check_command
 
-    sys.exit(check_command(target, model=model, overrides=list(overrides), as_json=as_json))
+    sys.exit(check_command(target, model=model, overrides=_all(overrides, memory), as_json=as_json))
 
 
 @main.command("eval")

@@ -129,11 +129,25 @@ def _keep_freed_memory() -> None:
         settings(M_MMAP_MAX, 0)
 
 
+def give_back_freed_memory() -> None:
+    """Between two kinds of work: what the last one freed is of no use to the next, and would add to its peak."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def memory_mb() -> int:
     """Memory a model may use: the accelerator's, else what the system has available."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory) >> 20
     return int(psutil.virtual_memory().available) >> 20
+
+
+def memory_refused(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory. torch has a class of its own for accelerators only."""
+    words = ("can't allocate memory", "DefaultCPUAllocator", "could not create a memory object")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(part in str(error) for part in words)
 
 
 def used_memory_mb() -> int:

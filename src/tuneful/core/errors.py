@@ -41,6 +41,10 @@ class CheckpointError(InputError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
+class OutOfMemory(TunefulError):
+    """Not even the smallest part of an update fits."""
+
+
 class Diverged(TunefulError):
     """Training produced a number that is not finite; the last good state was kept."""
 

@@ -25,6 +25,9 @@ class Plain:
     def prepare(self) -> None:
         """Nothing to do."""
 
+    def forget_backward(self) -> None:
+        """Nothing was made for it."""
+
     def across(self, x_NI: Tensor, beside_NO: Tensor | None, bias_O: Tensor | None) -> Tensor:
         """x W' + bias + beside, summed in the accumulator of the product and rounded once."""
         if beside_NO is not None and bias_O is not None:
@@ -45,6 +48,10 @@ class Packed:
     def prepare(self) -> None:
         """Both orders."""
         _ = self._forward, self._backward
+
+    def forget_backward(self) -> None:
+        """Gives back the order of the backward pass; it is made again if somebody asks for it."""
+        self.__dict__.pop("_backward", None)
 
     def across(self, x_NI: Tensor, beside_NO: Tensor | None, bias_O: Tensor | None) -> Tensor:
         return _product(x_NI, self._forward, beside_NO, bias_O)

@@ -85,6 +85,10 @@ class Product:
         """Does now what the first forward and backward pass would do to the weights."""
         self._weight.prepare()
 
+    def forget_backward(self) -> None:
+        """Gives back what only the backward pass needs."""
+        self._weight.forget_backward()
+
     def forward(self, x_NI: Tensor, *, seen_NI: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """y (N, O), and s A x (N, K) for the backward pass. `seen_NI` is what the update reads where dropout makes
         that another input."""

@@ -94,6 +94,7 @@ class GradientRule(Protocol):
 
     def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None: ...
     def finish(self, parameters: Sequence[nn.Parameter]) -> None: ...
+    def restart(self, parameters: Sequence[nn.Parameter]) -> None: ...  # the step begins again: forget what was added
 
 
 class Sampler(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -152,6 +152,7 @@ class Step:
     batches: Sequence[Batch]
     rows: int = 0
     tokens: int = 0  # real tokens of the rows, counted before any sharing
+    smaller: Callable[[], Step | None] = lambda: None  # the same update in smaller batches; None: there are none
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tuneful.core.packing import Packed, packs
 
 CHUNK_LOGITS = 1 << 23  # logits alive at once: 16 MB in bf16, 32 in float32
+CHUNK_LOGITS_OFTEN = 1 << 20  # the same where a function makes half a dozen more of them on its way
 NEAR = 16  # positions whose logits are looked at together
 
 
@@ -82,14 +83,14 @@ def per_position(vocabulary: Vocabulary, hidden_MD: Tensor, function: Callable[[
     """Any value a position computed from its logits, chunk by chunk, recomputed in the backward pass."""
     values = [
         checkpoint(function, hidden_MD[rows], rows, use_reentrant=False)
-        for rows in chunks(len(hidden_MD), vocabulary.weight.shape[0])
+        for rows in chunks(len(hidden_MD), vocabulary.weight.shape[0], CHUNK_LOGITS_OFTEN)
     ]
     return torch.cat(values) if values else hidden_MD.new_zeros(0, dtype=torch.float32)
 
 
-def chunks(positions: int, vocabulary: int) -> Iterator[slice]:
-    """Slices of positions whose logits fit CHUNK_LOGITS."""
-    size = max(16, CHUNK_LOGITS // vocabulary)
+def chunks(positions: int, vocabulary: int, logits: int | None = None) -> Iterator[slice]:
+    """Slices of positions with so many logits, CHUNK_LOGITS if nobody says otherwise."""
+    size = max(16, (logits or CHUNK_LOGITS) // vocabulary)
     for start in range(0, positions, size):
         yield slice(start, min(start + size, positions))
 

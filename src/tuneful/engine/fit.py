@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
-from tuneful.core.device import place
-from tuneful.core.errors import Diverged
+from tuneful.core.device import give_back_freed_memory, memory_refused, place
+from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Consolidates, GradientRule, Objective, Regulariser, Schedule
 from tuneful.core.types import Boundary, Record, Step
@@ -38,7 +38,7 @@ def fit(
             continue
         number += 1
         policy.module.train()
-        metrics = _gradients(policy, objectives, step, regularisers, gradient)
+        metrics = _within_memory(policy, objectives, step, regularisers, gradient)
         parameters = list(policy.trainable().values())
         gradient.finish(parameters)
         metrics["gradient_norm"] = gradient_norm(parameters, clip)
@@ -47,6 +47,31 @@ def fit(
         metrics |= {"rows": step.rows, "tokens": step.tokens, "seconds": time.perf_counter() - began}
         yield Record(number, "train", _task(step), metrics)
         began = time.perf_counter()
+
+
+def _within_memory(
+    policy: Policy,
+    objectives: Mapping[str, Objective],
+    step: Step,
+    regularisers: Sequence[Regulariser],
+    gradient: GradientRule,
+) -> dict[str, float]:
+    """`_gradients`, begun again with smaller batches as often as the system refuses memory. Raises OutOfMemory."""
+    while True:
+        try:
+            return _gradients(policy, objectives, step, regularisers, gradient)
+        except (RuntimeError, MemoryError) as error:
+            if not memory_refused(error):
+                raise
+        gradient.restart(list(policy.trainable().values()))
+        policy.forget()
+        give_back_freed_memory()
+        if (smaller := step.smaller()) is None:
+            raise OutOfMemory(
+                "the system refuses the memory for one row of an update; lower data.max_tokens, set "
+                "optimiser.gradient_checkpointing=true, or take a smaller model"
+            )
+        step = smaller
 
 
 def _gradients(

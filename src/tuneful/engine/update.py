@@ -42,7 +42,10 @@ class AdamW(Spec):
     rows_per_step: PositiveInt | None = None
     """Size of an update in rows; given, it stands instead of `tokens_per_step`."""
     micro_tokens: PositiveInt = 1024
-    """Tokens computed at once; a memory setting that does not change the result."""
+    """Tokens computed at once, at most; a memory setting that does not change the result."""
+    gradient_checkpointing: bool | None = None
+    """Compute layers again in the backward pass instead of keeping what they found: less memory, a third more time.
+    None: where the run would not fit into `memory` otherwise."""
 
     def rate(self, step: int, steps: int) -> float:
         """Share of the highest rate at step 1..steps."""
@@ -104,6 +107,11 @@ class Updater:
     def clear(self) -> None:
         self._optimiser.zero_grad(set_to_none=True)
 
+    def forget(self) -> None:
+        """Gives back gradients and moments: training is over."""
+        self.clear()
+        self._optimiser.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         return {
             f"{entry}/{name}": torch.as_tensor(value)
@@ -127,6 +135,10 @@ class Sum:
 
     def finish(self, parameters: Sequence[nn.Parameter]) -> None:
         """Everything is in `.grad` already."""
+
+    def restart(self, parameters: Sequence[nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad = None
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> float:

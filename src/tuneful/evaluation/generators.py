@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tuneful.core.device import give_back_freed_memory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Processor
 from tuneful.core.types import Message, Row
@@ -99,6 +100,7 @@ def _answers(
     generator, limit = Generator(processor), longest_answer(train, settings)
 
     def say(rows: Sequence[Row], *, original: bool) -> list[str]:
+        give_back_freed_memory()
         prompts = [rows[index].ids[: rows[index].prompt] for index in asked]
         return [found.text for found in generator.sample(policy, prompts, limit=limit, original=original)]
 

@@ -13,7 +13,7 @@ from tuneful.core.protocols import Objective
 from tuneful.core.types import Batch, Row
 
 Collate = Callable[[Sequence[Row]], Batch]
-TOGETHER = 4096  # tokens read at once
+TOGETHER = 2048  # tokens read at once
 
 
 def batches(rows: Sequence[Row], collate: Collate, tokens: int = TOGETHER) -> Iterator[tuple[list[int], Batch]]:

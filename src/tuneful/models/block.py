@@ -36,6 +36,10 @@ def join(module: nn.Module) -> int:
     return len(layers)
 
 
+def is_joined(module: nn.Module) -> bool:
+    return any(isinstance(layer, _Joined) for layer in module.modules())
+
+
 def part(module: nn.Module) -> None:
     """Takes `join` back."""
     forget(module)
@@ -51,6 +55,14 @@ def prepare_training(module: nn.Module) -> None:
                 product.prepare()
 
 
+def finish_training(module: nn.Module) -> None:
+    """Gives back what only the backward pass needs; should one come, it is made again."""
+    for layer in module.modules():
+        for products in layer.__dict__.get("_products", {}).values():
+            for product in products:
+                product.forget_backward()
+
+
 def forget(module: nn.Module) -> None:
     """Lets go of what was made of the weights: they have been replaced."""
     for layer in module.modules():
@@ -60,7 +72,7 @@ def forget(module: nn.Module) -> None:
 @contextmanager
 def parted(module: nn.Module) -> Iterator[None]:
     """The layers as transformers wrote them, for as long as the context."""
-    joined = any(isinstance(layer, _Joined) for layer in module.modules())
+    joined = is_joined(module)
     part(module)
     try:
         yield

@@ -119,7 +119,7 @@ class PackedRows:
 
     def _read_prompts(self, prompts: Sequence[np.ndarray]) -> Tensor:
         """Reads all prompts in one packed pass; the hidden states behind their ends, (B, D)."""
-        shared = _common(prompts)
+        shared = common(prompts)
         own = [len(prompt) - shared for prompt in prompts]
         ends = shared + np.cumsum(own)
         segments = [[0, shared, -1], *([end - size, end, 0] for end, size in zip(ends, own, strict=True))]
@@ -143,15 +143,15 @@ class PackedRows:
         blank = torch.full((len(own), room), -torch.inf, device=self._device)
         self._bias = torch.cat([torch.zeros(real.shape, device=self._device).masked_fill(~real, -torch.inf), blank], 1)
         self._column = longest
-        self._layers = {
-            module: Layer(
+        self._layers = {}
+        while heard:  # one layer at a time, so that nothing is held twice
+            module, (k, v) = heard.popitem()
+            self._layers[module] = Layer(
                 k[:shared].transpose(0, 1).contiguous(),
                 v[:shared].transpose(0, 1).contiguous(),
                 _with_room(k[where].transpose(1, 2), room),
                 _with_room(v[where].transpose(1, 2), room),
             )
-            for module, (k, v) in heard.items()
-        }
 
     def _make_room(self) -> None:
         self._bias = nn.functional.pad(self._bias, (0, ROOM), value=-torch.inf)
@@ -168,7 +168,7 @@ def _with_room(stored: Tensor, columns: int) -> Tensor:
     return nn.functional.pad(stored, (0, 0, 0, columns))
 
 
-def _common(prompts: Sequence[np.ndarray]) -> int:
+def common(prompts: Sequence[np.ndarray]) -> int:
     """Tokens all prompts begin with; every prompt keeps one token of its own, whose state is read."""
     shortest = min(map(len, prompts)) - 1
     for prompt in prompts[1:]:

@@ -15,11 +15,12 @@ from tuneful.core.policy import Policy
 from tuneful.core.protocols import Processor
 from tuneful.core.types import Completion
 from tuneful.core.vocabulary import Vocabulary
-from tuneful.models.cached import PackedRows
+from tuneful.models.cached import PackedRows, common
+from tuneful.models.network import text_config
 from tuneful.models.padded import PaddedRows, RereadRows, remembers
 
 TOGETHER = 64  # prompts decoded at once
-PLACES = 16384  # prompt tokens, padding included, decoded at once
+PAST_MB = 256  # keys and values held at once, except those of one longer row
 SHRINK = 0.75  # a batch is cut down when no more than this share of it is still at work
 
 Rows = PackedRows | PaddedRows | RereadRows
@@ -70,7 +71,7 @@ class Generator:
         scope = policy.attached.original() if original else nullcontext(policy.module)
         with scope as module, torch.no_grad(), policy.autocasting():
             vocabulary = policy.network.vocabulary(module).often()
-            for part in _together(prompts):
+            for part in _together(prompts, limit, PAST_MB * 2**20 // _bytes_a_token(module)):
                 given = [prompts[index] for index in part]
                 produced = self._write(policy.network, module, vocabulary, given, wanted)
                 answers.update((row, self._completion(ids, wanted)) for row, ids in zip(part, produced, strict=True))
@@ -120,11 +121,23 @@ class Generator:
         return Completion(tuple(kept), self.processor.decode(kept)[:place], stopped or place is not None)
 
 
-def _together(prompts: Sequence[np.ndarray]) -> list[list[int]]:
-    """Prompts of similar length; the longest first, so that what does not fit in memory fails at once."""
+def _together(prompts: Sequence[np.ndarray], limit: int, most: int) -> list[list[int]]:
+    """Prompts of similar length, as many as have no more than `most` tokens in the end; the longest first, so that
+    what does not fit in memory fails at once."""
     parts: list[list[int]] = []
+    shared = common(prompts)
     for index in sorted(range(len(prompts)), key=lambda index: -len(prompts[index])):
-        if not parts or len(parts[-1]) >= TOGETHER or (len(parts[-1]) + 1) * len(prompts[parts[-1][0]]) > PLACES:
+        longest = len(prompts[parts[-1][0]]) - shared + limit if parts else 0
+        if not parts or len(parts[-1]) >= TOGETHER or shared + (len(parts[-1]) + 1) * longest > most:
             parts.append([])
         parts[-1].append(index)
     return parts
+
+
+def _bytes_a_token(module: Any) -> int:
+    """Of its keys and values in all layers."""
+    config = text_config(module)
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    return 2 * config.num_hidden_layers * groups * width * module.dtype.itemsize

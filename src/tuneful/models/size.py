@@ -21,6 +21,8 @@ class Size:
     vocabulary: int  # entries of the output matrix, tokens x width
     width: int
     layers: int
+    outputs: int  # of all matrices of one layer together
+    heads: int
     shapes: tuple[tuple[int, int], ...] = ()  # out x in of the matrices, each kind once, the output matrix last
 
     def low_rank(self, rank: int) -> int:
@@ -42,6 +44,7 @@ def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size
         with torch.device("meta"):
             body = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
     text = config.get_text_config()
+    layers = getattr(text, "num_hidden_layers", 1)
     embedded = {id(p) for module in body.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
     matrices = [p.numel() for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded]
     return Size(
@@ -49,7 +52,9 @@ def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size
         body=sum(matrices),
         vocabulary=text.vocab_size * text.hidden_size,
         width=text.hidden_size,
-        layers=getattr(text, "num_hidden_layers", 1),
+        layers=layers,
+        outputs=sum(len(p) for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded) // max(1, layers),
+        heads=getattr(text, "num_attention_heads", 1),
         shapes=tuple(
             dict.fromkeys(
                 [

@@ -34,7 +34,7 @@ ALIASES: dict[str, str] = {
     "max_new_tokens": "evaluate.new_tokens",
     "save_steps": "checkpoint.every", "save_total_limit": "checkpoint.keep",
     "train_on_inputs": "data.learn", "train_on_prompt": "data.learn", "mask_prompt": "data.learn",
-    "optimizer": "optimiser", "bf16": "precision",
+    "optimizer": "optimiser", "bf16": "precision", "gradient_checkpointing": "optimiser.gradient_checkpointing",
 }  # fmt: skip
 
 # Settings of other tools that ask for what is so anyway, or for nothing that changes a result.
@@ -54,7 +54,6 @@ NEEDLESS: dict[str, str] = {
     "stage": "the objective says what is learned",
     "fp16": "half precision of the 16-bit kind is not used; see precision",
     "flash_attn": "attention is chosen for the device",
-    "gradient_checkpointing": "optimiser.micro_tokens bounds the memory",
     "dataloader_num_workers": "rows are read ahead of training",
     "remove_unused_columns": "columns nobody needs are not read",
 }

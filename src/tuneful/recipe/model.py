@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,6 +22,7 @@ from tuneful.engine.update import AdamW
 from tuneful.evaluation.settings import Evaluate
 from tuneful.objectives import OBJECTIVES
 from tuneful.recipe.aliases import NOTHING
+from tuneful.recipe.amounts import as_memory
 from tuneful.regularisers import REGULARISERS
 from tuneful.schedules import SCHEDULES
 from tuneful.schedules.epochs import Epochs
@@ -147,6 +149,9 @@ class Recipe(Spec):
     """Run Python code that comes with the model."""
     precision: PrecisionName = "auto"
     """What products are computed in. auto: the faster on this machine, measured."""
+    memory: Annotated[str, AfterValidator(as_memory)] | None = None
+    """The most memory to plan for, for example 4GB: fewer tokens are computed at once, and then layers twice, until the
+    run fits. None: nine tenths of what the machine has free."""
     adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
     """None: `lora` for text to write, `full` for labels."""
     tasks: list[Task] = Field(min_length=1)

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.weights import head_names
-from tuneful.core.device import cache_folder, machine, pick_device, prepare_process, seed_everything
+from tuneful.core.device import cache_folder, pick_device, prepare_process, seed_everything
 from tuneful.core.files import keep_newest
 from tuneful.core.layers import blocks, frozen_depth
 from tuneful.core.policy import Policy
 from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
-from tuneful.engine.cost import Cost, Work, predict
+from tuneful.engine.cost import Cost, predict
 from tuneful.engine.update import Updater
 from tuneful.models.below import above
-from tuneful.models.block import prepare_training
+from tuneful.models.block import is_joined, prepare_training
+from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
 from tuneful.models.load import Labels, Loaded, load
 from tuneful.models.network import Network
 from tuneful.recipe import Recipe
+from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.epochs import Cut, EpochSteps
 
@@ -58,6 +59,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
     policy.module.train()
+    if recipe.optimiser.gradient_checkpointing:
+        compute_twice(policy.module)
     prepare_training(policy.module)
     collate = Collator(
         prepared.layout,
@@ -104,37 +107,9 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
-    resolved, size, rows = prepared.resolved, prepared.size, prepared.repeated
-    trainable = sum(p.numel() for p in policy.trainable().values()) if policy else _guess_trainable(prepared)
-    here = machine()
-    work = Work(
-        tokens=round(resolved.epochs * sum(map(len, rows))),
-        learned=round(resolved.epochs * sum(row.learned for row in rows)),
-        steps=resolved.steps,
-        body=size.body,
-        vocabulary=size.vocabulary if prepared.layout is Layout.TOKENS else 0,
-        trainable=trainable,
-        total=size.total,
-        width=size.width,
-        layers=size.layers,
-        frozen_body=resolved.adapter.freezes,
-        micro_tokens=_largest_batch(prepared),
-        precision=resolved.precision,
-    )
-    return predict(work, here.bf16_gflops if resolved.precision == "bf16" else here.fp32_gflops)
-
-
-def _largest_batch(prepared: Prepared) -> int:
-    lengths = sorted(map(len, prepared.repeated), reverse=True) or [1]
-    step = sum(lengths[: prepared.resolved.rows_per_step])
-    return max(lengths[0], min(step, prepared.recipe.optimiser.micro_tokens))
-
-
-def _guess_trainable(prepared: Prepared) -> int:
-    """For the plan of `check`, which loads no weights."""
-    adapter, size = prepared.resolved.adapter, prepared.size
-    if isinstance(adapter, Lora):
-        return size.low_rank(adapter.rank)
-    if isinstance(adapter, TopLayers):
-        return round(size.body * min(1.0, adapter.layers / max(1, size.layers)))
-    return size.total if isinstance(adapter, Full) else size.width * 100
+    resolved, rows, size = prepared.resolved, prepared.repeated, prepared.size
+    work = work_of(resolved, rows, size)
+    if policy is not None:
+        trainable = sum(p.numel() for p in policy.trainable().values())
+        work = work_of(resolved, rows, size, trainable=trainable, joined=is_joined(policy.module) and work.frozen_body)
+    return predict(work, matrix_rate(resolved))

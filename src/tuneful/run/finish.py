@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from tuneful.core.device import machine, peak_memory_mb
+from tuneful.core.device import give_back_freed_memory, machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
 from tuneful.core.types import Layout
@@ -23,6 +23,7 @@ from tuneful.evaluation import forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
+from tuneful.models.block import finish_training
 from tuneful.models.load import fingerprint
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
@@ -48,10 +49,12 @@ def finish(
     """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
     between two measurements when `should_stop` says so; a resumed run measures again."""
     save_weights(built, folder)
+    built.optimiser.forget()
+    finish_training(built.policy.module)
     measures = built.recipe.evaluate.enabled
     examined = None
+    _go_on(should_stop)
     if measures and built.prepared.rows("test"):
-        _go_on(should_stop)
         say("measuring the tuned model, the base model and simple baselines on the test rows")
         examined = _examine(built)
     _go_on(should_stop)
@@ -77,8 +80,10 @@ def finish(
 
 
 def _go_on(should_stop: Callable[[], bool]) -> None:
+    """Between two pieces of work."""
     if should_stop():
         raise Interrupted
+    give_back_freed_memory()
 
 
 def save_weights(built: Built, folder: RunFolder) -> None:

@@ -24,6 +24,7 @@ from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
+from tuneful.run.plan import fitted
 from tuneful.run.resolve import Resolved, resolve
 
 Say = Callable[[str], None]
@@ -89,7 +90,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     repeated = _repeat(built["train"].rows, weights, recipe.seed)
-    resolved = resolve(recipe, objective, limit, repeated, size)
+    resolved = fitted(resolve(recipe, objective, limit, repeated, size), repeated, size, say)
     return Prepared(resolved, form, parts, built, labels, found, processor, folder, size, _sha256(tables), repeated)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from tuneful.core.device import matmul_gflops, pick_device, read_gigabytes
-from tuneful.engine.cost import UTILISATION, operations
+from tuneful.engine.cost import UTILISATION
+from tuneful.engine.work import operations
 from tuneful.models.load import locate
 from tuneful.models.size import Size, size_of
 

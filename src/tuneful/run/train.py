@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneful.core.errors import CheckpointError, Diverged
+from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
 from tuneful.core.types import Record, Said
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
@@ -45,7 +45,8 @@ def train(
 ) -> Iterator[Record]:
     """Runs the schedule from where it stands. At the end the policy has the best weights seen.
 
-    Raises Interrupted after saving when `should_stop` says so, and Diverged after saving the last good state."""
+    Raises Interrupted after saving when `should_stop` says so, and Diverged or OutOfMemory after saving the last
+    good state."""
     recipe = built.recipe
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
@@ -61,7 +62,7 @@ def train(
                 raise Interrupted
             if over:
                 break
-    except Diverged:
+    except (Diverged, OutOfMemory):
         yield _save(built, folder, progress)
         raise
     if progress.watch.over:

@@ -13,6 +13,8 @@ from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Row, Step
 
+LEAST = 8  # tokens at once, below which memory is not what is wrong
+
 
 class Epochs(Spec):
     """The whole data again and again."""
@@ -30,6 +32,18 @@ class Cut:
 
     rows_per_step: int
     micro_tokens: int  # memory: the model reads no more at once, shared tokens counted once, except one longer row
+
+
+@dataclass(slots=True)
+class Room:
+    """How many tokens are read at once; less from the time on when memory was refused."""
+
+    tokens: int
+
+    def halve(self, batches: Sequence[Batch]) -> bool:
+        """Half of what the largest batch has; False when that is hardly anything."""
+        self.tokens = min(self.tokens, max(batch.tokens for batch in batches)) // 2
+        return self.tokens >= LEAST
 
 
 class Collate(Protocol):
@@ -58,23 +72,29 @@ class EpochSteps:
 
     def steps(self, policy: Policy, start: int = 0) -> Iterator[Step]:
         epoch, order = -1, np.empty(0, dtype=np.int64)
+        room = Room(self.cut.micro_tokens)
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
                 order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
             part = np.array_split(order, self.steps_per_epoch)[number % self.steps_per_epoch]
-            yield self._step([self.rows[index] for index in part])
+            yield self._step([self.rows[index] for index in part], room)
 
-    def _step(self, rows: list[Row]) -> Step:
+    def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
         parts: list[list[Row]] = [[]]
         held = 0
         for row in rows:
             more = self.collate.added(row, parts[-1][-1] if parts[-1] else None)
-            if parts[-1] and held + more > self.cut.micro_tokens:
+            if parts[-1] and held + more > room.tokens:
                 parts.append([])
                 held, more = 0, len(row)
             parts[-1].append(row)
             held += more
-        return Step([self.collate(part) for part in parts], len(rows), sum(map(len, rows)))
+        batches = [self.collate(part) for part in parts]
+
+        def smaller() -> Step | None:
+            return self._step(rows, room) if len(rows) > len(parts) and room.halve(batches) else None
+
+        return Step(batches, len(rows), sum(map(len, rows)), smaller)

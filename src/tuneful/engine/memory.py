@@ -1,0 +1,82 @@
+"""The most memory a run will hold, before it starts, and how it is made to hold less.
+
+What a layer keeps for its backward pass was counted tensor by tensor for the ways a layer is run; the constants beside
+it were measured (`python -m benchmarks memory`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tuneful.engine.work import Work
+
+IMPORTED_MB = 455  # torch, transformers, peft and a tokenizer before any weight
+KERNELS_MB = 190  # kernels made for each shape of a product, chunks of the vocabulary
+WASTE = 1.35  # gaps between blocks of memory, and what is alive only for a moment
+KEPT = {"joined": 1.15, "frozen": 2.3, "learns": 4.4}  # bytes a token and output of a layer, over bytes of a number
+DENSE = 512  # tokens; scores of longer rows are not kept
+FASTEST, LEAST = 256, 64  # tokens at once below which products slow down, and below which nothing is gained
+
+
+def memory_mb(work: Work) -> int:
+    """The peak, in MB of 2**20 bytes."""
+    return IMPORTED_MB + KERNELS_MB + int((_weights(work) + WASTE * _activations(work)) / 2**20)
+
+
+def within(work: Work, most_mb: int) -> Work | None:
+    """The same run with fewer tokens at once, or with layers computed twice, so that it holds no more than `most_mb`:
+    the fastest way that does; None if there is none."""
+    return next((way for way in _ways(work) if memory_mb(way) <= most_mb), None)
+
+
+def least(work: Work) -> Work:
+    """The way that holds least."""
+    *_, last = _ways(work)
+    return last
+
+
+def _ways(work: Work) -> Iterator[Work]:
+    """Fastest first. Small products cost less than computing layers twice, until they are very small."""
+    checkpointing = (False, True) if not work.checkpointing else (True,)
+    for lowest in (FASTEST, LEAST):
+        for twice in checkpointing:
+            tokens = work.micro_tokens
+            while tokens >= max(lowest, min(work.longest, work.micro_tokens)) or tokens == work.micro_tokens:
+                yield replace(work, micro_tokens=tokens, checkpointing=twice)
+                tokens //= 2
+
+
+def _weights(work: Work) -> int:
+    """Bytes of what stays: the model in the orders its products want, gradients and Adam's two moments."""
+    number = _bytes(work)
+    # Frozen bf16 weights lie in memory twice, in the order of the forward and of the backward product.
+    packed = work.body if work.joined and work.precision == "bf16" else 0
+    held = (work.total + packed) * (number if work.frozen_body else 4)
+    # Weights that learn are kept as they were, to be compared with at the end.
+    original = 0 if work.frozen_body else work.trainable * 4
+    adapter = work.trainable * 4 if work.frozen_body else 0
+    return held + original + adapter + work.trainable * 4 * 3
+
+
+def _activations(work: Work) -> int:
+    """Bytes of what the forward pass of one micro-batch leaves for the backward pass."""
+    tokens = max(work.micro_tokens, work.longest)
+    layer = _layer(work)
+    if not work.checkpointing:
+        return tokens * work.layers * layer
+    return tokens * (work.layers * work.width * _bytes(work) + layer)  # of one layer everything, of all their inputs
+
+
+def _layer(work: Work) -> int:
+    """Bytes of one layer and token."""
+    way = ("joined" if work.joined else "frozen") if work.frozen_body else "learns"
+    number = _bytes(work)
+    # Where weights learn, autocast keeps most numbers in both precisions.
+    kept = KEPT[way] * (2 if way == "learns" else number) * work.outputs
+    scores = work.heads * min(work.longest, DENSE) * number
+    return round(kept + scores)
+
+
+def _bytes(work: Work) -> int:
+    return 2 if work.precision == "bf16" else 4

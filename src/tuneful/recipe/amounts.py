@@ -1,0 +1,21 @@
+"""Amounts as people write them."""
+
+from __future__ import annotations
+
+import re
+
+UNITS = {"": 1, "MB": 1, "MIB": 1, "GB": 1024, "GIB": 1024}
+
+
+def as_memory(text: str) -> str:
+    """Checks `4GB`, `800 MB` or a number of megabytes. Raises ValueError."""
+    megabytes(text)
+    return text
+
+
+def megabytes(text: str) -> int:
+    """Of 2**20 bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].upper() not in UNITS:
+        raise ValueError(f"'{text}' is no amount of memory; write for example 4GB or 800MB")
+    return round(float(match[1]) * UNITS[match[2].upper()])

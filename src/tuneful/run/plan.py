@@ -1,0 +1,91 @@
+"""How a run is made to fit into memory, and what it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from tuneful.adapters import Full, Lora, TopLayers
+from tuneful.core.device import machine, memory_mb
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Layout, Row
+from tuneful.engine import memory
+from tuneful.engine.work import Work
+from tuneful.models.size import Size
+from tuneful.recipe.amounts import megabytes
+from tuneful.run.resolve import Resolved
+
+Say = Callable[[str], None]
+FREE = 0.9  # of the machine's free memory may be planned with
+
+
+def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say) -> Resolved:
+    """The same run with `micro_tokens` and `gradient_checkpointing` such that it fits. Raises RecipeError when no way
+    fits into the memory the person named; where only the machine is short of it, the smallest way is tried."""
+    given = resolved.recipe.memory
+    most = megabytes(given) if given is not None else round(FREE * memory_mb())
+    work = work_of(resolved, rows, size)
+    found = memory.within(work, most)
+    if found is None:
+        found = memory.least(work)
+        words = f"this run needs about {memory.memory_mb(found):,} MB even with the fewest tokens at once"
+        advice = "a smaller model, shorter rows (data.max_tokens), or an adapter with fewer weights needs less"
+        if given is not None:
+            raise RecipeError([f"memory: {words}, and {given} is all it may have; {advice}"])
+        say(f"{words}, and this machine has {most:,} MB free; it is tried all the same. Note: {advice}")
+    if found.checkpointing and not work.checkpointing:
+        say("layers are computed twice to fit into memory (optimiser.gradient_checkpointing)")
+    changes: dict[str, object] = {"gradient_checkpointing": found.checkpointing}
+    if found.micro_tokens < work.micro_tokens:
+        say(f"{found.micro_tokens} tokens are computed at once to fit into memory (optimiser.micro_tokens)")
+        changes["micro_tokens"] = found.micro_tokens
+    optimiser = resolved.recipe.optimiser.model_copy(update=changes)
+    return replace(resolved, recipe=resolved.recipe.model_copy(update={"optimiser": optimiser}))
+
+
+def work_of(
+    resolved: Resolved, rows: Sequence[Row], size: Size, *, trainable: int | None = None, joined: bool | None = None
+) -> Work:
+    """Counted from rows and architecture; `trainable` and `joined` are guessed while no model is loaded."""
+    tokens = resolved.objective.layout is Layout.TOKENS
+    frozen = resolved.adapter.freezes
+    return Work(
+        tokens=round(resolved.epochs * sum(map(len, rows))),
+        learned=round(resolved.epochs * sum(row.learned for row in rows)),
+        steps=resolved.steps,
+        body=size.body,
+        vocabulary=size.vocabulary if tokens else 0,
+        trainable=_trainable(resolved, size) if trainable is None else trainable,
+        total=size.total,
+        width=size.width,
+        layers=size.layers,
+        outputs=size.outputs,
+        heads=size.heads,
+        longest=max(map(len, rows), default=1),
+        frozen_body=frozen,
+        joined=frozen and tokens if joined is None else joined,
+        micro_tokens=_largest_batch(resolved, rows),
+        precision=resolved.precision,
+        checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
+    )
+
+
+def matrix_rate(resolved: Resolved) -> float:
+    """GFLOP/s of this machine in the run's precision."""
+    here = machine()
+    return here.bf16_gflops if resolved.precision == "bf16" else here.fp32_gflops
+
+
+def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
+    lengths = sorted(map(len, rows), reverse=True) or [1]
+    step = sum(lengths[: resolved.rows_per_step])
+    return max(lengths[0], min(step, resolved.recipe.optimiser.micro_tokens))
+
+
+def _trainable(resolved: Resolved, size: Size) -> int:
+    adapter = resolved.adapter
+    if isinstance(adapter, Lora):
+        return size.low_rank(adapter.rank)
+    if isinstance(adapter, TopLayers):
+        return round(size.body * min(1.0, adapter.layers / max(1, size.layers)))
+    return size.total if isinstance(adapter, Full) else size.width * 100

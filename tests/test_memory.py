@@ -1,0 +1,235 @@
+"""How much memory a run holds, that it is made to hold less, and what happens when the system refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tuneful.adapters import Full, Lora
+from tuneful.core.errors import OutOfMemory, RecipeError
+from tuneful.core.policy import Policy
+from tuneful.core.protocols import Adapter
+from tuneful.core.types import Batch, Layout, Terms
+from tuneful.data.layouts import Collator
+from tuneful.engine import memory
+from tuneful.engine.fit import fit
+from tuneful.engine.memory import IMPORTED_MB, KEPT, KERNELS_MB, WASTE, least, memory_mb, within
+from tuneful.engine.update import AdamW, Updater
+from tuneful.engine.work import Work
+from tuneful.models.checkpointing import compute_twice
+from tuneful.objectives import NextToken
+from tuneful.recipe import from_mapping
+from tuneful.recipe.amounts import megabytes
+from tuneful.run.prepare import prepare
+from tuneful.schedules.epochs import Cut, EpochSteps
+from tuneful.testing import tiny_policy, tiny_rows
+
+WORK = Work(
+    tokens=1000, learned=100, steps=10, body=2**28, vocabulary=8_000, trainable=2**20, total=2**29, width=1024,
+    layers=4, outputs=8192, heads=16, longest=100, frozen_body=True, joined=True, micro_tokens=1024,
+    precision="bf16",
+)  # fmt: skip
+
+
+def test_by_hand() -> None:
+    """Weights once mapped and once more in two orders, four numbers a weight that learns; per token and layer 1.15 x
+    8,192 numbers and 16 x 100 scores."""
+    kept = 1024 * 4 * round(KEPT["joined"] * 8192 * 2 + 16 * 100 * 2)
+    expected = (2**29 + 2**28) * 2 + 4 * 4 * 2**20 + WASTE * kept
+    assert memory_mb(WORK) == IMPORTED_MB + KERNELS_MB + int(expected / 2**20)
+
+
+def test_computed_twice_keeps_one_layer_and_the_inputs_of_all() -> None:
+    layer = round(KEPT["joined"] * 8192 * 2 + 16 * 100 * 2)
+    saved = 1024 * (4 * layer - (4 * 1024 * 2 + layer))
+    found = memory_mb(WORK) - memory_mb(replace(WORK, checkpointing=True))
+    assert found == pytest.approx(WASTE * saved / 2**20, abs=1)
+
+
+def test_fewer_tokens_first_then_layers_twice() -> None:
+    """What is enough is taken, in the order of what it costs."""
+    assert within(WORK, memory_mb(WORK)) == WORK
+    halved = replace(WORK, micro_tokens=512)
+    assert within(WORK, memory_mb(WORK) - 1) == halved
+    smallest = replace(WORK, micro_tokens=memory.FASTEST)
+    twice = within(WORK, memory_mb(smallest) - 1)
+    assert twice is not None
+    assert twice.checkpointing
+    assert within(WORK, memory_mb(least(WORK)) - 1) is None
+    assert least(WORK) == replace(WORK, micro_tokens=least(WORK).micro_tokens, checkpointing=True)
+
+
+def test_a_row_is_never_cut() -> None:
+    """Fewer tokens at once than the longest row has would change nothing."""
+    long = replace(WORK, longest=1024)
+    found = within(long, memory_mb(long) - 1)
+    assert found is not None
+    assert (found.checkpointing, found.micro_tokens) == (True, 1024)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("4GB", 4096), ("1.5 gb", 1536), ("800MB", 800), ("700", 700)])
+def test_amounts(text: str, expected: int) -> None:
+    assert megabytes(text) == expected
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"say {n} " * 20, "completion": f"{n} said"} for n in range(60)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return file
+
+
+def test_a_recipe_is_made_to_fit(generator_folder: Path, data: Path) -> None:
+    """The plan of a run that may take little computes fewer tokens at once; one that cannot fit is refused."""
+    given = {"model": str(generator_folder), "data": str(data), "optimiser": {"rows_per_step": 20}}
+    free = prepare(from_mapping(given, [])[0])
+    assert free.recipe.optimiser.micro_tokens == AdamW().micro_tokens
+    assert free.recipe.optimiser.gradient_checkpointing is False
+    said: list[str] = []
+    tight = prepare(from_mapping(given, [f"memory={IMPORTED_MB + KERNELS_MB + 3}MB"])[0], said.append)
+    assert tight.recipe.optimiser.micro_tokens < AdamW().micro_tokens
+    assert any("to fit into memory" in words for words in said)
+    with pytest.raises(RecipeError, match="memory: this run needs about"):
+        prepare(from_mapping(given, ["memory=100MB"])[0])
+    with pytest.raises(RecipeError, match="no amount of memory"):
+        from_mapping(given, ["memory=much"])
+
+
+@pytest.mark.parametrize("adapter", [Lora(rank=4, dropout=0.1), Lora(rank=4), Full()], ids=["dropout", "lora", "full"])
+def test_layers_computed_twice_give_the_same_slopes(generator_folder: Path, adapter: Adapter) -> None:
+    """Bit for bit, dropout included, and less is kept."""
+    policy, loaded = tiny_policy(generator_folder, adapter)
+    batch = Collator(Layout.TOKENS, share=True)(tiny_rows(loaded, Layout.TOKENS, 8))
+    once, kept_once = _slopes(policy, batch)
+    compute_twice(policy.module)
+    twice, kept_twice = _slopes(policy, batch)
+    assert all(torch.equal(one, other) for one, other in zip(once, twice, strict=True))
+    assert kept_twice < 0.5 * kept_once
+
+
+def _slopes(policy: Policy, batch: Batch) -> tuple[list[Tensor], int]:
+    kept: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    policy.module.train()
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        hidden = policy(batch).hidden
+    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.module.parameters()}
+    held = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    kept.clear()
+    hidden.square().sum().backward()
+    policy.forget()
+    slopes = [p.grad.clone() for p in policy.trainable().values() if p.grad is not None]
+    for parameter in policy.trainable().values():
+        parameter.grad = None
+    return slopes, held
+
+
+class Hungry:
+    """Next tokens, for which a small machine has no memory."""
+
+    layout = Layout.TOKENS
+
+    def __init__(self, most: int) -> None:
+        self.most, self.seen = most, list[int]()
+
+    def __call__(self, policy: Policy, batch: Batch) -> Terms:
+        self.seen.append(batch.tokens)
+        terms = NextToken()(policy, batch)
+        if batch.tokens > self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+        return terms
+
+
+def test_refused_memory_halves_the_batch_and_changes_no_number(generator_folder: Path) -> None:
+    plenty, _ = _three_steps(generator_folder, Hungry(10_000))
+    scarce, hungry = _three_steps(generator_folder, Hungry(70))
+    assert [step["loss"] for step in scarce] == pytest.approx([step["loss"] for step in plenty], rel=1e-5)
+    assert [step["rows"] for step in scarce] == [8, 8, 8]
+    assert max(hungry.seen) > 70
+    later = hungry.seen[-4:]  # the size that worked is kept for the steps that follow
+    assert max(later) <= 70
+
+
+def test_a_row_that_does_not_fit_is_said(generator_folder: Path) -> None:
+    with pytest.raises(OutOfMemory, match="for one row of an update"):
+        _three_steps(generator_folder, Hungry(1))
+
+
+def test_other_faults_are_not_taken_for_it(generator_folder: Path) -> None:
+    class Broken(Hungry):
+        def __call__(self, policy: Policy, batch: Batch) -> Terms:
+            raise RuntimeError("the sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        _three_steps(generator_folder, Broken(1))
+
+
+def _three_steps(folder: Path, objective: Hungry) -> tuple[list[dict[str, float]], Hungry]:
+    torch.manual_seed(0)
+    policy, loaded = tiny_policy(folder, Lora(rank=4))
+    rows = tiny_rows(loaded, Layout.TOKENS, 8)
+    schedule = EpochSteps(rows, Collator(Layout.TOKENS, share=True), Cut(8, 10_000), total=3)
+    updater = Updater(AdamW(learning_rate=1e-2, epsilon=1e-2), policy.trainable(), steps=3)
+    records = fit(policy, {"main": objective}, schedule, updater)
+    return [dict(record.metrics) for record in records], objective
+
+
+REFUSING = """
+import json, resource, sys
+from pathlib import Path
+import torch
+from tuneful.adapters import Lora
+from tuneful.core.types import Layout
+from tuneful.data.layouts import Collator
+from tuneful.engine.fit import fit
+from tuneful.engine.update import AdamW, Updater
+from tuneful.objectives import NextToken
+from tuneful.schedules.epochs import Cut, EpochSteps
+from tuneful.testing import tiny_policy, tiny_rows
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+policy, loaded = tiny_policy(Path(sys.argv[1]), Lora(rank=4))
+rows = tiny_rows(loaded, Layout.TOKENS, 8) * 500
+schedule = EpochSteps(rows, Collator(Layout.TOKENS), Cut(4000, 10**6), total=2)
+updater = Updater(AdamW(learning_rate=1e-2, epsilon=1e-2), policy.trainable(), steps=2)
+batches = []
+def note(*given):
+    batches.append(given[1].tokens)
+    return NextToken()(*given)
+if sys.argv[2] != "free":
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + int(sys.argv[2]) * 2**20,) * 2)
+losses = [record.metrics["loss"] for record in fit(policy, {"main": note}, schedule, updater)]
+print(json.dumps({"losses": losses, "batches": batches}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits the memory of a process as Linux does")
+def test_a_system_that_refuses(generator_folder: Path) -> None:
+    """The process may take 100 MB more, and the update as a whole needs several times as much."""
+    free, tight = (_refusing(generator_folder, limit) for limit in ("free", "100"))
+    assert tight["losses"] == pytest.approx(free["losses"], rel=1e-4)
+    assert len(free["batches"]) == 2
+    assert len(tight["batches"]) > 4
+
+
+def _refusing(folder: Path, limit: str) -> dict[str, list[float]]:
+    command = [sys.executable, "-c", REFUSING, str(folder), limit]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, list[float]] = json.loads(done.stdout)
+    return found
