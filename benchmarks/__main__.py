@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from benchmarks.growth import curves, growth
+from benchmarks.memory import memory
 from benchmarks.parts import classify, layers, prompt, writing
 from benchmarks.quality import banking77, chinese, perplexity
 from benchmarks.results import keep
@@ -12,7 +14,23 @@ from benchmarks.sitting import outside, wait_until_quiet
 from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
 
-MEASURED = (start, sft, mixed, prompt, layers, classify, writing, heldout, banking77, perplexity, chinese)
+MEASURED = (
+    start, sft, mixed, prompt, layers, classify, writing, heldout, curves, growth, memory, banking77, perplexity, chinese,
+)  # fmt: skip
+    start,
+    sft,
+    mixed,
+    prompt,
+    layers,
+    classify,
+    writing,
+    heldout,
+    curves,
+    growth,
+    banking77,
+    perplexity,
+    chinese,
+)
 SECTIONS = {function.__name__: function for function in MEASURED}
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.engine.work import operations
-from tuneful.models.block import prepare_training
+from tuneful.models.block import part, prepare_training
 from tuneful.models.load import Loaded, load
+from tuneful.models.network import Network
 from tuneful.models.size import size_of
 from tuneful.objectives import NextToken
 from tuneful.run.build import with_frozen_layers_kept
@@ -45,10 +47,11 @@ def main() -> None:
         rows = behind_one_beginning(rows, args.preamble)
     if args.peer_order:
         rows = in_peer_order(rows, args.seed)
-    policy = Policy(loaded.network, Lora(top_layers=args.layers).attach(loaded.module, labels=False))
+    network = as_transformers_wrote_it(loaded) if args.plain else loaded.network
+    policy = Policy(network, Lora(top_layers=args.layers).attach(loaded.module, labels=False))
     if args.layers:
         policy.network = with_frozen_layers_kept(loaded, "bench")
-    collate = Collator(Layout.TOKENS, share=args.share and loaded.network.shares)
+    collate = Collator(Layout.TOKENS, share=args.share and network.shares)
     epoch = -(-len(rows) // args.rows_per_step)
     steps = args.epochs * epoch
     schedule = EpochSteps(rows, collate, Cut(args.rows_per_step, args.micro_tokens), steps, args.seed)
@@ -72,12 +75,20 @@ def main() -> None:
         "first_loss": round(records[0].metrics["loss"], 4), "last_loss": round(records[-1].metrics["loss"], 4),
         "heldout_nll": round(heldout(policy, loaded, held), 4) if held else None, "load_before": round(load_before, 2),
     }  # fmt: skip
+    if args.losses:
+        report["losses"] = [record.metrics["loss"] for record in records]
     print(json.dumps(report), flush=True)
 
 
 def rows_of(loaded: Loaded, item: dict[str, str]) -> list[Row]:
     encoded = loaded.processor.conversation([Message("user", asked(item)), Message("assistant", item["output"])])
     return [Row(Example(Place("bench", 0)), text.ids, text.learn) for text in encoded]
+
+
+def as_transformers_wrote_it(loaded: Loaded) -> Network:
+    part(loaded.module)
+    loaded.module.set_attn_implementation(loaded.network.native)  # type: ignore[operator]
+    return replace(loaded.network, packed=False, shares=False, joined=False)
 
 
 def needed(policy: Policy, loaded: Loaded, tokens: int, learned: int) -> float:
@@ -138,6 +149,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--layers", type=int, help="only so many layers, counted from the top")
     parser.add_argument("--preamble", type=int, default=0, help="tokens all rows begin with")
+    parser.add_argument("--plain", action="store_true", help="transformers' own layers, padded rows, nothing shared")
+    parser.add_argument("--losses", action="store_true", help="report the loss of each update")
     parser.add_argument("--peer-order", action="store_true", help="rows in the order transformers.Trainer draws")
     return parser.parse_args()
 
