@@ -15,22 +15,9 @@ from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
 
 MEASURED = (
-    start, sft, mixed, prompt, layers, classify, writing, heldout, curves, growth, memory, banking77, perplexity, chinese,
+    start, sft, mixed, prompt, layers, classify, writing, heldout, curves, growth, memory,
+    banking77, perplexity, chinese,
 )  # fmt: skip
-    start,
-    sft,
-    mixed,
-    prompt,
-    layers,
-    classify,
-    writing,
-    heldout,
-    curves,
-    growth,
-    banking77,
-    perplexity,
-    chinese,
-)
 SECTIONS = {function.__name__: function for function in MEASURED}
 
 
