@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
-from tuneful.core.device import used_memory_mb
-from tuneful.core.errors import InputError, RunFolderError
+from tuneful.core.device import is_first, join_ranks, used_memory_mb
+from tuneful.core.errors import InputError, RunFolderError, TunefulError
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -22,6 +22,7 @@ from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
 
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
 
 
@@ -36,21 +37,42 @@ def fit_command(
     language: str,
     should_stop: Callable[[], bool],
 ) -> int:
-    """The exit code."""
+    """The exit code. Of several ranks the first one speaks; what it says of an error is true of all."""
+    join_ranks()
+    try:
+        return _fit(target, model, overrides, as_json, out, resume, language, should_stop)
+    except TunefulError as error:
+        if is_first():
+            raise
+        return error.exit_code
+
+
+def _fit(
+    target: str,
+    model: str | None,
+    overrides: list[str],
+    as_json: bool,
+    out: Path | None,
+    resume: bool,
+    language: str,
+    should_stop: Callable[[], bool],
+) -> int:
     recipe, path = _what(target, model, overrides, out, resume)
     command = shlex.join(["tuneful", *sys.argv[1:]])
-    say = (lambda _: None) if as_json else note
+    say = (lambda _: None) if as_json or not is_first() else note
     records = run(recipe, path, resume=resume, language=language, command=command, should_stop=should_stop, say=say)
     try:
-        with _bar(hidden=as_json) as bar:
+        with _bar(hidden=as_json or not is_first()) as bar:
             for record in records:
                 bar.show(record)
     except Interrupted:
-        errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
-        return 130
+        if is_first():
+            errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
+        return INTERRUPTED
     folder = RunFolder(path)
     report = folder.read_json(folder.report)
-    print_json(report) if as_json else _show(report, folder, language)
+    if is_first():
+        print_json(report) if as_json else _show(report, folder, language)
     check_gates(report)
     return 0
 
@@ -66,7 +88,7 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
             )
         return recipe_of(folder.read_json(folder.lock)), folder.path
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
-    for words in notes:
+    for words in notes if is_first() else ():
         note(words)
     name = recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0]
     return recipe, out or default_path(name)

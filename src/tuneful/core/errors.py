@@ -24,6 +24,9 @@ class RecipeError(InputError):
         self.problems = list(problems)
         super().__init__("the recipe cannot run:\n" + "\n".join(f"  {problem}" for problem in self.problems))
 
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[list[str]]]:
+        return RecipeError, (self.problems,)  # errors travel between processes
+
 
 class DataError(InputError):
     """A file, row or column that cannot be used."""

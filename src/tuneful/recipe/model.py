@@ -147,6 +147,8 @@ class Recipe(Spec):
     """Run Python code that comes with the model."""
     precision: PrecisionName = "auto"
     """What products are computed in. auto: the faster on this machine, measured."""
+    sharded: bool = False
+    """Several processes keep a share of every weight each, for models that do not fit one device; slower."""
     adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
     """None: `lora` for text to write, `full` for labels."""
     tasks: list[Task] = Field(min_length=1)
