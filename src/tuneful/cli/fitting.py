@@ -37,12 +37,12 @@ def fit_command(
     language: str,
     should_stop: Callable[[], bool],
 ) -> int:
-    """The exit code. Of several ranks the first one speaks; what it says of an error is true of all."""
+    """The exit code. Of several ranks the first one speaks; another one says what befell it alone."""
     join_ranks()
     try:
         return _fit(target, model, overrides, as_json, out, resume, language, should_stop)
     except TunefulError as error:
-        if is_first():
+        if not error.told:
             raise
         return error.exit_code
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tuneful.core.device import is_first, is_first_here, rank, world
+from tuneful.core.errors import TunefulError
 
 Answer = TypeVar("Answer")
 BUCKET_BYTES = 1 << 27  # exchanged at once: a copy of a few tensors, not of a model
@@ -63,11 +64,14 @@ def together(work: Callable[[], Answer]) -> Answer:
     failed: Exception | None = None
     try:
         answer = work()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others must hear of it
-        failed = error
+    except Exception as found:  # noqa: BLE001 - whatever it is, the others must hear of it
+        failed = found
     for number, theirs in enumerate(gathered(_portable(failed))):
         if theirs is not None:
-            raise failed if failed is not None and number == rank() else theirs
+            error = failed if failed is not None and number == rank() else theirs
+            if isinstance(error, TunefulError):
+                error.told = not is_first()
+            raise error
     return answer
 
 

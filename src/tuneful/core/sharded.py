@@ -30,15 +30,14 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """All of it, on every rank; all ranks must ask."""
-    found: Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return found
+    return _brought_together(tensor) if isinstance(tensor, DTensor) else tensor
 
 
 def for_saving(tensor: Tensor) -> Tensor:
     """All of it, on the first rank, which saves; of a sharded one the others get nothing, to spare their memory."""
     if not isinstance(tensor, DTensor):
         return tensor
-    found = tensor.detach().full_tensor()
+    found = _brought_together(tensor.detach())
     return found.cpu() if is_first() else torch.empty(0)
 
 
@@ -124,6 +123,11 @@ class _Root(nn.Module):
 
     def forward(self) -> None:
         """The hooks around it do the work."""
+
+
+def _brought_together(tensor: Any) -> Tensor:
+    found: Tensor = tensor.full_tensor()
+    return found
 
 
 def _shard(module: nn.Module) -> Any:

@@ -58,6 +58,7 @@ def run(
             yield record
         if built.sharded:
             finish(built, folder, progress, language=language, say=say, should_stop=stop)
+            gathered(None)  # the report is written
         else:
             first_alone(lambda: finish(built, folder, progress, language=language, say=say, should_stop=should_stop))
 
