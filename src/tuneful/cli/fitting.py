@@ -14,6 +14,7 @@ from rich.text import Text
 from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
 from tuneful.core.device import is_first, join_ranks, used_memory_mb
 from tuneful.core.errors import InputError, RunFolderError, TunefulError
+from tuneful.core.ranks import together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -57,7 +58,8 @@ def _fit(
     language: str,
     should_stop: Callable[[], bool],
 ) -> int:
-    recipe, path = _what(target, model, overrides, out, resume)
+    recipe, given = together(lambda: _what(target, model, overrides, out, resume))
+    path = given or default_path(recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0])
     command = shlex.join(["tuneful", *sys.argv[1:]])
     say = (lambda _: None) if as_json or not is_first() else note
     records = run(recipe, path, resume=resume, language=language, command=command, should_stop=should_stop, say=say)
@@ -73,11 +75,14 @@ def _fit(
     report = folder.read_json(folder.report)
     if is_first():
         print_json(report) if as_json else _show(report, folder, language)
-    check_gates(report)
+    together(lambda: check_gates(report))
     return 0
 
 
-def _what(target: str, model: str | None, overrides: list[str], out: Path | None, resume: bool) -> tuple[Recipe, Path]:
+def _what(
+    target: str, model: str | None, overrides: list[str], out: Path | None, resume: bool
+) -> tuple[Recipe, Path | None]:
+    """The recipe, and the folder if one is given."""
     if resume:
         folder = RunFolder(out or Path(target))
         if not folder.exists():
@@ -90,8 +95,7 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
     for words in notes if is_first() else ():
         note(words)
-    name = recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0]
-    return recipe, out or default_path(name)
+    return recipe, out
 
 
 def _speed(cost: dict[str, Any]) -> str:

@@ -101,11 +101,12 @@ def fit(
     processes: int,
 ) -> None:
     """Tune a model. TARGET is data (a file, a folder, a hub id) or a recipe (.yaml)."""
-    from tuneful.cli.fitting import fit_command
-    from tuneful.cli.several import fit_in_processes
-
     if processes > 1:
+        from tuneful.cli.several import fit_in_processes
+
         sys.exit(fit_in_processes(processes, sys.argv[1:]))
+    from tuneful.cli.fitting import fit_command
+
     stop = _Stop()
     signal.signal(signal.SIGINT, stop)
     code = fit_command(

@@ -57,9 +57,10 @@ def train(
             _count(progress, record)
             yield record
             over = yield from _look(built, progress, record.step)
-            if record.step % built.prepared.resolved.save_every == 0 or should_stop():
+            stop = should_stop()  # asked once: what says stop must have been saved
+            if stop or record.step % built.prepared.resolved.save_every == 0:
                 yield _save(built, folder, progress)
-            if should_stop():
+            if stop:
                 raise Interrupted
             if over:
                 break
