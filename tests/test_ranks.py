@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,19 @@ def test_a_step_is_dealt_out(generator_folder: Path, count: int, rows: int, limi
         if whole.rows == 8 and limit > 1000:
             assert max(map(sum, zip(*[iter(units)] * ranks, strict=True))) < whole.tokens
             assert max(tokens) <= 1.5 * whole.tokens / ranks, "about as much for each"
+
+
+def test_long_rows_are_weighed_against_many_short_ones(generator_folder: Path) -> None:
+    """Four rows of 10 tokens and one of 40: two ranks read 40 each, not two and three rows."""
+    policy, loaded = tiny_policy(generator_folder)
+    (row,) = tiny_rows(loaded, Layout.TOKENS, 1)
+    rows = [
+        replace(row, ids=np.full(length, number + 5), learn=np.ones(length, dtype=np.float32))
+        for number, length in enumerate([10, 10, 10, 10, 40])
+    ]
+    for rank in (0, 1):
+        (step,) = EpochSteps(rows, Collator(Layout.TOKENS), Cut(5, 1000, 2, rank), total=1).steps(policy)
+        assert [batch.tokens for batch in step.batches] == [40]
 
 
 def test_the_command_line_starts_processes(place: Path) -> None:

@@ -41,7 +41,10 @@ def fit_command(
     """The exit code. Of several ranks the first one speaks; another one says what befell it alone."""
     join_ranks()
     try:
-        return _fit(target, model, overrides, as_json, out, resume, language, should_stop)
+        return _fit(
+            target, model=model, overrides=overrides, as_json=as_json, out=out, resume=resume,
+            language=language, should_stop=should_stop,
+        )  # fmt: skip
     except TunefulError as error:
         if not error.told:
             raise
@@ -50,6 +53,7 @@ def fit_command(
 
 def _fit(
     target: str,
+    *,
     model: str | None,
     overrides: list[str],
     as_json: bool,
