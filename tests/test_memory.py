@@ -164,7 +164,7 @@ def test_refused_memory_halves_the_batch_and_changes_no_number(generator_folder:
 
 
 def test_a_row_that_does_not_fit_is_said(generator_folder: Path) -> None:
-    with pytest.raises(OutOfMemory, match="for one row of an update"):
+    with pytest.raises(OutOfMemory, match="the memory for an update"):
         _three_steps(generator_folder, Hungry(1))
 
 

@@ -122,8 +122,13 @@ class AttachedWeights:
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain
 
-    def save(self, folder: str) -> None:
-        self.merged().save_pretrained(folder)  # type: ignore[operator]
+    def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
+        if weights is None:
+            self.merged().save_pretrained(folder)  # type: ignore[operator]
+        else:  # all of them, so the module gives its shape alone
+            named = {**dict(self._module.named_buffers()), **weights}
+            kept = {name: named[name] for name in self._module.state_dict() if name in named}
+            self._module.save_pretrained(folder, state_dict=kept)  # type: ignore[operator]
 
 
 class FinishedWeights(AttachedWeights):

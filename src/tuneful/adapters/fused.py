@@ -30,14 +30,25 @@ def _is_plain(layer: Any) -> bool:
     )
 
 
+def forget_between_passes(module: nn.Module) -> None:
+    """Every pass makes its product anew: the weights come and go (`core/sharded.py`)."""
+    for layer in module.modules():
+        if isinstance(layer, FusedLinear):
+            layer.remembers = False
+
+
 class FusedLinear(Linear):  # type: ignore[misc]
     """A frozen linear layer and its low-rank update."""
+
+    remembers = True
 
     def part(self) -> Part | None:
         """What a joint product needs to know of this layer; None while it is not a plain sum (merged, or dropout)."""
         return self._known_part(self._disable_adapters, bool(self.merged_adapters), self.training)
 
     def _known_part(self, *state: bool) -> Part | None:
+        if not self.remembers:
+            return self._part(*state)
         known: dict[tuple[bool, ...], Part | None] = self.__dict__.setdefault("_parts", {})
         if state not in known:
             known[state] = self._part(*state)
@@ -65,6 +76,8 @@ class FusedLinear(Linear):  # type: ignore[misc]
         """Made once, and again when the weights are others (moved, cast, copied)."""
         part, known = self._known_part(False, False, False), self.__dict__.get("_made")
         assert part is not None
+        if not self.remembers:
+            return Product([part])
         if known is None or not known.holds([part]):
             self._made = known = Product([part])
         return known

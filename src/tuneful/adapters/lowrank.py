@@ -170,5 +170,6 @@ class AttachedLora:
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain.eval()
 
-    def save(self, folder: str) -> None:
-        self._wrapped.save_pretrained(folder, save_embedding_layers=False)
+    def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
+        named = {f"base_model.model.{name}": tensor for name, tensor in (weights or {}).items()}
+        self._wrapped.save_pretrained(folder, save_embedding_layers=False, state_dict=named or None)

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
-from tuneful.core.device import used_memory_mb
-from tuneful.core.errors import InputError, RunFolderError
+from tuneful.core.device import is_first, join_ranks, used_memory_mb
+from tuneful.core.errors import InputError, RunFolderError, TunefulError
+from tuneful.core.ranks import together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -22,6 +23,7 @@ from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
 
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
 
 
@@ -36,26 +38,55 @@ def fit_command(
     language: str,
     should_stop: Callable[[], bool],
 ) -> int:
-    """The exit code."""
-    recipe, path = _what(target, model, overrides, out, resume)
+    """The exit code. Of several ranks the first one speaks; another one says what befell it alone."""
+    join_ranks()
+    try:
+        return _fit(
+            target, model=model, overrides=overrides, as_json=as_json, out=out, resume=resume,
+            language=language, should_stop=should_stop,
+        )  # fmt: skip
+    except TunefulError as error:
+        if not error.told:
+            raise
+        return error.exit_code
+
+
+def _fit(
+    target: str,
+    *,
+    model: str | None,
+    overrides: list[str],
+    as_json: bool,
+    out: Path | None,
+    resume: bool,
+    language: str,
+    should_stop: Callable[[], bool],
+) -> int:
+    recipe, given = together(lambda: _what(target, model, overrides, out, resume))
+    path = given or default_path(recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0])
     command = shlex.join(["tuneful", *sys.argv[1:]])
-    say = (lambda _: None) if as_json else note
+    say = (lambda _: None) if as_json or not is_first() else note
     records = run(recipe, path, resume=resume, language=language, command=command, should_stop=should_stop, say=say)
     try:
-        with _bar(hidden=as_json) as bar:
+        with _bar(hidden=as_json or not is_first()) as bar:
             for record in records:
                 bar.show(record)
     except Interrupted:
-        errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
-        return 130
+        if is_first():
+            errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
+        return INTERRUPTED
     folder = RunFolder(path)
     report = folder.read_json(folder.report)
-    print_json(report) if as_json else _show(report, folder, language)
-    check_gates(report)
+    if is_first():
+        print_json(report) if as_json else _show(report, folder, language)
+    together(lambda: check_gates(report))
     return 0
 
 
-def _what(target: str, model: str | None, overrides: list[str], out: Path | None, resume: bool) -> tuple[Recipe, Path]:
+def _what(
+    target: str, model: str | None, overrides: list[str], out: Path | None, resume: bool
+) -> tuple[Recipe, Path | None]:
+    """The recipe, and the folder if one is given."""
     if resume:
         folder = RunFolder(out or Path(target))
         if not folder.exists():
@@ -66,10 +97,9 @@ def _what(target: str, model: str | None, overrides: list[str], out: Path | None
             )
         return recipe_of(folder.read_json(folder.lock)), folder.path
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
-    for words in notes:
+    for words in notes if is_first() else ():
         note(words)
-    name = recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0]
-    return recipe, out or default_path(name)
+    return recipe, out
 
 
 def _speed(cost: dict[str, Any]) -> str:

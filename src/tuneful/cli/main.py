@@ -93,6 +93,7 @@ def quiet_libraries(command: Command) -> Command:
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
+@click.option("--processes", type=click.IntRange(1), default=1, help="Learn with several; the same as under torchrun.")
 @quiet_libraries
 def fit(
     target: str,
@@ -103,8 +104,13 @@ def fit(
     out: Path | None,
     resume: bool,
     language: str,
+    processes: int,
 ) -> None:
     """Tune a model. TARGET is data (a file, a folder, a hub id) or a recipe (.yaml)."""
+    if processes > 1:
+        from tuneful.cli.several import fit_in_processes
+
+        sys.exit(fit_in_processes(processes, sys.argv[1:]))
     from tuneful.cli.fitting import fit_command
 
     stop = _Stop()
@@ -264,7 +270,10 @@ class _Stop:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        click.echo("\nstopping after this update and saving; press Ctrl-C again to stop at once", err=True)
+        from tuneful.core.device import is_first
+
+        if is_first():
+            click.echo("\nstopping after this update and saving; press Ctrl-C again to stop at once", err=True)
 
     def asked(self) -> bool:
         return self._asked

@@ -1,7 +1,9 @@
-"""The only file that asks which machine this is: device, precision, memory, seeds, folders, environment."""
+"""The only file that asks which machine this is: device, precision, memory, seeds, folders, environment, and which of
+the processes of a run (ranks) this one is."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -13,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +23,18 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from tuneful.core.errors import InputError
 from tuneful.core.types import Batch
 
 PrecisionName = Literal["auto", "fp32", "bf16"]
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 KEEP_BYTES = 1 << 30
 READ_BYTES = 1 << 28  # far more than any cache holds
+PATIENCE = timedelta(days=2)  # a rank waits while the first one measures; torchrun ends those whose partner is gone
 MATMUL_SHAPE = (256, 576, 1536)  # rows, in, out: a small language model's feed-forward product
 
 
@@ -106,10 +113,17 @@ def precision(name: PrecisionName) -> torch.dtype:
 
 
 def cores() -> int:
-    """Processors this process may use; OMP_NUM_THREADS, as everywhere, says fewer."""
+    """Processors this process may use, its share where several work here; OMP_NUM_THREADS, as everywhere, says
+    otherwise."""
     if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(asked) > 0:
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // _local("LOCAL_WORLD_SIZE", 1))
+
+
+def share_cores(processes: int) -> None:
+    """For processes that are started from this one: torchrun would give each a single core."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
 
 
 def prepare_process() -> None:
@@ -140,7 +154,7 @@ def give_back_freed_memory() -> None:
 def memory_mb() -> int:
     """Memory a model may use: the accelerator's, else what the system has available."""
     if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory) >> 20
+        return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory) >> 20
     return int(psutil.virtual_memory().available) >> 20
 
 
@@ -171,6 +185,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_own(seed: int) -> None:
+    """From here on every rank draws its own dropout; the first one draws on as before."""
+    if rank():
+        torch.manual_seed(int(np.random.default_rng([seed, rank()]).integers(2**63)))
+
+
 def random_state() -> dict[str, Any]:
     """Everything a later process needs to draw the same random numbers."""
     state: dict[str, Any] = {"torch": torch.get_rng_state()}
@@ -183,6 +203,47 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def join_ranks() -> None:
+    """Meets the processes that torchrun, or what sets its variables, has started beside this one. Once a process; a
+    process that stands alone has nobody to meet."""
+    if _joined() or "RANK" not in os.environ or _local("WORLD_SIZE", 1) < 2:
+        return
+    if cuda := torch.cuda.is_available():
+        devices, here = torch.cuda.device_count(), _local("LOCAL_WORLD_SIZE", 1)
+        if here > devices:
+            raise InputError(f"{here} processes were started on this computer, which has {devices} CUDA devices; "
+                             f"each process needs its own: --nproc-per-node {devices}")  # fmt: skip
+        torch.cuda.set_device(_local("LOCAL_RANK", 0))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
+
+
+def rank() -> int:
+    """Which of the processes of this run this one is."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world() -> int:
+    """How many processes work on this run."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def is_first() -> bool:
+    """The one that writes, prints and measures."""
+    return rank() == 0
+
+
+def is_first_here() -> bool:
+    """The first one of its computer."""
+    return world() == 1 or _local("LOCAL_RANK", 0) == 0
+
+
+@cache
+def mesh() -> DeviceMesh:
+    """All ranks in a row, for weights that are shared out."""
+    return init_device_mesh(pick_device().type, (world(),))
 
 
 def place(batch: Batch, device: torch.device) -> Batch:
@@ -210,6 +271,15 @@ def hush() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", module="transformers|peft|torch|huggingface_hub|datasets")
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _local(name: str, otherwise: int) -> int:
+    """What torchrun says of this process."""
+    return int(os.environ.get(name) or otherwise)
 
 
 def _to(value: Tensor, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ class TunefulError(Exception):
     """Something a person should read; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+    told = False  # of several ranks, the first one has the same error and says it
 
 
 class InputError(TunefulError):
@@ -23,6 +24,9 @@ class RecipeError(InputError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(problems)
         super().__init__("the recipe cannot run:\n" + "\n".join(f"  {problem}" for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[list[str]]]:
+        return RecipeError, (self.problems,)  # errors travel between processes
 
 
 class DataError(InputError):

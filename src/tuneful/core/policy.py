@@ -51,8 +51,17 @@ class Outputs:
 class Policy:
     """What is being tuned. One forward a batch, however many components ask."""
 
-    def __init__(self, network: Network, attached: Attached, *, autocast: torch.dtype | None = None) -> None:
-        self.network, self.attached, self.autocast = network, attached, autocast
+    def __init__(
+        self,
+        network: Network,
+        attached: Attached,
+        *,
+        autocast: torch.dtype | None = None,
+        gathered: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`gathered` brings sharded weights together for a pass and its backward pass, or for many without a slope;
+        whoever makes passes makes them inside."""
+        self.network, self.attached, self.autocast, self.gathered = network, attached, autocast, gathered
         self._memo: tuple[Batch, Outputs] | None = None
         self._memo_reference: tuple[Batch, Outputs] | None = None
 

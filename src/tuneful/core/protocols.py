@@ -57,7 +57,9 @@ class Attached(Protocol):
     def state(self) -> dict[str, Tensor]: ...
     def load(self, state: Mapping[str, Tensor]) -> None: ...
     def merged(self) -> nn.Module: ...  # a plain fp32 transformers model of its own, adapters folded in
-    def save(self, folder: str) -> None: ...  # what is needed beside the base model
+    def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None: ...
+
+    # ^ what is needed beside the base model; `weights` stand for `state()` where that is spread over ranks
 
 
 class Adapter(Protocol):
@@ -119,6 +121,14 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
 
     def __call__(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> float: ...
+
+
+@runtime_checkable
+class KeepsGradients(Protocol):
+    """Optional, of a gradient rule that keeps gradients beside `.grad` until `finish`: what is summed over the ranks
+    before that, with zeros where there is nothing, so that all ranks give the same shapes in the same order."""
+
+    def kept(self, tasks: Sequence[str], parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]: ...
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,10 @@ class Batch:
     task: str = "main"
     groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
 
+    def silent(self) -> Batch:
+        """The same, of which nothing counts: for a rank that has no part of its own in what all do together."""
+        return replace(self, weights=self.weights * 0, units=0.0, tokens=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -149,9 +153,9 @@ class Terms:
 class Step:
     """One optimiser update, cut in micro-batches."""
 
-    batches: Sequence[Batch]
-    rows: int = 0
-    tokens: int = 0  # real tokens of the rows, counted before any sharing
+    batches: Sequence[Batch]  # of this rank, where several learn together
+    rows: int = 0  # of all ranks
+    tokens: int = 0  # real tokens of the rows of all ranks, counted before any sharing
     smaller: Callable[[], Step | None] = lambda: None  # the same update in smaller batches; None: there are none
 
 

@@ -1,7 +1,8 @@
 """Saving a run so that resuming it equals never having stopped, bit for bit on the CPU.
 
 A checkpoint is a folder `step-N`: weights that learn, optimiser, random state, the holder's own notes, and a manifest
-of checksums. It appears under its name only when it is complete. No pickles.
+of checksums. It appears under its name only when it is complete. No pickles. All ranks save together, and the first one
+writes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from tuneful.core.device import random_state, set_random_state
+from tuneful.core.device import random_state, rank, set_random_state
 from tuneful.core.errors import CheckpointError
 from tuneful.core.files import new_folder, sha256
 from tuneful.core.policy import Policy
+from tuneful.core.ranks import first_alone, gathered
 from tuneful.engine.update import Updater
 
 
@@ -43,19 +45,23 @@ def save_checkpoint(
     keep: int = 2,
 ) -> Path:
     """Writes `folder/step-N` and removes all but the newest `keep`. Raises RunFolderError on a full disk."""
-    tensors = {"weights": policy.attached.state(), "optimiser": optimiser.state(), "random": random_state()}
+    tensors = {"weights": policy.attached.state(), "optimiser": optimiser.state(), "random": _random_states()}
     if best is not None:
         tensors["best"] = dict(best)
     target = folder / f"step-{step}"
+    first_alone(lambda: _write(target, tensors, {"step": step, **notes}, keep))
+    return target
+
+
+def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], notes: Mapping[str, Any], keep: int) -> None:
     with new_folder(target) as scratch:
         for name, group in tensors.items():
             (scratch / f"{name}.safetensors").write_bytes(save({k: _storable(t) for k, t in group.items()}))
-        (scratch / "notes.json").write_text(json.dumps({"step": step, **notes}), encoding="utf-8")
+        (scratch / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
         checksums = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
         (scratch / "manifest.json").write_text(json.dumps(checksums, indent=2), encoding="utf-8")
-    for old in _all(folder)[:-keep]:
+    for old in _all(target.parent)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def load_newest(
@@ -87,9 +93,26 @@ def newest_step(folder: Path) -> int | None:
 def _restore(path: Path, notes: Mapping[str, Any], policy: Policy, optimiser: Updater) -> Saved:
     policy.attached.load(load_file(path / "weights.safetensors"))
     optimiser.load(load_file(path / "optimiser.safetensors"))
-    set_random_state(load_file(path / "random.safetensors"))
+    _set_random_states(load_file(path / "random.safetensors"))
     best = path / "best.safetensors"
     return Saved(int(notes["step"]), notes, load_file(best) if best.exists() else None)
+
+
+def _random_states() -> dict[str, Tensor]:
+    """Every rank's, the first one's without a number."""
+    return {
+        f"{name}.{number}" if number else name: value
+        for number, own in enumerate(gathered(random_state()))
+        for name, value in own.items()
+    }
+
+
+def _set_random_states(states: Mapping[str, Tensor]) -> None:
+    """A rank that was not there when the states were saved goes on with its own."""
+    number = f".{rank()}" if rank() else ""
+    own = {name.removesuffix(number): value for name, value in states.items() if name.endswith(number)}
+    if "torch" in own:
+        set_random_state(own)
 
 
 def _damage(path: Path) -> str | None:

@@ -7,12 +7,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import nn
 
-from tuneful.core.device import give_back_freed_memory, memory_refused, place
+from tuneful.core.device import give_back_freed_memory, memory_refused, place, world
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Consolidates, GradientRule, Objective, Regulariser, Schedule
+from tuneful.core.protocols import Consolidates, GradientRule, KeepsGradients, Objective, Regulariser, Schedule
+from tuneful.core.ranks import add_up, totals
+from tuneful.core.sharded import is_sharded, whole
 from tuneful.core.types import Boundary, Record, Step
 from tuneful.engine.update import Sum, Updater, gradient_norm
 
@@ -38,8 +41,9 @@ def fit(
             continue
         number += 1
         policy.module.train()
-        metrics = _within_memory(policy, objectives, step, regularisers, gradient)
+        metrics = _gradients(policy, objectives, step, regularisers, gradient)
         parameters = list(policy.trainable().values())
+        _add_up(gradient, sorted(objectives), parameters)
         gradient.finish(parameters)
         metrics["gradient_norm"] = gradient_norm(parameters, clip)
         _check(number, metrics, policy)
@@ -49,31 +53,6 @@ def fit(
         began = time.perf_counter()
 
 
-def _within_memory(
-    policy: Policy,
-    objectives: Mapping[str, Objective],
-    step: Step,
-    regularisers: Sequence[Regulariser],
-    gradient: GradientRule,
-) -> dict[str, float]:
-    """`_gradients`, begun again with smaller batches as often as the system refuses memory. Raises OutOfMemory."""
-    while True:
-        try:
-            return _gradients(policy, objectives, step, regularisers, gradient)
-        except (RuntimeError, MemoryError) as error:
-            if not memory_refused(error):
-                raise
-        gradient.restart(list(policy.trainable().values()))
-        policy.forget()
-        give_back_freed_memory()
-        if (smaller := step.smaller()) is None:
-            raise OutOfMemory(
-                "the system refuses the memory for one row of an update; lower data.max_tokens, set "
-                "optimiser.gradient_checkpointing=true, or take a smaller model"
-            )
-        step = smaller
-
-
 def _gradients(
     policy: Policy,
     objectives: Mapping[str, Objective],
@@ -81,20 +60,52 @@ def _gradients(
     regularisers: Sequence[Regulariser],
     gradient: GradientRule,
 ) -> dict[str, float]:
-    """Adds up the gradient of a step. Each task's losses are summed over the whole step and divided once, by the
-    units of the whole step, so cutting a step in micro-batches changes nothing; a penalty counts once a step."""
+    """This rank's part of the gradient of a step. Each task's losses are summed over the whole step and divided once,
+    by the units of the whole step on all ranks, so cutting a step in micro-batches changes nothing; a penalty counts
+    once a step. The metrics are those of all ranks.
+
+    As often as the system refuses memory, it begins again with smaller batches. Raises OutOfMemory."""
+    units = totals({task: sum(b.units for b in step.batches if b.task == task) for task in objectives})
     parameters = list(policy.trainable().values())
-    units: dict[str, float] = defaultdict(float)
-    for batch in step.batches:
-        units[batch.task] += batch.units
+    while True:
+        try:
+            return totals(_passes(policy, objectives, step, regularisers, gradient, units))
+        except (RuntimeError, MemoryError) as error:
+            if not memory_refused(error):
+                raise
+        gradient.restart(parameters)
+        policy.forget()
+        give_back_freed_memory()
+        # Ranks that share weights out make their passes together, so none can make more than the others.
+        smaller = None if any(map(is_sharded, parameters)) else step.smaller()
+        if smaller is None:
+            raise OutOfMemory(
+                "the system refuses the memory for an update; lower data.max_tokens or optimiser.micro_tokens, set "
+                "optimiser.gradient_checkpointing=true, or take a smaller model"
+            )
+        step = smaller
+
+
+def _passes(
+    policy: Policy,
+    objectives: Mapping[str, Objective],
+    step: Step,
+    regularisers: Sequence[Regulariser],
+    gradient: GradientRule,
+    units: Mapping[str, float],
+) -> dict[str, float]:
+    """Forward and backward over the batches; `units` are those of the whole step by task."""
+    parameters = list(policy.trainable().values())
     everything = sum(units.values()) or 1.0
     metrics: dict[str, float] = defaultdict(float)
     for batch in (place(batch, policy.device) for batch in step.batches):
-        terms = objectives[batch.task](policy, batch)
         share = batch.units / everything
-        loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
-        penalty = share * sum((regulariser(policy, batch, terms) for regulariser in regularisers), loss.new_zeros(()))
-        gradient.add(batch.task, loss + penalty, parameters)
+        with policy.gathered():
+            terms = objectives[batch.task](policy, batch)
+            loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
+            penalties = (regulariser(policy, batch, terms) for regulariser in regularisers)
+            penalty = share * sum(penalties, loss.new_zeros(()))
+            gradient.add(batch.task, loss + penalty, parameters)
         metrics["loss"] += float(loss.detach())
         metrics["units"] += batch.units
         metrics["read"] += batch.tokens
@@ -103,7 +114,21 @@ def _gradients(
         for name, value in terms.metrics.items():
             metrics[name] += value * share
         policy.forget()
-    return dict(metrics)
+    return metrics
+
+
+def _add_up(gradient: GradientRule, tasks: Sequence[str], parameters: Sequence[nn.Parameter]) -> None:
+    """Sums what each rank has found. Of sharded weights that has been done in the backward pass."""
+    own = [parameter for parameter in parameters if not is_sharded(parameter)]
+    if world() == 1 or not own:
+        return
+    known = torch.tensor([float(parameter.grad is not None) for parameter in own], device=own[0].device)
+    add_up([known])
+    learned = [parameter for parameter, ranks in zip(own, known.tolist(), strict=True) if ranks]
+    for parameter in learned:
+        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    kept = gradient.kept(tasks, own) if isinstance(gradient, KeepsGradients) else ()
+    add_up([*(parameter.grad for parameter in learned if parameter.grad is not None), *kept])
 
 
 def _check(number: int, metrics: Mapping[str, float], policy: Policy) -> None:
@@ -119,7 +144,7 @@ def _check(number: int, metrics: Mapping[str, float], policy: Policy) -> None:
 
 
 def _broken(parameter: nn.Parameter) -> bool:
-    return parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+    return parameter.grad is not None and not bool(whole(parameter.grad).isfinite().all())
 
 
 def _consolidate(policy: Policy, components: Sequence[object], boundary: Boundary) -> None:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from tuneful.core.sharded import for_saving, like, whole
 from tuneful.core.spec import Spec
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -114,7 +115,7 @@ class Updater:
 
     def state(self) -> dict[str, Tensor]:
         return {
-            f"{entry}/{name}": torch.as_tensor(value)
+            f"{entry}/{name}": for_saving(torch.as_tensor(value))
             for name, parameter in self._named.items()
             for entry, value in self._optimiser.state.get(parameter, {}).items()
         }
@@ -124,7 +125,7 @@ class Updater:
             entry, name = key.split("/", 1)
             parameter = self._named[name]
             # The fused AdamW keeps everything beside its weight, the count of steps too.
-            self._optimiser.state[parameter][entry] = value.clone().to(parameter.device)
+            self._optimiser.state[parameter][entry] = like(parameter, value)
 
 
 class Sum:
@@ -144,7 +145,7 @@ class Sum:
 def gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> float:
     """The norm of the whole gradient, which is scaled down to `clip` if it is longer (0 = never)."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = whole(torch.nn.utils.get_total_norm(gradients))
     if clip and math.isfinite(float(norm)):
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     return float(norm)

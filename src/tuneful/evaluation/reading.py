@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from tuneful.core.device import place
 from tuneful.core.policy import Outputs, Policy
 from tuneful.core.protocols import Objective
+from tuneful.core.ranks import gathered, totals
 from tuneful.core.types import Batch, Row
 
 Collate = Callable[[Sequence[Row]], Batch]
@@ -65,21 +67,38 @@ def embeddings(policy: Policy, rows: Sequence[Row], collate: Collate, *, origina
     return _gather(policy, rows, collate, lambda read: read.embeddings(), original=original)
 
 
-def mean_loss(policy: Policy, objective: Objective, rows: Sequence[Row], collate: Collate) -> dict[str, float]:
-    """The objective's loss a unit over all rows, as training sees it but without dropout; its metrics too."""
+def mean_loss(
+    policy: Policy, objective: Objective, rows: Sequence[Row], collate: Collate, *, rank: int = 0, ranks: int = 1
+) -> dict[str, float]:
+    """The objective's loss a unit over all rows, as training sees it but without dropout; its metrics too. `ranks` that
+    ask together read a part each, and all get the same answer."""
     policy.module.eval()
-    total = units = 0.0
-    metrics: dict[str, float] = {}
+    found: dict[str, float] = defaultdict(float)
     with torch.no_grad():
-        for _, batch in batches(rows, collate):
+        for batch in _dealt(rows, collate, rank, ranks):
             batch = place(batch, policy.device)
             terms = objective(policy, batch)
             policy.forget()
-            total += float((terms.losses * batch.weights).sum())
-            units += batch.units
+            found["loss"] += float((terms.losses * batch.weights).sum())
+            found["units"] += batch.units
             for name, value in terms.metrics.items():
-                metrics[name] = metrics.get(name, 0.0) + value * batch.units
-    return {"loss": total / units, **{name: value / units for name, value in metrics.items()}}
+                found[name] += value * batch.units
+    found = totals(found) if ranks > 1 else found
+    units = found.pop("units")
+    return {name: value / units for name, value in found.items()}
+
+
+def _dealt(rows: Sequence[Row], collate: Collate, rank: int, ranks: int) -> list[Batch]:
+    """A rank's part of the rows, neighbours in token order, about as many tokens as the others have; as many batches as
+    the others, which sharded weights ask for."""
+    if ranks == 1:
+        return [batch for _, batch in batches(rows, collate)]
+    ordered = sorted(rows, key=lambda row: row.ids.tolist())
+    behind = np.cumsum([len(row) for row in ordered])
+    own = [row for row, end in zip(ordered, behind, strict=True) if (end - 1) * ranks // behind[-1] == rank]
+    found = [batch for _, batch in batches(own, collate)]
+    spare = max(gathered(len(found))) - len(found)
+    return found + [collate(rows[:1]).silent()] * spare
 
 
 def _gather(

@@ -152,6 +152,8 @@ class Recipe(Spec):
     memory: Annotated[str, AfterValidator(as_memory)] | None = None
     """The most memory to plan for, for example 4GB: fewer tokens are computed at once, and then layers twice, until the
     run fits. None: nine tenths of what the machine has free."""
+    sharded: bool = False
+    """Several processes keep a share of every weight each, for models that do not fit one device; slower."""
     adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
     """None: `lora` for text to write, `full` for labels."""
     tasks: list[Task] = Field(min_length=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneful.core.device import join_ranks
 from tuneful.core.errors import GateBroken
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
@@ -50,7 +51,8 @@ def fit(
     """Tunes a model on data (a file, a folder, a hub id) or by a recipe (a .yaml file, a mapping, a Recipe).
 
     `settings` are dotted recipe paths. Raises InputError when the input cannot be used, and GateBroken, after the
-    report is written, when a gate of the recipe does not hold."""
+    report is written, when a gate of the recipe does not hold. Under torchrun all ranks call it."""
+    join_ranks()
     recipe = recipe_for(what, model=model, settings=settings or {})
     path = Path(out) if out is not None else default_path(recipe.name or Path(recipe.task.data.sources[0].path).stem)
     for _ in run(recipe, path, resume=resume, language=language, say=say):

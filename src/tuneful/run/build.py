@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from tuneful.adapters.full import AttachedWeights
+from tuneful.adapters.fused import forget_between_passes
 from tuneful.adapters.weights import head_names
-from tuneful.core.device import cache_folder, pick_device, prepare_process, seed_everything
+from tuneful.core.device import cache_folder, pick_device, prepare_process, rank, seed_everything, seed_own, world
 from tuneful.core.files import keep_newest
 from tuneful.core.layers import blocks, frozen_depth
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Attached
+from tuneful.core.ranks import equal_to_first, in_turn
+from tuneful.core.sharded import Sharded
 from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
 from tuneful.engine.cost import Cost, predict
 from tuneful.engine.update import Updater
 from tuneful.models.below import above
-from tuneful.models.block import is_joined, prepare_training
+from tuneful.models.block import is_joined, part, prepare_training
 from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
 from tuneful.models.load import Labels, Loaded, load
@@ -49,6 +53,11 @@ class Built:
     def recipe(self) -> Recipe:
         return self.prepared.recipe
 
+    @property
+    def sharded(self) -> bool:
+        """No rank has the whole model, so all of them take part whenever it is read."""
+        return isinstance(self.policy.attached, Sharded)
+
 
 def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     """Loads the model and attaches the adapter. Everything random comes from the recipe's seed."""
@@ -66,29 +75,45 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
         prepared.layout,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
     )
-    cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens)
+    cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank())
     schedule = EpochSteps(prepared.repeated, collate, cut, resolved.steps, recipe.seed)
     heads = head_names(policy.module) if prepared.labels else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
+    seed_own(recipe.seed)
     return Built(prepared, policy, collate, schedule, optimiser, cost(prepared, policy))
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     recipe, labels, adapter = prepared.recipe, prepared.labels, prepared.resolved.adapter
     compute = torch.bfloat16 if prepared.resolved.precision == "bf16" else torch.float32
-    loaded = load(
-        str(recipe.model),
-        labels=Labels(labels.names, labels.problem) if labels else None,
-        dtype=compute if adapter.freezes else torch.float32,
-        device=pick_device(),
-        trust_remote_code=recipe.trust_remote_code,
-        say=say,
-    )
+    shares_out = recipe.sharded and world() > 1
+    with in_turn():
+        loaded = load(
+            str(recipe.model),
+            labels=Labels(labels.names, labels.problem) if labels else None,
+            dtype=compute if adapter.freezes else torch.float32,
+            device="cpu" if shares_out else pick_device(),
+            trust_remote_code=recipe.trust_remote_code,
+            say=say,
+        )
     attached = adapter.attach(loaded.module, labels=labels is not None)
+    equal_to_first(parameter.detach() for parameter in attached.trainable().values())
     # Weights that learn stay in float32, and are rounded where a product reads them.
     autocast = None if adapter.freezes or compute == torch.float32 else compute
+    if shares_out:
+        return _shared_out(loaded, attached, autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)
+
+
+def _shared_out(loaded: Loaded, attached: Attached, autocast: torch.dtype | None) -> Policy:
+    """Whatever keeps weights between two passes (joined layers, packed weights, products) gives them up."""
+    part(loaded.module)
+    forget_between_passes(loaded.module)
+    with attached.original() as original:
+        part(original)
+    sharded = Sharded(attached)
+    return Policy(replace(loaded.network, joined=False), sharded, autocast=autocast, gathered=sharded.gathered)
 
 
 def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
@@ -112,4 +137,4 @@ def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     if policy is not None:
         trainable = sum(p.numel() for p in policy.trainable().values())
         work = work_of(resolved, rows, size, trainable=trainable, joined=is_joined(policy.module) and work.frozen_body)
-    return predict(work, matrix_rate(resolved))
+    return predict(work, world() * matrix_rate(resolved))

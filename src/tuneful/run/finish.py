@@ -6,14 +6,14 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from tuneful.core.device import give_back_freed_memory, machine, peak_memory_mb
+from tuneful.core.device import give_back_freed_memory, is_first, machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
 from tuneful.core.types import Layout
@@ -51,6 +51,20 @@ def finish(
     save_weights(built, folder)
     built.optimiser.forget()
     finish_training(built.policy.module)
+    with built.policy.gathered():
+        report, answers = _measured(built, folder, progress, say=say, should_stop=should_stop)
+    if is_first():
+        if answers:
+            write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
+        write_faces(report, folder.path, language)
+        folder.write_json(folder.report, report)  # last: a run that has it has ended
+    return report
+
+
+def _measured(
+    built: Built, folder: RunFolder, progress: Progress, *, say: Say, should_stop: Callable[[], bool]
+) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
+    """The report, and the answers to the test rows."""
     measures = built.recipe.evaluate.enabled
     examined = None
     _go_on(should_stop)
@@ -72,11 +86,7 @@ def finish(
         provenance=provenance(built),
         curves=_curves(folder),
     )
-    if examined:
-        write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in examined.answers))
-    write_faces(report, folder.path, language)
-    folder.write_json(folder.report, report)  # last: a run that has it has ended
-    return report
+    return report, examined.answers if examined else ()
 
 
 def _go_on(should_stop: Callable[[], bool]) -> None:
@@ -92,6 +102,9 @@ def save_weights(built: Built, folder: RunFolder) -> None:
     processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
     target = folder.adapter if freezes else folder.model
     with in_own_unit(built.policy.module, labels):
+        if not is_first():  # here only where the model is sharded, to hand over its share
+            attached.save("")
+            return
         with new_folder(target) as scratch:
             attached.save(str(scratch))
             processor.save(str(scratch))

@@ -14,6 +14,7 @@ from typing import Any
 
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import write_text, writing
+from tuneful.core.ranks import gathered
 from tuneful.core.types import Record
 
 
@@ -125,12 +126,12 @@ class RunFolder:
 
 
 def default_path(name: str) -> Path:
-    """`runs/DATE-NAME`, not yet taken."""
+    """`runs/DATE-NAME`, not yet taken; all ranks ask together."""
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_safe(name)}"
     path, number = Path("runs") / stem, 2
     while path.exists():
         path, number = Path("runs") / f"{stem}-{number}", number + 1
-    return path
+    return gathered(path)[0]
 
 
 def _safe(name: str) -> str:

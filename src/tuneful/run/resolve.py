@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tuneful.adapters import Full, Lora
 from tuneful.core.device import machine
+from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter, Objective
 from tuneful.core.types import Layout, Row
 from tuneful.data.sources import Name
@@ -36,6 +37,10 @@ class Resolved:
 
 def resolve(recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size) -> Resolved:
     """`limit` is the longest row in tokens, `rows` those of training."""
+    if recipe.sharded and recipe.save.merged:
+        raise RecipeError(
+            ["save.merged: not while the model is sharded; afterwards: tuneful.load(run).save_merged(folder)"]
+        )
     labelled = objective.layout is Layout.LABELS
     adapter: Adapter = recipe.adapter or (Full() if labelled else Lora())
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, rows, labelled)

@@ -1,18 +1,21 @@
-"""One run from a recipe to a report."""
+"""One run from a recipe to a report. All ranks go through it; the first one writes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
+from tuneful.core.device import is_first, join_ranks, machine
 from tuneful.core.errors import DataError, RunFolderError
 from tuneful.core.files import write_text
+from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
-from tuneful.run.build import build
+from tuneful.run.build import Built, build
 from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import Prepared, prepare
@@ -34,24 +37,54 @@ def run(
     """Yields every record; the first is the plan. Afterwards `path` holds the report.
 
     Raises InputError before anything is written when the recipe, the data or the model cannot be used."""
+    join_ranks()
+    say = say if is_first() else lambda _: None
     folder = RunFolder(path)
-    _refuse_taken(folder, resume)
+    first_alone(lambda: _refuse_taken(folder, resume))
     if resume:
         recipe = recipe_of(folder.read_json(folder.lock))
-    prepared = prepare(recipe, say)
-    refuse(prepared)
-    with folder.claimed():
-        _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
-        built = build(prepared, say)
+    prepared = together(lambda: _prepared(recipe, say))
+    with ExitStack() as held:
+        first_alone(lambda: _claim(folder, resume, held))
+        built = together(lambda: build(prepared, say))
         if not resume:
-            write_lock(built, folder, command)
-            write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
+            first_alone(lambda: _write_down(built, recipe, folder, command))
         progress = Progress()
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
-        for record in train(built, folder, progress, resume=resume, should_stop=should_stop, say=say):
-            folder.append(record)
+        stop = _asked_of_all(should_stop)
+        for record in train(built, folder, progress, resume=resume, should_stop=stop, say=say):
+            if is_first():
+                folder.append(record)
             yield record
-        finish(built, folder, progress, language=language, say=say, should_stop=should_stop)
+        if built.sharded:
+            finish(built, folder, progress, language=language, say=say, should_stop=stop)
+            gathered(None)  # the report is written
+        else:
+            first_alone(lambda: finish(built, folder, progress, language=language, say=say, should_stop=should_stop))
+
+
+def _prepared(recipe: Recipe, say: Say) -> Prepared:
+    if recipe.precision == "auto":
+        # Measured, so ranks might not agree by themselves.
+        recipe = recipe.model_copy(update={"precision": gathered(machine().fastest)[0]})
+    prepared = prepare(recipe, say)
+    refuse(prepared)
+    return prepared
+
+
+def _claim(folder: RunFolder, resume: bool, held: ExitStack) -> None:
+    held.enter_context(folder.claimed())
+    _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
+
+
+def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str) -> None:
+    write_lock(built, folder, command)
+    write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
+
+
+def _asked_of_all(should_stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Ctrl-C on one rank stops all of them after the same update."""
+    return lambda: any(gathered(should_stop()))
 
 
 def refuse(prepared: Prepared) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuneful.core.device import rank, world
 from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
+from tuneful.core.ranks import first_alone
 from tuneful.core.types import Record, Said
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
@@ -56,9 +58,10 @@ def train(
             _count(progress, record)
             yield record
             over = yield from _look(built, progress, record.step)
-            if record.step % built.prepared.resolved.save_every == 0 or should_stop():
+            stop = should_stop()  # asked once: what says stop must have been saved
+            if stop or record.step % built.prepared.resolved.save_every == 0:
                 yield _save(built, folder, progress)
-            if should_stop():
+            if stop:
                 raise Interrupted
             if over:
                 break
@@ -96,7 +99,8 @@ def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None
     if not (recipe.evaluate.enabled and rows and due):
         return False
     progress.watch.rows = len(rows)
-    metrics = mean_loss(built.policy, resolved.objective, rows, built.collate)
+    with built.policy.gathered():
+        metrics = mean_loss(built.policy, resolved.objective, rows, built.collate, rank=rank(), ranks=world())
     yield Record(step, "validation", recipe.task.name, metrics)
     return progress.watch.look(step, metrics, built.policy)
 
@@ -123,7 +127,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
 
 def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[[str], None]) -> None:
     if newest_step(folder.checkpoints) is None:
-        folder.forget_after(0)
+        first_alone(lambda: folder.forget_after(0))
         say("the run was stopped before its first checkpoint: it begins again")
         return
 
@@ -141,7 +145,7 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     progress.read = int(saved.notes.get("read", progress.tokens))
     progress.seconds = float(saved.notes["seconds"])
     progress.watch.load(saved.notes["watch"], saved.best)
-    folder.forget_after(saved.step)
+    first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")
 
 

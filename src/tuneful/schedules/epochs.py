@@ -32,6 +32,8 @@ class Cut:
 
     rows_per_step: int
     micro_tokens: int  # memory: the model reads no more at once, shared tokens counted once, except one longer row
+    ranks: int = 1  # processes a step is dealt to
+    rank: int = 0  # which of them this one is
 
 
 @dataclass(slots=True)
@@ -83,18 +85,47 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
+        parts = self._parts(rows, room.tokens)
+        if self.cut.ranks > 1:
+            parts = self._even(rows, len(parts))
+        own = parts[self.cut.rank :: self.cut.ranks]
+        batches = [self.collate(part) for part in own]
+        # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
+        if len(batches) * self.cut.ranks < len(parts):
+            batches.append(self.collate(rows[:1]).silent())
+        return Step(batches, len(rows), sum(map(len, rows)), lambda: self._smaller(own, room))
+
+    def _smaller(self, parts: Sequence[Sequence[Row]], room: Room) -> Step | None:
+        """The rows of these parts in smaller ones."""
+        rows = [row for part in parts for row in part]
+        if len(rows) == len(parts) or not room.halve([self.collate(part) for part in parts]):
+            return None
+        smaller = self._parts(rows, room.tokens)
+        return Step([self.collate(part) for part in smaller], smaller=lambda: self._smaller(smaller, room))
+
+    def _parts(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
+        """Neighbours together, up to `most` tokens."""
         parts: list[list[Row]] = [[]]
         held = 0
         for row in rows:
             more = self.collate.added(row, parts[-1][-1] if parts[-1] else None)
-            if parts[-1] and held + more > room.tokens:
+            if parts[-1] and held + more > most:
                 parts.append([])
                 held, more = 0, len(row)
             parts[-1].append(row)
             held += more
-        batches = [self.collate(part) for part in parts]
+        return parts
 
-        def smaller() -> Step | None:
-            return self._step(rows, room) if len(rows) > len(parts) and room.halve(batches) else None
-
-        return Step(batches, len(rows), sum(map(len, rows)), smaller)
+    def _even(self, rows: Sequence[Row], needed: int) -> list[list[Row]]:
+        """At least `needed` parts, about as long as one another, and as many for each rank where the rows suffice."""
+        wanted = min(len(rows), -(-needed // self.cut.ranks) * self.cut.ranks)
+        low, high = 1, self.cut.micro_tokens
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if len(self._parts(rows, middle)) <= wanted else (middle + 1, high)
+        parts = self._parts(rows, high)
+        while len(parts) < wanted:
+            longest = max((part for part in parts if len(part) > 1), key=lambda part: sum(map(len, part)))
+            place, half = parts.index(longest), len(longest) // 2
+            parts[place : place + 1] = [longest[:half], longest[half:]]
+        return parts
