@@ -124,6 +124,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """Rows read from disk for one step, and what was passed over because it cannot be learned."""
+
+    rows: list[Row]
+    skipped: list[Dropped]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch. Only the model reads `inputs`, only the objective reads `targets`."""
 
@@ -152,6 +160,7 @@ class Step:
     batches: Sequence[Batch]
     rows: int = 0
     tokens: int = 0  # real tokens of the rows, counted before any sharing
+    skipped: Sequence[Dropped] = ()  # rows that others stand in for, each named once a run
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(recipe.seed)
     policy = build_policy(prepared, say)
-    if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
+    held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
+    if held and isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
     policy.module.train()
     prepare_training(policy.module)
@@ -64,7 +65,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
     )
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens)
-    schedule = EpochSteps(prepared.repeated, collate, cut, resolved.steps, recipe.seed)
+    schedule = EpochSteps(prepared.stream or prepared.repeated, collate, cut, resolved.steps, recipe.seed)
     heads = head_names(policy.module) if prepared.labels else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
     return Built(prepared, policy, collate, schedule, optimiser, cost(prepared, policy))
@@ -105,11 +106,12 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
     resolved, size, rows = prepared.resolved, prepared.size, prepared.repeated
+    seen = resolved.epochs * prepared.scale  # how often each of `rows` is read, or one like it
     trainable = sum(p.numel() for p in policy.trainable().values()) if policy else _guess_trainable(prepared)
     here = machine()
     work = Work(
-        tokens=round(resolved.epochs * sum(map(len, rows))),
-        learned=round(resolved.epochs * sum(row.learned for row in rows)),
+        tokens=round(seen * sum(map(len, rows))),
+        learned=round(seen * sum(row.learned for row in rows)),
         steps=resolved.steps,
         body=size.body,
         vocabulary=size.vocabulary if prepared.layout is Layout.TOKENS else 0,

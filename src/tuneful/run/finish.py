@@ -65,7 +65,7 @@ def finish(
         generalisation=generalisation,
         cost=_cost(built, progress),
         forgetting=forgotten,
-        data=xray_json(built.prepared.xray),
+        data=_data(built, progress, say),
         provenance=provenance(built),
         curves=_curves(folder),
     )
@@ -170,6 +170,18 @@ def _forgetting(built: Built) -> dict[str, Any]:
         return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
     rows = forgetting.sentence_rows(prepared.processor)
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
+
+
+def _data(built: Built, progress: Progress, say: Say) -> dict[str, Any]:
+    """The X-ray, and what only training came across."""
+    found, skipped = xray_json(built.prepared.xray), progress.skipped
+    if built.prepared.stream is not None:
+        found["skipped"] = {"count": skipped.count, "rows": skipped.first}
+    if skipped.count:
+        first = skipped.first[0]
+        found["notes"].append({"key": "skipped", "n": skipped.count, **first})
+        say(f"{skipped.count} rows were passed over in training; the first: {first['row']}: {first['reason']}")
+    return found
 
 
 def _cost(built: Built, progress: Progress) -> dict[str, Any]:
