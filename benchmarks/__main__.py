@@ -11,8 +11,9 @@ from benchmarks.results import keep
 from benchmarks.sitting import outside, wait_until_quiet
 from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
+from benchmarks.streaming import rows
 
-MEASURED = (start, sft, mixed, prompt, layers, classify, writing, heldout, banking77, perplexity, chinese)
+MEASURED = (start, sft, mixed, prompt, layers, classify, writing, heldout, banking77, perplexity, chinese, rows)
 SECTIONS = {function.__name__: function for function in MEASURED}
 
 

@@ -16,7 +16,7 @@ from tuneful.data.labels import list_in, name_of
 from tuneful.data.tables import ColumnedFile, LinedFile, Table, rows_of
 
 MOST = 10_000  # different labels; more are numbers, or no labels
-KINDS = ("string", "int64", "float64", "bool")  # of a JSON value, tried in this order for each part of the file
+KINDS = ("string", "int64", "float64", "bool_")  # of a JSON value, tried in this order for each part of the file
 
 
 @dataclass(slots=True)

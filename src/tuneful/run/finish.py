@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tuneful.core.device import machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
-from tuneful.core.types import Layout
+from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import forgetting, generators, readers
@@ -179,7 +179,8 @@ def _data(built: Built, progress: Progress, say: Say) -> dict[str, Any]:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     if skipped.count:
         first = skipped.first[0]
-        found["notes"].append({"key": "skipped", "n": skipped.count, **first})
+        note = Said("skipped", {"n": skipped.count, **first})
+        found["notes"].append({"key": note.key, **note.facts})
         say(f"{skipped.count} rows were passed over in training; the first: {first['row']}: {first['reason']}")
     return found
 
