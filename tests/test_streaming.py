@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import pytest
 import tuneful
 from tuneful.core.errors import CheckpointError, DataError, RecipeError
 from tuneful.core.order import Scattered
-from tuneful.core.types import Dropped, Layout, Step
+from tuneful.core.types import Drawn, Dropped, Layout, Step
 from tuneful.data import batches
 from tuneful.data.layouts import Collator
 from tuneful.data.lines import LONGEST, Lines, rows_in
 from tuneful.data.sources import read, read_file
+from tuneful.data.streams import StreamedRows
 from tuneful.data.tables import open_table, rows_of
 from tuneful.recipe import Recipe
 from tuneful.run import streamed
@@ -158,17 +160,31 @@ def test_an_epoch_of_steps_has_every_row_once_and_each_step_is_a_function_of_its
 ) -> None:
     data = write_rows(tmp_path / "rows.jsonl", greetings())
     schedule = schedule_of(prepare(recipe_of(data, generator_folder, ALL)), 6, 14)
+    recorded = Recorded(schedule.rows)  # type: ignore[arg-type]
+    steps = list(replace(schedule, rows=recorded).steps(None))  # type: ignore[arg-type]
     assert schedule.steps_per_epoch == 7
-    steps = list(schedule.steps(None))  # type: ignore[arg-type]
-    epochs = [sum(step.rows for step in steps[start : start + 7]) for start in (0, 7)]
-    assert epochs == [40, 40]
     assert {step.rows for step in steps} == {5, 6}
+    first, second = ([place for part in recorded.places[start : start + 7] for place in part] for start in (0, 7))
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
     for start in (3, 9):
         again = list(schedule.steps(None, start))  # type: ignore[arg-type]
         assert [ids(step) for step in again] == [ids(step) for step in steps[start:]]
-    assert ids(steps[0]) != ids(steps[7])
-    orders = [Scattered(40, [3, epoch])[0:40].tolist() for epoch in (0, 1)]
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(40))
+
+
+@dataclass
+class Recorded:
+    """A stream that remembers which places were drawn."""
+
+    stream: StreamedRows
+    places: list[list[int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def draw(self, places: np.ndarray) -> Drawn:
+        self.places.append(places.tolist())
+        return self.stream.draw(places)
 
 
 def ids(step: Step) -> list[list[int]]:
@@ -189,6 +205,8 @@ def test_weights_say_how_often_a_row_is_seen(generator_folder: Path, tmp_path: P
     seen = Counter(row.example.place for row in stream.draw(np.arange(len(stream))).rows)
     by_file = {name: Counter(seen[place] for place in seen if place.source == f"{name}.jsonl") for name in "abc"}
     assert by_file == {"a": {2: 10}, "b": {1: 5, 2: 5}, "c": {1: 10}}
+    half = {place.row for place in seen if place.source == "c.jsonl"}
+    assert half != set(range(1, 11)), "a file may be sorted"
 
 
 def test_a_long_text_brings_all_its_parts(generator_folder: Path, tmp_path: Path) -> None:
@@ -373,6 +391,22 @@ def table_file(path: Path, rows: list[dict[str, Any]]) -> Path:
     return write_rows(path, rows)
 
 
+def test_one_row_with_a_list_of_labels_makes_lists_of_all(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, Any]] = [*moods(300)]
+    rows[7]["label"] = ["rare", "glad"]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    monkeypatch.setattr(streamed, "SAMPLE", 20)
+    monkeypatch.setattr(streamed, "LEAST", 5)
+    held, stream = (prepare(recipe_of(data, reader_folder, ALL, streaming=s)) for s in (False, True))
+    assert stream.labels == held.labels
+    assert stream.labels is not None
+    assert (stream.labels.kind, stream.labels.names) == ("labels", ("glad", "rare", "sad"))
+    assert stream.stream is not None
+    assert 7 not in {row.example.place.row - 1 for row in stream.rows("train")}, "the sample does not tell"
+
+
 @pytest.mark.parametrize(
     ("labels", "kind"),
     [
@@ -411,7 +445,11 @@ def test_columns_are_read_row_by_row(suffix: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(batches, "cache_folder", lambda: tmp_path / "cache")
     rows = [{"text": f"row {n}", "turns": [{"role": "user", "content": "é" * (n % 3)}]} for n in range(700)]
     table = pyarrow.Table.from_pylist(rows)
-    table = table.append_column("mood", pyarrow.array([f"m{n % 5}" for n in range(700)]).dictionary_encode())
+    moods = [pyarrow.array([f"{part}{n % 5}" for n in range(350)]).dictionary_encode() for part in "ab"]
+    apart = suffix == "stream.arrow"  # the other kinds allow one list of categories a file
+    table = table.append_column(
+        "mood", pyarrow.chunked_array(moods) if apart else pyarrow.chunked_array(moods).unify_dictionaries()
+    )
     path = tmp_path / f"rows.{suffix}"
     if suffix == "parquet":
         parquet.write_table(table, path, row_group_size=300)
@@ -422,11 +460,13 @@ def test_columns_are_read_row_by_row(suffix: str, tmp_path: Path, monkeypatch: p
         feather.write_feather(table, path)
     held = read(str(path))["train"]
     assert len(held) == 700
+    written = set()
     for _ in range(2):  # copied, then found
         found = open_table(path, encoding="utf-8", limit=None, seed=0)
         assert [found.read(n) for n in (0, 127, 128, 299, 300, 699)] == [held[n] for n in (0, 127, 128, 299, 300, 699)]
         assert len(found) == 700
-    assert len(list((tmp_path / "cache" / "rows").iterdir())) == 1
+        written |= {file.stat().st_ino for file in (tmp_path / "cache" / "rows").glob("*/rows.arrow")}
+    assert len(written) == 1
 
 
 def test_a_sample_by_name_is_the_same_rows(tmp_path: Path) -> None:
