@@ -13,9 +13,10 @@ from benchmarks.results import keep
 from benchmarks.sitting import outside, wait_until_quiet
 from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
+from benchmarks.streaming import rows
 
 MEASURED = (
-    start, sft, mixed, prompt, layers, classify, writing, heldout, curves, growth, memory,
+    start, sft, mixed, prompt, layers, classify, writing, heldout, curves, growth, rows, memory,
     banking77, perplexity, chinese,
 )  # fmt: skip
 SECTIONS = {function.__name__: function for function in MEASURED}

@@ -75,7 +75,8 @@ def _show_data(found: XRay) -> None:
             counts if len(counts) <= 20 else [*counts[:10], ("…", None), *counts[-9:]],
         )
     if found.stop_learned is not None:
-        console.print(f"\nstop token {found.stop_token}: learned in {found.stop_learned} of {found.rows['train']} rows")
+        of = found.sampled or found.rows["train"]
+        console.print(f"\nstop token {found.stop_token}: learned in {found.stop_learned} of {of} rows")
     for shown in found.shown:
         learned = "" if shown.label is not None else f", {shown.learned} learned"
         head = f"\n{shown.place}: {shown.tokens} tokens{learned}"

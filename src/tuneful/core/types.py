@@ -124,6 +124,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """Rows read from disk for one step, and what was passed over because it cannot be learned."""
+
+    rows: list[Row]
+    skipped: list[Dropped]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch. Only the model reads `inputs`, only the objective reads `targets`."""
 
@@ -156,6 +164,7 @@ class Step:
     batches: Sequence[Batch]  # of this rank, where several learn together
     rows: int = 0  # of all ranks
     tokens: int = 0  # real tokens of the rows of all ranks, counted before any sharing
+    skipped: Sequence[Dropped] = ()  # rows that others stand in for, each named once a run
     smaller: Callable[[], Step | None] = lambda: None  # the same update in smaller batches; None: there are none
 
 

@@ -33,7 +33,7 @@ def said_in(example: Example) -> str:
 def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
     """For each text the number of its cluster, which is that of its first member; near-duplicates share one."""
     first: dict[str, int] = {}
-    leader = [first.setdefault(_normal(text), index) for index, text in enumerate(texts)]
+    leader = [first.setdefault(normal(text), index) for index, text in enumerate(texts)]
     shingles = _telling({index: _shingles(text) for text, index in first.items()})
 
     def root(index: int) -> int:
@@ -60,7 +60,7 @@ def _telling(shingles: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     return {index: kept[index] if len(kept[index]) else shingles[index] for index in shingles}
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """Case, width, accents of punctuation and spaces do not make a different row."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(character for character in folded if character.isalnum()) or folded.strip()

@@ -140,10 +140,15 @@ def _rewards(fields: Fields, columns: Columns) -> dict[str, Any]:
 
 def _labelled(fields: Fields, columns: Columns) -> dict[str, Any]:
     label = columns.get(fields, "label")
-    if label is None or _is_nan(label) or (isinstance(label, str) and label.strip().lower() in MISSING):
+    if not is_there(label):
         raise RowProblem(f"'{columns.by_part['label']}' is empty")
     second = columns.text(fields, "second") if "second" in columns.by_part else None
     return {"text": columns.text(fields, "text"), "second": second, "label": label}
+
+
+def is_there(label: Any) -> bool:
+    """Not one of the ways in which tables say that there is none."""
+    return not (label is None or _is_nan(label) or (isinstance(label, str) and label.strip().lower() in MISSING))
 
 
 def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:

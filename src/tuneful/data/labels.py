@@ -67,9 +67,10 @@ class LabelSet:
         return name_of(example.label)
 
 
-def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind) -> LabelSet:
-    """The labels of the training rows. Raises DataError when there is nothing to tell apart."""
-    chosen = infer(examples) if kind == "auto" else kind
+def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind, rows: int | None = None) -> LabelSet:
+    """The labels of the training rows; `rows` is how many those are when `examples` are but some of them. Raises
+    DataError when there is nothing to tell apart."""
+    chosen = infer(examples, rows) if kind == "auto" else kind
     if chosen == "number":
         values = np.array([as_number(example) for example in examples])
         if float(values.std()) == 0:
@@ -83,17 +84,17 @@ def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind) -> Labe
     return LabelSet(chosen, names)
 
 
-def infer(examples: Sequence[Example]) -> Kind:
+def infer(examples: Sequence[Example], rows: int | None = None) -> Kind:
     """Lists are labels; fractions, or many different whole numbers, are numbers; all else is a class."""
     values = [example.label for example in examples]
-    if any(isinstance(_list(value), list) for value in values):
+    if any(isinstance(list_in(value), list) for value in values):
         return "labels"
     numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
         return "class"
     known = {number for number in numbers if number is not None}
     fractions = any(number != int(number) for number in known)
-    many = len(known) > FEW and len(known) > 0.1 * len(values)
+    many = len(known) > FEW and len(known) > 0.1 * (rows or len(values))
     return "number" if fractions or many else "class"
 
 
@@ -105,7 +106,7 @@ def as_number(example: Example) -> float:
 
 
 def as_list(example: Example) -> list[Any]:
-    found = _list(example.label)
+    found = list_in(example.label)
     return [example.label] if found is None else found
 
 
@@ -126,7 +127,7 @@ def _number(value: Any) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _list(value: Any) -> list[Any] | None:
+def list_in(value: Any) -> list[Any] | None:
     """A list, also where a cell of a table spells it out as JSON or as Python does; None: `[unclear]` is a name."""
     if isinstance(value, list | tuple):
         return list(value)

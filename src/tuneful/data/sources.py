@@ -65,9 +65,9 @@ def read(
     name = Name.of(source)
     path = Path(name.path).expanduser()
     if path.is_dir():
-        found = {split: list(_read_file(file, encoding)) for split, file in folder_splits(path).items()}
+        found = {split: list(read_file(file, encoding)) for split, file in folder_splits(path).items()}
     elif path.exists():
-        found = {"train": list(_read_file(path, encoding))}
+        found = {"train": list(read_file(path, encoding))}
     elif _is_hub_id(name.path):
         found = _from_hub(name.path, say)
     else:
@@ -77,14 +77,14 @@ def read(
     if learns and not found.get("train"):
         others = ", ".join(f"{split} ({len(rows)})" for split, rows in found.items() if rows)
         raise DataError(f"{name.path} has no training rows, only rows of {others}; name the file to learn from itself")
-    return {split: _sample(rows, name.limit, seed) for split, rows in found.items()}
+    return {split: sample(rows, name.limit, seed) for split, rows in found.items()}
 
 
 def folder_splits(folder: Path) -> dict[str, Path]:
     """train.*, validation.* and test.* of a folder. Raises DataError when there is no training file."""
     found: dict[str, Path] = {}
     for split, names in SPLITS.items():
-        files = [file for file in sorted(folder.iterdir()) if _stem(file) in names and _kind(file) in SUFFIXES]
+        files = [file for file in sorted(folder.iterdir()) if _stem(file) in names and kind_of(file) in SUFFIXES]
         if len(files) > 1:
             raise DataError(
                 f"{folder} has more than one file for {split}: {files[0].name} and {files[1].name}; keep one"
@@ -96,8 +96,9 @@ def folder_splits(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_file(path: Path, encoding: str) -> Iterator[Raw]:
-    kind = _kind(path)
+def read_file(path: Path, encoding: str) -> Iterator[Raw]:
+    """Every row of one file. Raises DataError."""
+    kind = kind_of(path)
     if kind in (".parquet", ".arrow", ".feather"):
         yield from _read_columns(path, kind)
         return
@@ -157,7 +158,7 @@ def _read_table(path: Path, text: str, delimiter: str) -> Iterator[Raw]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader)]
-        _check_header(path, header)
+        check_header(path, header)
         line = reader.line_num + 1
         for values in reader:
             if values and len(values) != len(header):
@@ -172,7 +173,7 @@ def _read_table(path: Path, text: str, delimiter: str) -> Iterator[Raw]:
         raise DataError(f"{path} line {reader.line_num}: {error}. Check the double quotes around that line") from None
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def check_header(path: Path, header: list[str]) -> None:
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{path} line 1: the column '{twice}' is there twice; rename one")
@@ -182,13 +183,17 @@ def _read_lines(path: Path, text: str) -> Iterator[Raw]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                value = json.loads(line)
+                yield of_json(line, Place(path.name, number, "line"))
             except json.JSONDecodeError as error:
                 raise DataError(
                     f"{path} line {number} is not JSON ({error.msg} at column {error.colno}). "
                     "Each line holds one object in braces"
                 ) from None
-            yield _row(value, Place(path.name, number, "line"))
+
+
+def of_json(line: str, place: Place) -> Raw:
+    """One line of JSONL. Raises JSONDecodeError, and DataError when it is no object."""
+    return _row(json.loads(line), place)
 
 
 def _read_json(path: Path, text: str) -> Iterator[Raw]:
@@ -266,7 +271,8 @@ def _row(value: Any, place: Place) -> Raw:
     return Raw(place, value)
 
 
-def _sample(rows: list[Raw], limit: int | None, seed: int) -> list[Raw]:
+def sample(rows: list[Raw], limit: int | None, seed: int) -> list[Raw]:
+    """A seeded choice, in the order of the file."""
     if limit is None or limit >= len(rows):
         return rows
     chosen = np.random.default_rng(seed).choice(len(rows), limit, replace=False)
@@ -275,7 +281,7 @@ def _sample(rows: list[Raw], limit: int | None, seed: int) -> list[Raw]:
 
 def _is_hub_id(name: str) -> bool:
     """`owner/name` or `owner/name@configuration`; names may hold dots, but do not end like a file of data."""
-    is_file = name.endswith(".gz") or _kind(Path(name)) in SUFFIXES
+    is_file = name.endswith(".gz") or kind_of(Path(name)) in SUFFIXES
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@[\w.-]+)?", name) is not None and not is_file
 
 
@@ -286,7 +292,8 @@ def _near(path: Path) -> str:
     return did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The suffix that says what a file holds, whether it is packed or not."""
     return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
 
 

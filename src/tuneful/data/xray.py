@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,24 @@ class XRay:
     shown: list[Shown]
     problems: list[str] = field(default_factory=list)
     notes: list[Said] = field(default_factory=list)
+    sampled: int | None = None  # training rows these facts come from; None: all of them
+
+    def of_sample(self, examples: int, rows: int, labels: LabelSet | None, counts: Mapping[str, int]) -> XRay:
+        """The same for a data set of `rows` training rows of which `examples` were looked at: tokens are projected.
+        `counts` are the rows of each label in all of it."""
+        scale = rows / max(1, examples)
+        balance = {name: counts.get(name, 0) for name in self.balance} if counts else self.balance
+        whole = replace(
+            self,
+            rows={**self.rows, "train": rows},
+            tokens=round(scale * self.tokens),
+            learned_tokens=round(scale * self.learned_tokens),
+            balance=balance,
+            sampled=self.rows["train"],
+            notes=[Said("streamed", {"n": examples, "rows": rows})],
+        )
+        whole.notes.extend(_notes(whole, labels))
+        return whole
 
 
 def xray(
@@ -202,6 +220,7 @@ def as_json(found: XRay) -> dict[str, Any]:
     return {
         "layout": found.layout,
         "rows": dict(found.rows),
+        "sampled": found.sampled,
         "tokens": found.tokens,
         "learned_tokens": found.learned_tokens,
         "lengths": {"shortest": found.lengths[0], "median": found.lengths[1], "longest": found.lengths[2]},

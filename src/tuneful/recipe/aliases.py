@@ -15,6 +15,7 @@ ALIASES: dict[str, str] = {
     "train_file": "data.source", "dataset_name": "data.source",
     "cutoff_len": "data.max_tokens", "sequence_len": "data.max_tokens", "max_length": "data.max_tokens",
     "max_seq_length": "data.max_tokens", "max_seq_len": "data.max_tokens", "block_size": "data.max_tokens",
+    "streaming": "data.streaming",
     "val_size": "data.validation", "val_set_size": "data.validation", "validation_split": "data.validation",
     "finetuning_type": "adapter.kind", "peft_type": "adapter.kind", "train_type": "adapter.kind",
     "lora_r": "adapter.rank", "lora_rank": "adapter.rank", "r": "adapter.rank",

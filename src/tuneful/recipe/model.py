@@ -77,6 +77,9 @@ class Data(Spec):
     """Longest row. None: the model's limit, at most 2,048."""
     drop: bool = False
     """Start although more than 1 % of the rows cannot be used."""
+    streaming: bool | Literal["auto"] = "auto"
+    """Read rows from disk when an update needs them instead of holding them. auto: from 16 MB of JSONL, CSV, TSV,
+    Parquet, Arrow or Feather on."""
 
     @field_validator("source", mode="before", json_schema_input_type=str | list[str | Source])
     @classmethod

@@ -65,7 +65,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(recipe.seed)
     policy = build_policy(prepared, say)
-    if isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
+    held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
+    if held and isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
     policy.module.train()
     if recipe.optimiser.gradient_checkpointing:
@@ -76,7 +77,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
     )
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank())
-    schedule = EpochSteps(prepared.repeated, collate, cut, resolved.steps, recipe.seed)
+    schedule = EpochSteps(prepared.stream or prepared.repeated, collate, cut, resolved.steps, recipe.seed)
     heads = head_names(policy.module) if prepared.labels else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
     seed_own(recipe.seed)
@@ -132,9 +133,10 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
-    resolved, rows, size = prepared.resolved, prepared.repeated, prepared.size
-    work = work_of(resolved, rows, size)
+    resolved, rows, size, scale = prepared.resolved, prepared.repeated, prepared.size, prepared.scale
+    work = work_of(resolved, rows, size, scale=scale)
     if policy is not None:
         trainable = sum(p.numel() for p in policy.trainable().values())
-        work = work_of(resolved, rows, size, trainable=trainable, joined=is_joined(policy.module) and work.frozen_body)
+        joined = is_joined(policy.module) and work.frozen_body
+        work = work_of(resolved, rows, size, scale=scale, trainable=trainable, joined=joined)
     return predict(work, world() * matrix_rate(resolved))

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tuneful.core.device import give_back_freed_memory, is_first, machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
-from tuneful.core.types import Layout
+from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import forgetting, generators, readers
@@ -82,7 +82,7 @@ def _measured(
         generalisation=generalisation,
         cost=_cost(built, progress),
         forgetting=forgotten,
-        data=xray_json(built.prepared.xray),
+        data=_data(built, progress, say),
         provenance=provenance(built),
         curves=_curves(folder),
     )
@@ -188,6 +188,19 @@ def _forgetting(built: Built) -> dict[str, Any]:
         return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
     rows = forgetting.sentence_rows(prepared.processor)
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
+
+
+def _data(built: Built, progress: Progress, say: Say) -> dict[str, Any]:
+    """The X-ray, and what only training came across."""
+    found, skipped = xray_json(built.prepared.xray), progress.skipped
+    if built.prepared.stream is not None:
+        found["skipped"] = {"count": skipped.count, "rows": skipped.first}
+    if skipped.count:
+        first = skipped.first[0]
+        note = Said("skipped", {"n": skipped.count, **first})
+        found["notes"].append({"key": note.key, **note.facts})
+        say(f"{skipped.count} rows were passed over in training; the first: {first['row']}: {first['reason']}")
+    return found
 
 
 def _cost(built: Built, progress: Progress) -> dict[str, Any]:

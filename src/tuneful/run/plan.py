@@ -44,14 +44,22 @@ def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say) -> Res
 
 
 def work_of(
-    resolved: Resolved, rows: Sequence[Row], size: Size, *, trainable: int | None = None, joined: bool | None = None
+    resolved: Resolved,
+    rows: Sequence[Row],
+    size: Size,
+    *,
+    scale: float = 1.0,
+    trainable: int | None = None,
+    joined: bool | None = None,
 ) -> Work:
-    """Counted from rows and architecture; `trainable` and `joined` are guessed while no model is loaded."""
+    """Counted from architecture and rows, for each of which there are `scale`; `trainable` and `joined` are guessed
+    while no model is loaded."""
+    seen = resolved.epochs * scale
     tokens = resolved.objective.layout is Layout.TOKENS
     frozen = resolved.adapter.freezes
     return Work(
-        tokens=round(resolved.epochs * sum(map(len, rows))),
-        learned=round(resolved.epochs * sum(row.learned for row in rows)),
+        tokens=round(seen * sum(map(len, rows))),
+        learned=round(seen * sum(row.learned for row in rows)),
         steps=resolved.steps,
         body=size.body,
         vocabulary=size.vocabulary if tokens else 0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.types import Dropped, Example, Layout, Row
+from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.rows import Rows, build
 from tuneful.data.sources import Name, Raw, read
 from tuneful.data.splits import Split, split
+from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
 from tuneful.models.load import load_processor, locate
@@ -26,6 +29,7 @@ from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
 from tuneful.run.plan import fitted
 from tuneful.run.resolve import Resolved, resolve
+from tuneful.run.streamed import Sampled, held_out, is_streamed, look
 
 Say = Callable[[str], None]
 READER, WRITER = "minilm-l6", "smollm2-135m"
@@ -47,7 +51,8 @@ class Prepared:
     folder: Path  # of the model
     size: Size
     data_sha256: str
-    repeated: list[Row]  # the training rows, as often as their sources' weights say
+    repeated: list[Row]  # the training rows, as often as their sources' weights say; of a stream those looked at
+    stream: StreamedRows | None = None  # the training rows, where they are not held
 
     @property
     def recipe(self) -> Recipe:
@@ -58,44 +63,89 @@ class Prepared:
     def layout(self) -> Layout:
         return self.resolved.objective.layout
 
+    @property
+    def scale(self) -> float:
+        """How many training examples stand behind each that was looked at."""
+        return 1.0 if self.stream is None else len(self.stream) / len({row.example.place for row in self.repeated})
+
     def rows(self, part: str) -> list[Row]:
         return self.built[part].rows
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the sources hold, as far as it is known before training."""
+
+    form: Format
+    examples: Mapping[str, list[Example]]
+    dropped: list[Dropped]
+    weights: Mapping[str, float]  # of the rows of each file
+    held_out: Mapping[str, float]  # what `split` takes for validation and test
+    sha256: str
+    sampled: Sampled | None = None  # where rows are not held
+
+
 def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     """Raises InputError with everything that is wrong with recipe, data or model folder."""
-    data = recipe.task.data
-    tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
-    form, examples, dropped, weights = _understand(recipe, tables)
+    recipe, gathered = _gather(recipe, say)
+    data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
     objective = _choose_objective(recipe, form, say)
     labelled = objective.layout is Layout.LABELS
     recipe = _choose_model(recipe, labelled, say)
-    if not examples.get("train"):
+    if not gathered.examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
-    parts = split(examples, validation=data.validation, test=data.test, seed=recipe.seed, labelled=labelled)
+    parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
     processor = load_processor(
         str(recipe.model), folder, writes=not labelled, trust_remote_code=recipe.trust_remote_code
     )
-    labels = _labels(parts.train, objective, folder, recipe.trust_remote_code) if labelled else None
+    counts = sampled.counts() if sampled and labelled else None
+    labels = _labels(parts.train, objective, folder, recipe.trust_remote_code, sampled, counts) if labelled else None
     if labels is not None and isinstance(objective, Classify):
         objective = objective.model_copy(update={"target": labels.kind})
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
-    learn_all = data.learn == "all"
-    built = {
-        part: build(getattr(parts, part), objective.layout, processor, limit, labels=labels, learn_all=learn_all)
-        for part in PARTS
-    }
+    encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=labels,
+                     learn_all=data.learn == "all")  # fmt: skip
+    built = {part: encode(getattr(parts, part)) for part in PARTS}
     check_primary(recipe.evaluate, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
-    repeated = _repeat(built["train"].rows, weights, recipe.seed)
-    resolved = fitted(resolve(recipe, objective, limit, repeated, size), repeated, size, say)
-    return Prepared(resolved, form, parts, built, labels, found, processor, folder, size, _sha256(tables), repeated)
+    repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
+    if sampled is not None and repeated:
+        stream = sampled.stream(repeated, parts, encode, recipe.seed)
+        found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
+    resolved = resolve(recipe, objective, limit, repeated, size, None if stream is None else len(stream))
+    resolved = fitted(resolved, repeated, size, say)
+    return Prepared(
+        resolved, form, parts, built, labels, found, processor, folder, size, gathered.sha256, repeated, stream
+    )
 
 
-def _labels(train: Sequence[Example], objective: Objective, folder: Path, trust: bool) -> LabelSet:
-    labels = label_set(train, objective.target if isinstance(objective, Classify) else "auto")
+def _gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
+    """The recipe says whether rows are held."""
+    data = recipe.task.data
+    streams = is_streamed(data, say)
+    data = data.model_copy(update={"streaming": streams})
+    recipe = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
+    if streams:
+        found = look(recipe, say)
+        held = held_out(data, found.rows)
+        return recipe, Gathered(found.form, found.examples, found.dropped, {}, held, found.sha256, found)
+    tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
+    held = {"validation": data.validation, "test": data.test}
+    return recipe, Gathered(*_understand(recipe, tables), held, _sha256(tables))
+
+
+def _labels(
+    train: Sequence[Example],
+    objective: Objective,
+    folder: Path,
+    trust: bool,
+    sampled: Sampled | None,
+    counts: Counts | None,
+) -> LabelSet:
+    kind = objective.target if isinstance(objective, Classify) else "auto"
+    labels = sampled.labels(train, kind, counts) if sampled and counts else label_set(train, kind)
     if labels.kind == "number" and not head_has_bias(folder, trust_remote_code=trust):
         return labels.without_mean()
     return labels

@@ -35,18 +35,21 @@ class Resolved:
     precision: Literal["fp32", "bf16"]
 
 
-def resolve(recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size) -> Resolved:
-    """`limit` is the longest row in tokens, `rows` those of training."""
+def resolve(
+    recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size, count: int | None = None
+) -> Resolved:
+    """`limit` is the longest row in tokens, `rows` those of training, or some of `count`."""
     if recipe.sharded and recipe.save.merged:
         raise RecipeError(
             ["save.merged: not while the model is sharded; afterwards: tuneful.load(run).save_merged(folder)"]
         )
+    count, mean = (len(rows), mean_tokens(rows)) if count is None else (count, mean_tokens(rows, examples=True))
     labelled = objective.layout is Layout.LABELS
     adapter: Adapter = recipe.adapter or (Full() if labelled else Lora())
-    per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, rows, labelled)
-    per_step = max(1, min(per_step, len(rows)))
-    per_epoch = max(1, -(-len(rows) // per_step))
-    steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(len(rows), labelled)) * per_epoch))
+    per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, count, mean, labelled)
+    per_step = max(1, min(per_step, count))
+    per_epoch = max(1, -(-count // per_step))
+    steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
     resolved = Resolved(
         recipe=recipe,
@@ -81,13 +84,17 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
     return replace(found, recipe=recipe.model_copy(update=changes))
 
 
-def _rows_per_step(tokens_per_step: int | None, rows: Sequence[Row], labelled: bool) -> int:
+def mean_tokens(rows: Sequence[Row], *, examples: bool = False) -> float:
+    """Of a row, or of an example, which may be cut in several rows."""
+    return max(1.0, sum(map(len, rows)) / max(1, len({row.example.place for row in rows} if examples else rows)))
+
+
+def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, labelled: bool) -> int:
     """About a hundred updates an epoch where the rows allow it: LoRA learns more from many small updates."""
-    mean = max(1.0, sum(map(len, rows)) / max(1, len(rows)))
     if tokens_per_step is not None:
         return max(1, round(tokens_per_step / mean))
     low, high = (8, 32) if labelled else (4, 16)
-    return min(max(low, min(high, round(len(rows) / 100))), max(1, int(MOST_TOKENS / mean)))
+    return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
 
 
 def _epochs(rows: int, labelled: bool) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuneful.core.device import rank, world
 from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
+from tuneful.core.policy import Policy
+from tuneful.core.protocols import Schedule
 from tuneful.core.ranks import first_alone
-from tuneful.core.types import Record, Said
+from tuneful.core.types import Boundary, Dropped, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
 from tuneful.evaluation.reading import mean_loss
@@ -18,10 +20,37 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.watch import Watch
 
 LEAST_LOOKED = 64  # validation rows of a look
+LISTED = 100  # skipped rows listed one by one
 
 
 class Interrupted(Exception):
     """The person asked to stop; everything is saved."""
+
+
+@dataclass(slots=True)
+class Skipped:
+    """Streamed rows that could not be learned: how many, and the first of them."""
+
+    count: int = 0
+    first: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, rows: Sequence[Dropped]) -> None:
+        self.count += len(rows)
+        self.first += [{"row": str(row.place), "reason": row.reason} for row in rows[: LISTED - len(self.first)]]
+
+
+@dataclass(frozen=True, slots=True)
+class Noting:
+    """A schedule whose skipped rows are noted when their step is begun, not when it is read ahead."""
+
+    schedule: Schedule
+    skipped: Skipped
+
+    def steps(self, policy: Policy, start: int = 0) -> Iterator[Step | Boundary]:
+        for step in self.schedule.steps(policy, start):
+            if isinstance(step, Step):
+                self.skipped.add(step.skipped)
+            yield step
 
 
 @dataclass(slots=True)
@@ -32,6 +61,7 @@ class Progress:
     tokens: int = 0  # of the rows
     read: int = 0  # of these by the model: a shared prefix counts once
     seconds: float = 0.0
+    skipped: Skipped = field(default_factory=Skipped)
     watch: Watch = field(default_factory=lambda: Watch(0))
     stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
 
@@ -81,7 +111,7 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
     return fit(
         built.policy,
         {recipe.task.name: built.prepared.resolved.objective},
-        built.schedule,
+        Noting(built.schedule, progress.skipped),
         built.optimiser,
         regularisers=recipe.regularisers,
         clip=recipe.optimiser.clip,
@@ -110,6 +140,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
         "tokens": progress.tokens,
         "read": progress.read,
         "seconds": progress.seconds,
+        "skipped": asdict(progress.skipped),
         "watch": progress.watch.notes(),
         "data_sha256": built.prepared.data_sha256,
     }
@@ -144,6 +175,7 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     progress.step, progress.tokens = saved.step, int(saved.notes["tokens"])
     progress.read = int(saved.notes.get("read", progress.tokens))
     progress.seconds = float(saved.notes["seconds"])
+    progress.skipped = Skipped(**saved.notes.get("skipped", {}))
     progress.watch.load(saved.notes["watch"], saved.best)
     first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
+from tuneful.core.order import Scattered
 from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
-from tuneful.core.types import Batch, Row, Step
+from tuneful.core.types import Batch, Drawn, Row, Step
+from tuneful.schedules.ahead import ahead
+
+AHEAD = 4  # steps of streamed rows that wait to be learned
 
 LEAST = 8  # tokens at once, below which memory is not what is wrong
 
@@ -55,11 +60,19 @@ class Collate(Protocol):
     def added(self, row: Row, before: Row | None) -> int: ...
 
 
+@runtime_checkable
+class Streamed(Protocol):
+    """Rows that are not held: read and encoded when they are drawn, those that cannot be learned passed over."""
+
+    def __len__(self) -> int: ...
+    def draw(self, places: np.ndarray) -> Drawn: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EpochSteps:
     """Step number n is a function of n, so a resumed run sees what an uninterrupted one would."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Row] | Streamed
     collate: Collate
     cut: Cut
     total: int
@@ -73,14 +86,29 @@ class EpochSteps:
         return max(1, -(-len(self.rows) // self.cut.rows_per_step))
 
     def steps(self, policy: Policy, start: int = 0) -> Iterator[Step]:
-        epoch, order = -1, np.empty(0, dtype=np.int64)
         room = Room(self.cut.micro_tokens)
+        if isinstance(self.rows, Streamed):
+            yield from ahead(partial(self._drawn, self.rows, room), start, self.total, AHEAD)
+            return
+        epoch, order = -1, np.empty(0, dtype=np.int64)
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
                 order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-            part = np.array_split(order, self.steps_per_epoch)[number % self.steps_per_epoch]
-            yield self._step([self.rows[index] for index in part], room)
+            yield self._step([self.rows[index] for index in order[self._part(number)]], room)
+
+    def _part(self, number: int) -> slice:
+        """Which places of an epoch a step takes: as equal in size as can be, the larger ones first."""
+        size, larger = divmod(len(self.rows), self.steps_per_epoch)
+        inside = number % self.steps_per_epoch
+        start = inside * size + min(inside, larger)
+        return slice(start, start + size + (inside < larger))
+
+    def _drawn(self, rows: Streamed, room: Room, number: int) -> Step:
+        """In an order that need not be held; a row that cannot be learned is named in the first epoch only."""
+        epoch = number // self.steps_per_epoch
+        drawn = rows.draw(Scattered(len(rows), [self.seed, epoch])[self._part(number)])
+        return replace(self._step(drawn.rows, room), skipped=() if epoch else drawn.skipped)
 
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
@@ -93,7 +121,7 @@ class EpochSteps:
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
         if len(batches) * self.cut.ranks < len(parts):
             batches.append(self.collate(rows[:1]).silent())
-        return Step(batches, len(rows), sum(map(len, rows)), lambda: self._smaller(own, room))
+        return Step(batches, len(rows), sum(map(len, rows)), smaller=lambda: self._smaller(own, room))
 
     def _smaller(self, parts: Sequence[Sequence[Row]], room: Room) -> Step | None:
         """The rows of these parts in smaller ones."""
