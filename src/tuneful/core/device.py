@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import inspect
 import os
 import platform
 import random
@@ -156,6 +157,18 @@ def memory_mb() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory) >> 20
     return int(psutil.virtual_memory().available) >> 20
+
+
+def variable_length_attention(device: torch.device) -> Callable[..., Any] | None:
+    """torch's own kernel for sequences of different length, where device and torch have one."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    # torch 2.10 knew it with other arguments.
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
 def memory_refused(error: BaseException) -> bool:

@@ -102,7 +102,8 @@ class _Joined:
             learned = layer.products.learned if torch.is_grad_enabled() else []
             if not learned and not (torch.is_grad_enabled() and hidden_states.requires_grad):
                 return _answer(hidden_states[0], layer, reading, self.self_attn)[None]
-            if isinstance(reading, Plan):
+            # Where the device has a kernel for all segments at once, the layer's own modules call it.
+            if isinstance(reading, Plan) and reading.variable is None:
                 found: Tensor = Block.apply(hidden_states[0], layer, reading, *learned)
                 return found[None]
         answer: Tensor = super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]

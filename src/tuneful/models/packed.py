@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from tuneful.core.device import variable_length_attention
 from tuneful.models import scores
 from tuneful.models.cut import cut
 from tuneful.models.scores import Group, Kept, Settings
+from tuneful.models.variable import Variable
 
 NAME = "tuneful_packed"
 UNPACKABLE = (
@@ -50,9 +52,12 @@ class Plan:
     back: Tensor  # (N,) the place of each token in the groups' queries, one group behind the other
     tree: bool  # some keys are read by several segments
     memo: dict[Any, Any] = field(default_factory=dict)
+    variable: Variable | None = None  # a kernel of the device, which reads all segments at once
 
     def attend(self, module: nn.Module, q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> Tensor:
         """q (N, H, E), k and v (N, G, E) -> (N, H, E), differentiable."""
+        if self.variable is not None and self.variable.reads(q, settings):
+            return self.variable.attend(q, k, v, settings)
         mixed: Tensor = _Attention.apply(q, k, v, self, settings)
         return mixed
 
@@ -110,7 +115,9 @@ def plan(segments: Tensor, *, causal: bool) -> Plan:
     device = segments.device
     groups, back = cut(segments.tolist(), causal=causal, chained=device.type != "cpu")
     tree = any(group.keys is not group.queries for group in groups)
-    return Plan(tuple(group.on(device) for group in groups), back.to(device), tree)
+    kernel = variable_length_attention(device)
+    variable = None if kernel is None else Variable.of(segments.tolist(), kernel, device)
+    return Plan(tuple(group.on(device) for group in groups), back.to(device), tree, variable=variable)
 
 
 def packed_attention(
