@@ -27,6 +27,7 @@ class Work:
     frozen_body: bool  # the body's own weights get no gradient
     micro_tokens: int
     precision: str  # fp32 or bf16
+    frozen_bytes: float | None = None  # of a weight of the frozen body, where it is quantised
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def _memory(work: Work) -> int:
     # Frozen bf16 weights lie in memory twice, in the order of the forward and of the backward product.
     packed = work.body if work.frozen_body and work.precision == "bf16" else 0
     weights = (work.total + packed) * (width if work.frozen_body else 4)
+    if work.frozen_bytes is not None:
+        weights = round((work.total - work.body) * width + work.body * work.frozen_bytes)
     learning = work.trainable * 4 * 4  # the weight, its gradient, and Adam's two moments
     activations = work.micro_tokens * work.layers * work.width * ACTIVATIONS[work.frozen_body] * width
     return IMPORTED_MB + KERNELS_MB + int((weights + learning + activations) / 2**20)

@@ -13,8 +13,9 @@ from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, machine, pick_device, prepare_process, seed_everything
 from tuneful.core.files import keep_newest
-from tuneful.core.layers import blocks, frozen_depth
+from tuneful.core.layers import frozen_depth
 from tuneful.core.policy import Policy
+from tuneful.core.quantised import BYTES
 from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
@@ -79,6 +80,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
         dtype=compute if adapter.freezes else torch.float32,
         device=pick_device(),
         trust_remote_code=recipe.trust_remote_code,
+        quantised=recipe.quantise,
         say=say,
     )
     attached = adapter.attach(loaded.module, labels=labels is not None)
@@ -93,11 +95,11 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
     depth = frozen_depth(loaded.module)
     if depth < 1:
         return loaded.network
-    weight = next(blocks(loaded.module)[0].parameters())
+    dtype = loaded.module.get_input_embeddings().weight.dtype  # type: ignore[operator]
     width = loaded.module.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
     place = cache_folder() / "hidden"
-    name = f"{identity(loaded.folder)}-{depth}-{weight.dtype}-{products}".replace("torch.", "")
-    store = RowStore(place / name, width, weight.dtype)
+    name = f"{identity(loaded.folder)}-{depth}-{dtype}-{products}-{loaded.quantised or 'whole'}".replace("torch.", "")
+    store = RowStore(place / name, width, dtype)
     keep_newest(place, STORES)
     return above(loaded.network, loaded.module, depth, store)
 
@@ -105,6 +107,7 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
     resolved, size, rows = prepared.resolved, prepared.size, prepared.repeated
+    recipe = prepared.recipe
     trainable = sum(p.numel() for p in policy.trainable().values()) if policy else _guess_trainable(prepared)
     here = machine()
     work = Work(
@@ -120,6 +123,7 @@ def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
         frozen_body=resolved.adapter.freezes,
         micro_tokens=_largest_batch(prepared),
         precision=resolved.precision,
+        frozen_bytes=BYTES[kind] if (kind := recipe.quantise) else None,
     )
     return predict(work, here.bf16_gflops if resolved.precision == "bf16" else here.fp32_gflops)
 

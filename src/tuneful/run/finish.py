@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from tuneful.core.device import machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
+from tuneful.core.linear import count
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
@@ -183,7 +184,7 @@ def _cost(built: Built, progress: Progress) -> dict[str, Any]:
         "utilisation": round(built.cost.utilisation(progress.step / built.cost.steps, seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
-        "parameters": sum(p.numel() for p in built.policy.module.parameters()),
+        "parameters": count(built.policy.module),
         "predicted": {"seconds": built.cost.seconds, "memory_mb": built.cost.memory_mb},
     }
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tuneful.core.device import pick_device
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
+from tuneful.core.quantised import check
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
@@ -63,6 +65,8 @@ class Prepared:
 
 def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     """Raises InputError with everything that is wrong with recipe, data or model folder."""
+    if recipe.quantise is not None:
+        check(recipe.quantise, pick_device())
     data = recipe.task.data
     tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
     form, examples, dropped, weights = _understand(recipe, tables)

@@ -37,7 +37,7 @@ class Resolved:
 def resolve(recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size) -> Resolved:
     """`limit` is the longest row in tokens, `rows` those of training."""
     labelled = objective.layout is Layout.LABELS
-    adapter: Adapter = recipe.adapter or (Full() if labelled else Lora())
+    adapter: Adapter = recipe.adapter or (Full() if labelled and recipe.quantise is None else Lora())
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, rows, labelled)
     per_step = max(1, min(per_step, len(rows)))
     per_epoch = max(1, -(-len(rows) // per_step))

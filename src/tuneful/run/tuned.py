@@ -15,6 +15,7 @@ from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import pick_device, precision, prepare_process
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
+from tuneful.core.quantised import Kind, check
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
 from tuneful.data.layouts import Collator
@@ -139,11 +140,15 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
     compute = torch.float32 if labels else precision(recipe["precision"])
 
-    def take(model: str, dtype: torch.dtype = torch.float32) -> Loaded:
-        return load(model, labels=labels, dtype=dtype, device=pick_device(), trust_remote_code=trust, say=say)
+    def take(model: str, dtype: torch.dtype = torch.float32, quantised: Kind | None = None) -> Loaded:
+        given: dict[str, Any] = {"labels": labels, "device": pick_device(), "trust_remote_code": trust, "say": say}
+        return load(model, dtype=dtype, quantised=quantised, **given)
 
     if folder.adapter.exists():
-        loaded = take(recipe["model"], compute)
+        quantise: Kind | None = recipe.get("quantise")  # as it was tuned: the numbers of its report, and its memory
+        if quantise is not None:
+            check(quantise, pick_device())
+        loaded = take(recipe["model"], compute, quantise)
         policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
     elif folder.model.exists():
