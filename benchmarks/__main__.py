@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.parts import classify, layers, prompt, writing
+from benchmarks.parts import classify, layers, prompt, quantised, writing
 from benchmarks.quality import banking77, chinese, perplexity
 from benchmarks.results import keep
 from benchmarks.sitting import outside, wait_until_quiet
 from benchmarks.speed import heldout, mixed, sft
 from benchmarks.start import start
 
-MEASURED = (start, sft, mixed, prompt, layers, classify, writing, heldout, banking77, perplexity, chinese)
+MEASURED = (start, sft, mixed, prompt, layers, quantised, classify, writing, heldout, banking77, perplexity, chinese)
 SECTIONS = {function.__name__: function for function in MEASURED}
 
 

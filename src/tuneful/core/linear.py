@@ -67,7 +67,7 @@ class _Frozen(torch.autograd.Function):
         return slope_NI.view(ctx.shape), None
 
 
-def quantise(module: nn.Module, kind: Kind, device: torch.device | str) -> int:
+def quantise_layers(module: nn.Module, kind: Kind, device: torch.device | str) -> int:
     """Every linear layer inside the stack of blocks, in place, one after the other on `device`; how many there were.
     Embeddings, norms and what lies above the stack stay as they are."""
     layers = [
@@ -84,7 +84,7 @@ def quantise(module: nn.Module, kind: Kind, device: torch.device | str) -> int:
 
 
 def make_plain(module: nn.Module) -> None:
-    """Takes `quantise` back, but for what it rounded."""
+    """Takes `quantise_layers` back, but for what it rounded."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, QuantisedLinear):

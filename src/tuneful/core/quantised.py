@@ -11,7 +11,6 @@ needs both in turn. Shapes: O outputs, I inputs, N rows.
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any, Literal, get_args
@@ -78,7 +77,7 @@ class Int8(Quantised):
         most_O1 = exact_OI.abs().amax(1, keepdim=True)
         self.scale_O1 = (most_O1 / LARGEST).to(weight_OI.dtype)
         self.scale_O1[self.scale_O1 == 0] = 1  # a row of zeros
-        q_OI = exact_OI.div_(self.scale_O1.float()).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
+        q_OI = (exact_OI / self.scale_O1.float()).round_().clamp_(-LARGEST, LARGEST).to(torch.int8)
         super().__init__(weight_OI, q_OI)
 
     def whole(self, out_OI: Tensor | None = None) -> Tensor:
@@ -110,12 +109,8 @@ class NF4(Quantised):
 @cache
 def _bitsandbytes() -> Any:
     """Raises ImportError."""
-    log = logging.getLogger("bitsandbytes")
-    said, log.level = log.level, logging.ERROR  # kernels of its own that it would have fetched are not needed
-    try:
-        import bitsandbytes.functional as numbers
-    finally:
-        log.setLevel(said)
+    import bitsandbytes.functional as numbers
+
     return numbers
 
 

@@ -80,7 +80,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
         dtype=compute if adapter.freezes else torch.float32,
         device=pick_device(),
         trust_remote_code=recipe.trust_remote_code,
-        quantised=recipe.quantise,
+        quantise=recipe.quantise,
         say=say,
     )
     attached = adapter.attach(loaded.module, labels=labels is not None)
@@ -98,7 +98,7 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
     dtype = loaded.module.get_input_embeddings().weight.dtype  # type: ignore[operator]
     width = loaded.module.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
     place = cache_folder() / "hidden"
-    name = f"{identity(loaded.folder)}-{depth}-{dtype}-{products}-{loaded.quantised or 'whole'}".replace("torch.", "")
+    name = f"{identity(loaded.folder)}-{depth}-{dtype}-{products}-{loaded.quantise or 'whole'}".replace("torch.", "")
     store = RowStore(place / name, width, dtype)
     keep_newest(place, STORES)
     return above(loaded.network, loaded.module, depth, store)

@@ -117,21 +117,24 @@ class Tuned:
         return self.labels
 
 
-def open_model(name: str, say: Say = lambda _: None) -> Tuned:
-    """A run folder, or any model: embedded name, folder or hub id."""
+def open_model(name: str, say: Say = lambda _: None, *, quantise: Kind | None = None) -> Tuned:
+    """A run folder, or any model: embedded name, folder or hub id. `quantise` keeps the layers of the model, or of the
+    base under a run's adapter, so. Without it an adapter lies on the model's own weights, however it was tuned."""
     prepare_process()
     folder = RunFolder(Path(name))
+    if quantise is not None:
+        check(quantise, pick_device())
     if folder.exists():
-        return _open_run(folder, say)
+        return _open_run(folder, say, quantise)
     path = locate(name, say)
     labels = _labels_of(path)
     dtype = torch.float32 if labels else precision("auto")
-    loaded = load(name, labels=labels, dtype=dtype, say=say, device=pick_device())
+    loaded = load(name, labels=labels, dtype=dtype, quantise=quantise, say=say, device=pick_device())
     policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
     return Tuned(policy, loaded.processor, _label_set(loaded) if labels else None)
 
 
-def _open_run(folder: RunFolder, say: Say) -> Tuned:
+def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
     trust = bool(recipe["trust_remote_code"])
@@ -140,15 +143,14 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
     compute = torch.float32 if labels else precision(recipe["precision"])
 
-    def take(model: str, dtype: torch.dtype = torch.float32, quantised: Kind | None = None) -> Loaded:
+    def take(model: str, dtype: torch.dtype = torch.float32) -> Loaded:
         given: dict[str, Any] = {"labels": labels, "device": pick_device(), "trust_remote_code": trust, "say": say}
-        return load(model, dtype=dtype, quantised=quantised, **given)
+        return load(model, dtype=dtype, quantise=quantise, **given)
 
     if folder.adapter.exists():
-        quantise: Kind | None = recipe.get("quantise")  # as it was tuned: the numbers of its report, and its memory
-        if quantise is not None:
-            check(quantise, pick_device())
-        loaded = take(recipe["model"], compute, quantise)
+        if (kind := recipe.get("quantise")) and kind != quantise:
+            say(f"tuned over {kind} weights, read over {quantise or 'the model as it is'}: figures differ a little")
+        loaded = take(recipe["model"], compute)
         policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
     elif folder.model.exists():
