@@ -70,17 +70,18 @@ class _Frozen(torch.autograd.Function):
 def quantise_layers(module: nn.Module, kind: Kind, device: torch.device | str) -> int:
     """Every linear layer inside the stack of blocks, in place, one after the other on `device`; how many there were.
     Embeddings, norms and what lies above the stack stay as they are."""
-    layers = [
-        (parent, name, child)
+    places = [
+        (parent, name)
         for parent in blocks(module).modules()
         for name, child in parent.named_children()
         if type(child) is nn.Linear
     ]
-    for parent, name, child in layers:
-        setattr(parent, name, QuantisedLinear(child, kind, device))
-        if (release := getattr(child.weight, "release", None)) is not None:
+    for parent, name in places:
+        layer = getattr(parent, name)
+        setattr(parent, name, QuantisedLinear(layer, kind, device))
+        if (release := getattr(layer.weight, "release", None)) is not None:
             release()  # it lies on disk, and is not needed in memory from here on
-    return len(layers)
+    return len(places)
 
 
 def make_plain(module: nn.Module) -> None:
