@@ -148,8 +148,8 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         return load(model, dtype=dtype, quantise=quantise, **given)
 
     if folder.adapter.exists():
-        if (kind := recipe.get("quantise")) and kind != quantise:
-            say(f"tuned over {kind} weights, read over {quantise or 'the model as it is'}: figures differ a little")
+        if (under := recipe.get("quantise")) and under != quantise:
+            say(f"tuned over {under} weights, read over {quantise or 'the model as it is'}: figures differ a little")
         loaded = take(recipe["model"], compute)
         policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
