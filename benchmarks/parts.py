@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.results import Line, at_least, at_most
@@ -52,6 +53,30 @@ def writing(data: Path, peers: Path, rounds: int) -> list[Line]:
             3.0,
         ),
     ]
+
+
+def quantised(data: Path, peers: Path, rounds: int) -> list[Line]:
+    """The work of `sft` over frozen layers in bf16, int8 and nf4: what that costs, spares and loses."""
+    work = work_of(data / "rasbt_instruct" / "instruction-data.json")
+    ours = [sys.executable, "-m", "benchmarks.sft", *work, "--precision", "bf16", "--heldout", "128"]
+    kinds = ["int8", *(["nf4"] if find_spec("bitsandbytes") else [])]
+    sitting = Sitting()
+    sitting.run({"bf16": ours} | {kind: [*ours, "--quantise", kind] for kind in kinds}, rounds)
+    lines = [
+        Line(
+            name,
+            f"{sitting.spread(name, 'tokens_per_second')} tokens/s, {sitting.spread(name, 'peak_rss_mb')} MB, "
+            f"held-out loss {sitting.median(name, 'heldout_nll'):.4f}",
+        )
+        for name in sitting.runs
+    ]
+    for kind in kinds:
+        memory = sitting.median(kind, "peak_rss_mb") / sitting.median("bf16", "peak_rss_mb")
+        lines.append(at_most(f"{kind} / bf16, memory of the process", memory, 0.85))
+        for what, where in (("heldout_nll", "as tuned"), ("heldout_nll_own", "adapter on the model's own weights")):
+            loss = sitting.median(kind, what) / sitting.median("bf16", "heldout_nll")
+            lines.append(at_most(f"{kind} / bf16, held-out loss, {where}", loss, 1.01))
+    return lines
 
 
 def classify(data: Path, peers: Path, rounds: int) -> list[Line]:

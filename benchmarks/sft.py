@@ -12,14 +12,17 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
 from tuneful.adapters import Lora
+from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import machine, peak_memory_mb, precision, prepare_process, seed_everything
 from tuneful.core.policy import Policy
+from tuneful.core.quantised import KINDS
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
@@ -41,7 +44,7 @@ def main() -> None:
     seed_everything(args.seed)
     raw = json.loads(Path(args.data).read_text(encoding="utf-8"))
     train, held = raw[: args.examples], raw[args.examples : args.examples + args.heldout]
-    loaded = load(args.model, dtype=precision(args.precision))
+    loaded = load(args.model, dtype=precision(args.precision), quantise=args.quantise)
     rows = [row for item in train for row in rows_of(loaded, item)]
     if args.preamble:
         rows = behind_one_beginning(rows, args.preamble)
@@ -68,7 +71,8 @@ def main() -> None:
     rate = machine().bf16_gflops if precision(args.precision) == torch.bfloat16 else machine().fp32_gflops
     report = {
         "peer": "tuneful", "work": "sft", "precision": args.precision, "share": args.share, "seed": args.seed,
-        "rows_per_step": args.rows_per_step, "steps": steps, "tokens": tokens, "seconds": round(seconds, 2),
+        "quantise": args.quantise, "rows_per_step": args.rows_per_step, "steps": steps,
+        "tokens": tokens, "seconds": round(seconds, 2),
         "tokens_per_second": round(tokens / seconds, 1), "peak_rss_mb": peak, "layers": args.layers,
         "tokens_per_second_later": round(tokens * (1 - 1 / args.epochs) / later, 1) if later else None,
         "utilisation": round(work / seconds / rate / 1e9, 4), "gflops": round(rate),
@@ -77,6 +81,8 @@ def main() -> None:
     }  # fmt: skip
     if args.losses:
         report["losses"] = [record.metrics["loss"] for record in records]
+    if held and args.quantise:
+        report["heldout_nll_own"] = round(heldout(over_own_weights(policy, loaded), loaded, held), 4)
     print(json.dumps(report), flush=True)
 
 
@@ -134,6 +140,14 @@ def heldout(policy: Policy, loaded: Loaded, items: list[dict[str, str]]) -> floa
     return total / count
 
 
+def over_own_weights(policy: Policy, loaded: Loaded) -> Policy:
+    """The same adapter on the model as it was published."""
+    with TemporaryDirectory() as folder:
+        policy.attached.save(folder)
+        whole = load(loaded.name)
+        return Policy(whole.network, attach_saved(whole.module, folder))
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
@@ -144,6 +158,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--micro-tokens", type=int, default=AdamW().micro_tokens)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--quantise", choices=KINDS, help="keep the frozen layers so")
     parser.add_argument("--share", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=1)

@@ -89,7 +89,7 @@ def test_all_faults_at_once_with_what_was_meant() -> None:
         ({"data": {"source": [{"path": "a", "weight": 0}]}}, "tasks.0.data.source.0.weight"),
         ({"data": "d", "tasks": [{"data": "a"}, {"data": "b"}]}, "learns one task"),
         ({"data": "d", "evaluate": {"primary": "acuracy"}}, "Did you mean 'accuracy'"),
-        ({"data": "d", "load_in_4bit": True}, "load_in_4bit: no such setting"),
+        ({"data": "d", "use_unsloth": True}, "use_unsloth: no such setting"),
     ],
 )
 def test_faults(given: dict[str, object], expected: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tuneful.adapters.used import fold_rows, use_rows
 from tuneful.adapters.weights import copy_into, trainable, vocabulary_head
 from tuneful.core.layers import as_written, blocks
+from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec
 
 
@@ -117,6 +118,7 @@ class AttachedWeights:
 
     def merged(self) -> nn.Module:
         plain = copy.deepcopy(self._module).float().eval()
+        make_plain(plain)
         fold_rows(plain)
         as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]

@@ -8,6 +8,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
+from tuneful.core.linear import frozen_weight, is_known
 from tuneful.core.products import Part, Product
 
 
@@ -22,7 +23,7 @@ def fuse(module: nn.Module) -> int:
 def _is_plain(layer: Any) -> bool:
     return (
         type(layer) is Linear
-        and type(layer.get_base_layer()) is nn.Linear
+        and is_known(layer.get_base_layer())
         and not layer.lora_variant
         and not layer.fan_in_fan_out
         and not any(layer.lora_bias.values())
@@ -59,10 +60,11 @@ class FusedLinear(Linear):  # type: ignore[misc]
         if merged or base.weight.requires_grad:
             return None
         if disabled:
-            return Part(base.weight, base.bias)
+            return Part(frozen_weight(base), base.bias)
         if training and not isinstance(self.lora_dropout[name], nn.Identity):
             return None
-        return Part(base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name])
+        learned = self.lora_A[name].weight, self.lora_B[name].weight
+        return Part(frozen_weight(base), base.bias, *learned, self.scaling[name])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         base, name = self.get_base_layer(), self.active_adapters[0]

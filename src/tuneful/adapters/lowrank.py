@@ -16,6 +16,7 @@ from tuneful.adapters.fused import fuse
 from tuneful.adapters.weights import copy_into, head_names, trainable
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
+from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec, did_you_mean
 
 MOST_NAMES = 12  # of layers, in a message
@@ -164,8 +165,11 @@ class AttachedLora:
         copy_into(self.trainable(), state)
 
     def merged(self) -> nn.Module:
-        """W + (alpha / rank) B A in float32, in a plain transformers model of its own."""
-        plain: nn.Module = copy.deepcopy(self._wrapped).float().merge_and_unload()
+        """W + (alpha / rank) B A in float32, in a plain transformers model of its own. A quantised W is the one that
+        was tuned, made whole: what is merged answers as what was measured."""
+        whole = copy.deepcopy(self._wrapped).float()
+        make_plain(whole)
+        plain: nn.Module = whole.merge_and_unload()
         as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain.eval()

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import ctypes
 import inspect
+import logging
 import os
 import platform
 import random
@@ -283,6 +284,7 @@ def hush() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="transformers|peft|torch|huggingface_hub|datasets")
 
 

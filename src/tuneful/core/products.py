@@ -14,18 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.packing import Packed, Plain, packs
+from tuneful.core.packing import Dequantised, Packed, Plain, packs
+from tuneful.core.quantised import Quantised
+
+Weight = Tensor | Quantised
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """One layer: its weight (O, I) and bias, and its low-rank update, if it has one."""
 
-    weight: Tensor
+    weight: Weight
     bias: Tensor | None = None
     down: nn.Parameter | None = None  # (K, I)
     up: nn.Parameter | None = None  # (O, K)
@@ -60,20 +64,22 @@ class Product:
         weights = [part.weight for part in self.parts]
         self._places = _places(weights)
         first = weights[0]
-        self._weight: Plain | Packed
+        self._weight: Plain | Packed | Dequantised
         if like is not None and like._places == self._places:
             self._weight = like._weight
+        elif isinstance(first, Quantised):
+            self._weight = Dequantised(cast("list[Quantised]", weights))
         elif pack and packs(first):
-            self._weight = Packed(weights)
+            self._weight = Packed(cast("list[Tensor]", weights))
         else:
-            self._weight = Plain(_side_by_side(weights))
+            self._weight = Plain(_side_by_side(cast("list[Tensor]", weights)))
             self._places = _places(weights)
         self.dtype, self.inputs, self.outputs = first.dtype, first.shape[1], sum(map(len, weights))
         self.bias_O = _behind_one_another([part.bias for part in self.parts], [len(weight) for weight in weights])
         self.rank = sum(part.rank for part in self.parts)
         self._seen: tuple[int, ...] = ()
-        self._down_KI = first.detach().new_zeros(self.rank, self.inputs)
-        self._up_OK = first.detach().new_zeros(self.outputs, self.rank)
+        self._down_KI = torch.zeros(self.rank, self.inputs, dtype=first.dtype, device=first.device)
+        self._up_OK = torch.zeros(self.outputs, self.rank, dtype=first.dtype, device=first.device)
         self._copies = self._places_of_copies()
 
     def holds(self, parts: Sequence[Part | None]) -> bool:
@@ -150,8 +156,9 @@ class Product:
         return found
 
 
-def _places(weights: Sequence[Tensor]) -> tuple[int, ...]:
-    return tuple(number for weight in weights for number in (weight.data_ptr(), weight._version))
+def _places(weights: Sequence[Weight]) -> tuple[int, ...]:
+    stored = [weight.raw if isinstance(weight, Quantised) else weight for weight in weights]
+    return tuple(number for tensor in stored for number in (tensor.data_ptr(), tensor._version))
 
 
 def _behind_one_another(biases: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:

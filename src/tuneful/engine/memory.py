@@ -53,6 +53,8 @@ def _weights(work: Work) -> int:
     # Frozen bf16 weights lie in memory twice, in the order of the forward and of the backward product.
     packed = work.body if work.joined and work.precision == "bf16" else 0
     held = (work.total + packed) * (number if work.frozen_body else 4)
+    if work.frozen_bytes is not None:
+        held = round((work.total - work.body) * number + work.body * work.frozen_bytes)
     # Weights that learn are kept as they were, to be compared with at the end.
     original = 0 if work.frozen_body else work.trainable * 4
     adapter = work.trainable * 4 if work.frozen_body else 0

@@ -26,6 +26,7 @@ class Work:
     joined: bool  # decoder layers run as one function each
     micro_tokens: int  # read at once
     precision: Literal["fp32", "bf16"]
+    frozen_bytes: float | None = None  # of a weight of the frozen body, where it is quantised
     checkpointing: bool = False  # layers are computed again in the backward pass, instead of kept
 
 

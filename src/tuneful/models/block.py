@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneful.core.layers import as_written
+from tuneful.core.linear import is_known
 from tuneful.core.products import Part, Product
 from tuneful.models.layer import Block, Layer, Products, run
 from tuneful.models.packed import Plan, Reading
@@ -180,7 +181,7 @@ def _part(layer: Any) -> Part | None:
     if hasattr(layer, "part"):
         part: Part | None = layer.part()
         return part
-    if type(layer) is not nn.Linear or _learns(layer.weight):
+    if not is_known(layer) or _learns(layer.weight):
         return None
     return Part(layer.weight, layer.bias)
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from tuneful.core.errors import ModelError
+from tuneful.core.linear import quantise_layers
+from tuneful.core.quantised import Kind
 from tuneful.core.spec import did_you_mean
 from tuneful.models import block, kept
 from tuneful.models.block import parted
@@ -48,6 +50,7 @@ class Loaded:
     module: nn.Module
     network: Network
     processor: TextProcessor
+    quantise: Kind | None = None  # how the linear layers of its blocks are kept
 
 
 def load(
@@ -57,16 +60,21 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
+    quantise: Kind | None = None,
     say: Say = lambda _: None,
 ) -> Loaded:
-    """`labels` asks for a classification head (a new one unless the checkpoint has one that fits)."""
+    """`labels` asks for a classification head (a new one unless the checkpoint has one that fits); `quantise` keeps
+    the linear layers of the blocks so, frozen."""
     folder = locate(name, say, trust_remote_code=trust_remote_code)
     with explained(name, folder), _no_bars():
         processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
         read = _Read(folder, labels, dtype, trust_remote_code, processor.pad_id)
         keeps = dtype == torch.bfloat16 and labels is None and _gguf(folder) is None and kept.worth(folder)
         module, network = _kept(read, say) if keeps else _examined(read)
-    return Loaded(name, folder, module.to(device), network, processor)
+    if quantise is not None and not quantise_layers(module, quantise, device):  # before the whole of it moves there
+        raise ModelError(f"{name} has no plain linear layers in its blocks: there is nothing to quantise")
+    block.forget(module)
+    return Loaded(name, folder, module.to(device), network, processor, quantise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 ACCUMULATION, ROWS = "gradient_accumulation_steps", "optimiser.rows_per_step"
 NOTHING = ("none", "off", None, False)  # `evaluate: none`
+BITS = {"load_in_8bit": 8, "load_in_4bit": 4}  # switches of one setting: one that is off says nothing of the other
 ALIASES: dict[str, str] = {
     "model_name_or_path": "model", "base_model": "model", "model_id": "model", "model_name": "model",
     "dataset": "data.source", "datasets": "data.source", "dataset_path": "data.source", "data_path": "data.source",
@@ -36,6 +37,8 @@ ALIASES: dict[str, str] = {
     "save_steps": "checkpoint.every", "save_total_limit": "checkpoint.keep",
     "train_on_inputs": "data.learn", "train_on_prompt": "data.learn", "mask_prompt": "data.learn",
     "optimizer": "optimiser", "bf16": "precision", "gradient_checkpointing": "optimiser.gradient_checkpointing",
+    "quantization_bit": "quantise", "load_in_8bit": "quantise", "load_in_4bit": "quantise", "quantize": "quantise",
+    "quantization": "quantise",
 }  # fmt: skip
 
 # Settings of other tools that ask for what is so anyway, or for nothing that changes a result.
@@ -56,6 +59,12 @@ NEEDLESS: dict[str, str] = {
     "fp16": "half precision of the 16-bit kind is not used; see precision",
     "flash_attn": "attention is chosen for the device",
     "dataloader_num_workers": "rows are read ahead of training",
+    "bnb_4bit_compute_dtype": "products run in precision",
+    "bnb_4bit_quant_type": "four bits are always nf4",
+    "bnb_4bit_use_double_quant": "the scales of nf4 are always quantised too",
+    "double_quantization": "the scales of nf4 are always quantised too",
+    "quantization_method": "quantise names the format, and each has one maker",
+    "quantization_type": "quantise names the format",
     "remove_unused_columns": "columns nobody needs are not read",
 }
 
@@ -77,6 +86,8 @@ def translate(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         elif _is_theirs(key):
             path = ALIASES[key]
             notes.append(f"{key} is called {path} here")
+            if key in BITS and not value and any(given.get(other) for other in BITS):
+                continue
             place = f"tasks.0.{path}" if path.startswith("data.") and "tasks" in own and "data" not in own else path
             if _holds(own, place):
                 notes[-1] += f"; {path} is given as well, and that counts"
@@ -129,6 +140,9 @@ def _try_put(ours: dict[str, Any], path: str, value: Any) -> None:
 def _value(key: str, path: str, value: Any, given: Mapping[str, Any]) -> Any:
     if path == "precision":  # elsewhere, no bf16 is full precision unless fp16 is asked for
         return "bf16" if value is True else "fp32" if value is False and not given.get("fp16") else "auto"
+    if path == "quantise":
+        bits = BITS[key] if key in BITS and value is True else value
+        return {8: "int8", 4: "nf4"}.get(bits, bits) if isinstance(bits, int) else bits
     if path == "data.learn" and isinstance(value, bool):
         return "all" if value is not (key == "mask_prompt") else "answers"
     return VALUES.get(path, {}).get(value, value) if isinstance(value, str) else value

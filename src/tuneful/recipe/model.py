@@ -11,12 +11,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from tuneful.adapters import ADAPTERS
 from tuneful.core.device import PrecisionName
+from tuneful.core.quantised import Kind
 from tuneful.core.spec import Spec
 from tuneful.engine.update import AdamW
 from tuneful.evaluation.settings import Evaluate
@@ -157,8 +159,10 @@ class Recipe(Spec):
     run fits. None: nine tenths of what the machine has free."""
     sharded: bool = False
     """Several processes keep a share of every weight each, for models that do not fit one device; slower."""
+    quantise: Kind | None = None
+    """Frozen layers in int8 (a byte a weight) or nf4 (half a byte, QLoRA; needs tuneful[nf4]), under `lora`."""
     adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
-    """None: `lora` for text to write, `full` for labels."""
+    """None: `lora` for text to write and over quantised layers, `full` for labels."""
     tasks: list[Task] = Field(min_length=1)
     """One task; `data` and `objective` may also stand at the top level."""
     regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
@@ -204,6 +208,20 @@ class Recipe(Spec):
         if len(tasks) > 1:
             raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
         return tasks
+
+    @field_validator("quantise", mode="before", json_schema_input_type=Kind | Literal["none", "off", False] | None)
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return None if value in NOTHING else value
+
+    @field_validator("adapter")
+    @classmethod
+    def _frozen(cls, adapter: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("quantise")
+        if kind is None or adapter is None or (adapter.freezes and not getattr(adapter, "dora", False)):
+            return adapter
+        why = "dora measures whole weights" if adapter.freezes else f"'{adapter.kind}' tunes the weights themselves"
+        raise ValueError(f"{why}, and quantise: {kind} keeps them frozen; use plain lora, or leave quantise out")
 
     @property
     def task(self) -> Task:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import GateBroken
+from tuneful.core.quantised import Kind
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.prepare import Prepared, prepare
@@ -34,8 +35,8 @@ class Run:
         """ "yes", "no" or "unclear"."""
         return str(self.report["verdict"]["helped"])
 
-    def load(self) -> Tuned:
-        return open_model(str(self.path))
+    def load(self, *, quantise: Kind | None = None) -> Tuned:
+        return load(self.path, quantise=quantise)
 
 
 def fit(
@@ -69,9 +70,9 @@ def check(
     return prepare(recipe_for(what, model=model, settings={}), say)
 
 
-def load(name: str | Path) -> Tuned:
-    """A run folder or any model, ready to be asked."""
-    return open_model(str(name))
+def load(name: str | Path, *, quantise: Kind | None = None) -> Tuned:
+    """A run folder or any model, ready to be asked; its layers quantised if memory is short."""
+    return open_model(str(name), quantise=quantise)
 
 
 def recipe_for(

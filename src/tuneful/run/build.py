@@ -13,7 +13,7 @@ from tuneful.adapters.fused import forget_between_passes
 from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, pick_device, prepare_process, rank, seed_everything, seed_own, world
 from tuneful.core.files import keep_newest
-from tuneful.core.layers import blocks, frozen_depth
+from tuneful.core.layers import frozen_depth
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Attached
 from tuneful.core.ranks import equal_to_first, in_turn
@@ -95,6 +95,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
             dtype=compute if adapter.freezes else torch.float32,
             device="cpu" if shares_out else pick_device(),
             trust_remote_code=recipe.trust_remote_code,
+            quantise=recipe.quantise,
             say=say,
         )
     attached = adapter.attach(loaded.module, labels=labels is not None)
@@ -122,11 +123,11 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
     depth = frozen_depth(loaded.module)
     if depth < 1:
         return loaded.network
-    weight = next(blocks(loaded.module)[0].parameters())
+    dtype = loaded.module.get_input_embeddings().weight.dtype  # type: ignore[operator]
     width = loaded.module.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
     place = cache_folder() / "hidden"
-    name = f"{identity(loaded.folder)}-{depth}-{weight.dtype}-{products}".replace("torch.", "")
-    store = RowStore(place / name, width, weight.dtype)
+    name = f"{identity(loaded.folder)}-{depth}-{dtype}-{products}-{loaded.quantise or 'whole'}".replace("torch.", "")
+    store = RowStore(place / name, width, dtype)
     keep_newest(place, STORES)
     return above(loaded.network, loaded.module, depth, store)
 

@@ -11,11 +11,15 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 
+from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import give_back_freed_memory, is_first, machine, peak_memory_mb
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder, write_text
+from tuneful.core.linear import count
+from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
@@ -24,7 +28,7 @@ from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
-from tuneful.models.load import fingerprint
+from tuneful.models.load import Labels, fingerprint, load
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -109,9 +113,22 @@ def save_weights(built: Built, folder: RunFolder) -> None:
             attached.save(str(scratch))
             processor.save(str(scratch))
         if freezes and built.recipe.save.merged:
+            whole = attached if built.recipe.quantise is None else _on_own_weights(built, str(target))
             with new_folder(folder.model) as scratch:
-                attached.merged().save_pretrained(scratch)  # type: ignore[operator]
+                whole.merged().save_pretrained(scratch)  # type: ignore[operator]
                 processor.save(str(scratch))
+
+
+def _on_own_weights(built: Built, adapter: str) -> Attached:
+    """What was tuned over quantised weights, over the weights themselves: it answers better there (docs/log.md)."""
+    recipe, labels = built.recipe, built.prepared.labels
+    loaded = load(
+        str(recipe.model),
+        labels=Labels(labels.names, labels.problem) if labels else None,
+        dtype=torch.bfloat16 if recipe.precision == "bf16" and labels is None else torch.float32,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+    return attach_saved(loaded.module, adapter)
 
 
 def write_lock(built: Built, folder: RunFolder, command: str) -> None:
@@ -214,7 +231,7 @@ def _cost(built: Built, progress: Progress) -> dict[str, Any]:
         "utilisation": round(built.cost.utilisation(progress.step / built.cost.steps, seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
-        "parameters": sum(p.numel() for p in built.policy.module.parameters()),
+        "parameters": count(built.policy.module),
         "predicted": {"seconds": built.cost.seconds, "memory_mb": built.cost.memory_mb},
     }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.device import machine, memory_mb
 from tuneful.core.errors import RecipeError
+from tuneful.core.quantised import BYTES
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
@@ -74,6 +75,7 @@ def work_of(
         joined=frozen and tokens if joined is None else joined,
         micro_tokens=_largest_batch(resolved, rows),
         precision=resolved.precision,
+        frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tuneful.core.device import pick_device
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
+from tuneful.core.quantised import check
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
@@ -87,6 +89,8 @@ class Gathered:
 
 def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
     """Raises InputError with everything that is wrong with recipe, data or model folder."""
+    if recipe.quantise is not None:
+        check(recipe.quantise, pick_device())
     recipe, gathered = _gather(recipe, say)
     data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
     objective = _choose_objective(recipe, form, say)

@@ -39,13 +39,11 @@ def resolve(
     recipe: Recipe, objective: Objective, limit: int, rows: Sequence[Row], size: Size, count: int | None = None
 ) -> Resolved:
     """`limit` is the longest row in tokens, `rows` those of training, or some of `count`."""
-    if recipe.sharded and recipe.save.merged:
-        raise RecipeError(
-            ["save.merged: not while the model is sharded; afterwards: tuneful.load(run).save_merged(folder)"]
-        )
+    if recipe.sharded:
+        _check_sharded(recipe)
     count, mean = (len(rows), mean_tokens(rows)) if count is None else (count, mean_tokens(rows, examples=True))
     labelled = objective.layout is Layout.LABELS
-    adapter: Adapter = recipe.adapter or (Full() if labelled else Lora())
+    adapter: Adapter = recipe.adapter or (Full() if labelled and recipe.quantise is None else Lora())
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, count, mean, labelled)
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
@@ -63,6 +61,17 @@ def resolve(
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or adapter.rate(size.width))
+
+
+def _check_sharded(recipe: Recipe) -> None:
+    problems = {
+        "save.merged: not while the model is sharded; afterwards: tuneful.load(run).save_merged(folder)": (
+            recipe.save.merged
+        ),
+        "quantise: quantised weights are not sharded; leave out one of the two": recipe.quantise is not None,
+    }
+    if any(problems.values()):
+        raise RecipeError([words for words, found in problems.items() if found])
 
 
 def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:

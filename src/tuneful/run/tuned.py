@@ -15,6 +15,7 @@ from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import pick_device, precision, prepare_process
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
+from tuneful.core.quantised import Kind, check
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
 from tuneful.data.layouts import Collator
@@ -116,21 +117,24 @@ class Tuned:
         return self.labels
 
 
-def open_model(name: str, say: Say = lambda _: None) -> Tuned:
-    """A run folder, or any model: embedded name, folder or hub id."""
+def open_model(name: str, say: Say = lambda _: None, *, quantise: Kind | None = None) -> Tuned:
+    """A run folder, or any model: embedded name, folder or hub id. `quantise` keeps the layers of the model, or of the
+    base under a run's adapter, so. Without it an adapter lies on the model's own weights, however it was tuned."""
     prepare_process()
     folder = RunFolder(Path(name))
+    if quantise is not None:
+        check(quantise, pick_device())
     if folder.exists():
-        return _open_run(folder, say)
+        return _open_run(folder, say, quantise)
     path = locate(name, say)
     labels = _labels_of(path)
     dtype = torch.float32 if labels else precision("auto")
-    loaded = load(name, labels=labels, dtype=dtype, say=say, device=pick_device())
+    loaded = load(name, labels=labels, dtype=dtype, quantise=quantise, say=say, device=pick_device())
     policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
     return Tuned(policy, loaded.processor, _label_set(loaded) if labels else None)
 
 
-def _open_run(folder: RunFolder, say: Say) -> Tuned:
+def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
     trust = bool(recipe["trust_remote_code"])
@@ -140,9 +144,12 @@ def _open_run(folder: RunFolder, say: Say) -> Tuned:
     compute = torch.float32 if labels else precision(recipe["precision"])
 
     def take(model: str, dtype: torch.dtype = torch.float32) -> Loaded:
-        return load(model, labels=labels, dtype=dtype, device=pick_device(), trust_remote_code=trust, say=say)
+        given: dict[str, Any] = {"labels": labels, "device": pick_device(), "trust_remote_code": trust, "say": say}
+        return load(model, dtype=dtype, quantise=quantise, **given)
 
     if folder.adapter.exists():
+        if (under := recipe.get("quantise")) and under != quantise:
+            say(f"tuned over {under} weights, read over {quantise or 'the model as it is'}: figures differ a little")
         loaded = take(recipe["model"], compute)
         policy = Policy(loaded.network, attach_saved(loaded.module, str(folder.adapter)))
         processor = _processor_of(folder.adapter, loaded)
