@@ -15,7 +15,7 @@ import numpy as np
 from tuneful.core.errors import DataError
 
 STRIDE = 16  # rows; half as many are read in vain for each that is wanted
-BLOCK = 1 << 23  # bytes read at once when the index is made
+BLOCK = 1 << 21  # bytes read at once when the index is made
 LONGEST = 1 << 28  # bytes of a row: a quote that is never closed would take in the rest of the file
 NEWLINE, QUOTE, SPACE = 10, 34, 32
 BOM = b"\xef\xbb\xbf"
