@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tuneful.core.layers import blocks
 from tuneful.core.linear import QuantisedLinear, count, make_plain, quantise_layers
 from tuneful.core.products import Part, Product
 from tuneful.core.quantised import FEW, NF4, Int8, check
-from tuneful.engine.cost import IMPORTED_MB, KERNELS_MB, predict
+from tuneful.engine.memory import memory_mb
 from tuneful.models import block, kept
 from tuneful.models.examine import examine
 from tuneful.models.load import load
@@ -407,10 +408,7 @@ def test_other_numbers_of_bits_are_refused() -> None:
 
 
 def test_memory_is_predicted_by_hand() -> None:
-    """2^28 weights of a byte and 2^28 others of two, once."""
-    from test_cost import WORK
-
-    given = {name: getattr(WORK, name) for name in WORK.__slots__}
-    work = type(WORK)(**{**given, "total": 2**29, "body": 2**28, "frozen_bytes": 1.0})
-    expected = 2**28 * 1 + 2**28 * 2 + 2_000 * 16 + 128 * 2 * 64 * 14 * 2
-    assert predict(work, 1.0).memory_mb == IMPORTED_MB + KERNELS_MB + expected // 2**20
+    """A byte instead of two, twice over (the orders of both products), for each of 2^28 weights."""
+    plain = replace(WORK, total=2**29, body=2**28)
+    spared = memory_mb(plain) - memory_mb(replace(plain, frozen_bytes=1.0))
+    assert spared == pytest.approx(2**28 * (2 * 2 - 1) / 2**20, abs=1)
