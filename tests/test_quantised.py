@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import tuneful
 from test_block import inputs, learned, model, with_updates
+from test_cost import WORK
 from tuneful.core import quantised
 from tuneful.core.errors import ModelError, RecipeError
 from tuneful.core.layers import blocks
