@@ -41,7 +41,14 @@ CASES = (
     Case(READER, 5, 40, 32, ("adapter=lora",)),
     Case(READER, 100, 200, 32),
 )
-SMALL = ("schedule.steps=12", "evaluate.shots=2", "evaluate.generate=16")
+SMALL = (
+    "schedule.steps=8",
+    "evaluate.every=8",
+    "evaluate.shots=1",
+    "evaluate.generate=8",
+    "data.validation=8",
+    "data.test=8",
+)
 
 
 def memory(data: Path, peers: Path, rounds: int) -> list[Line]:
@@ -62,7 +69,7 @@ def _cost(case: Case, folder: Path) -> dict[str, Any]:
     draw = random.Random(0)
     folder.mkdir()
     file = folder / "rows.jsonl"
-    file.write_text("\n".join(json.dumps(_row(case, draw)) for _ in range(400)), encoding="utf-8")
+    file.write_text("\n".join(json.dumps(_row(case, draw)) for _ in range(120)), encoding="utf-8")
     command = [sys.executable, "-m", "tuneful", "fit", str(file), "--model", case.model, "--json"]
     command += ["--out", str(folder / "run")]
     for setting in (f"optimiser.rows_per_step={case.rows}", *SMALL, *case.settings):

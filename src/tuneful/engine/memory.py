@@ -12,16 +12,17 @@ from dataclasses import replace
 from tuneful.engine.work import Work
 
 IMPORTED_MB = 455  # torch, transformers, peft and a tokenizer before any weight
-KERNELS_MB = 190  # kernels made for each shape of a product, chunks of the vocabulary
+KERNELS_MB = {True: 190, False: 60}  # kernels made for each shape of a product; with a vocabulary: and its chunks
 WASTE = 1.35  # gaps between blocks of memory, and what is alive only for a moment
+MEASURING_MB = {True: 350, False: 100}  # what the report's own work takes, with and without writing; nothing lowers it
 KEPT = {"joined": 1.15, "frozen": 2.3, "learns": 4.4}  # bytes a token and output of a layer, over bytes of a number
-DENSE = 512  # tokens; scores of longer rows are not kept
+DENSE = 256  # tokens; scores of longer rows are computed again, and rows of mixed length keep about half of that
 FASTEST, LEAST = 256, 64  # tokens at once below which products slow down, and below which nothing is gained
 
 
 def memory_mb(work: Work) -> int:
     """The peak, in MB of 2**20 bytes."""
-    return IMPORTED_MB + KERNELS_MB + int((_weights(work) + WASTE * _activations(work)) / 2**20)
+    return IMPORTED_MB + KERNELS_MB[work.vocabulary > 0] + int((_weights(work) + _passing(work)) / 2**20)
 
 
 def within(work: Work, most_mb: int) -> Work | None:
@@ -48,7 +49,7 @@ def _ways(work: Work) -> Iterator[Work]:
 
 
 def _weights(work: Work) -> int:
-    """Bytes of what stays: the model in the orders its products want, gradients and Adam's two moments."""
+    """Bytes of what stays: the model in the orders its products want, and what is kept of each weight that learns."""
     number = _bytes(work)
     # Frozen bf16 weights lie in memory twice, in the order of the forward and of the backward product.
     packed = work.body if work.joined and work.precision == "bf16" else 0
@@ -58,7 +59,15 @@ def _weights(work: Work) -> int:
     # Weights that learn are kept as they were, to be compared with at the end.
     original = 0 if work.frozen_body else work.trainable * 4
     adapter = work.trainable * 4 if work.frozen_body else 0
-    return held + original + adapter + work.trainable * 4 * 3
+    # Autocast rounds every weight it reads, once a pass.
+    rounded = work.body * 2 if not work.frozen_body and work.precision == "bf16" else 0
+    # Gradient, two moments, and the best weights so far.
+    return held + original + adapter + rounded + work.trainable * 4 * 4
+
+
+def _passing(work: Work) -> float:
+    """Bytes of what comes and goes: a training step's, or the report's, which is made afterwards."""
+    return max(WASTE * _activations(work), MEASURING_MB[work.vocabulary > 0] * 2**20)
 
 
 def _activations(work: Work) -> int:
@@ -76,7 +85,7 @@ def _layer(work: Work) -> int:
     number = _bytes(work)
     # Where weights learn, autocast keeps most numbers in both precisions.
     kept = KEPT[way] * (2 if way == "learns" else number) * work.outputs
-    scores = work.heads * min(work.longest, DENSE) * number
+    scores = work.heads * (work.longest if work.longest <= DENSE else DENSE // 2) * number
     return round(kept + scores)
 
 

@@ -52,8 +52,8 @@ def finish(
 ) -> dict[str, Any]:
     """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
     between two measurements when `should_stop` says so; a resumed run measures again."""
-    save_weights(built, folder)
     built.optimiser.forget()
+    save_weights(built, folder)
     finish_training(built.policy.module)
     with built.policy.gathered():
         report, answers = _measured(built, folder, progress, say=say, should_stop=should_stop)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.device import machine, memory_mb
 from tuneful.core.errors import RecipeError
@@ -87,9 +89,12 @@ def matrix_rate(resolved: Resolved) -> float:
 
 
 def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
-    lengths = sorted(map(len, rows), reverse=True) or [1]
-    step = sum(lengths[: resolved.rows_per_step])
-    return max(lengths[0], min(step, resolved.recipe.optimiser.micro_tokens))
+    """The longest row, or the longest of updates drawn as training draws them, cut at `micro_tokens`."""
+    lengths = np.array([len(row) for row in rows] or [1])
+    drawn = np.random.default_rng([resolved.recipe.seed, 0]).permutation(lengths)
+    updates = np.array_split(drawn, -(-len(lengths) // resolved.rows_per_step))[: resolved.steps]
+    longest = max(int(update.sum()) for update in updates)
+    return max(int(lengths.max()), min(longest, resolved.recipe.optimiser.micro_tokens))
 
 
 def _trainable(resolved: Resolved, size: Size) -> int:
