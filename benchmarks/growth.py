@@ -3,6 +3,7 @@ change what is learned; drawn in growth.svg and curves.svg."""
 
 from __future__ import annotations
 
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,12 +53,23 @@ def curves(data: Path, peers: Path, rounds: int) -> list[Line]:
     sitting.run(ways, 1)
     losses = {name: runs[0]["losses"] for name, runs in sitting.runs.items()}
     _draw_curves(losses)
-    return [
-        at_most(f"{precision}: largest difference of a loss, relative",
-                max(abs(on - off) / off for on, off in zip(losses[f"{precision} on"], losses[f"{precision} off"],
-                                                           strict=True)), close)
-        for precision, close in CLOSE.items()
+    rounding = [
+        Line(f"bf16 {way}: largest and mean difference from fp32, relative",
+             " and ".join(f"{figure:.2g}" for figure in _apart(losses[f"bf16 {way}"], losses["fp32 off"])))
+        for way in ("on", "off")
     ]  # fmt: skip
+    return [
+        *(at_most(f"{precision}: largest difference of a loss, on from off, relative",
+                  _apart(losses[f"{precision} on"], losses[f"{precision} off"])[0], close)
+          for precision, close in CLOSE.items()),
+        *rounding,
+    ]  # fmt: skip
+
+
+def _apart(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Largest and mean."""
+    found = [abs(here - there) / there for here, there in zip(one, other, strict=True)]
+    return max(found), statistics.fmean(found)
 
 
 def _draw_growth(sitting: Sitting, series: Sequence[Sequence[str]]) -> None:

@@ -20,7 +20,7 @@ from tuneful.core.types import Batch, Layout, Terms
 from tuneful.data.layouts import Collator
 from tuneful.engine import memory
 from tuneful.engine.fit import fit
-from tuneful.engine.memory import IMPORTED_MB, KEPT, KERNELS_MB, MEASURING_MB, WASTE, least, memory_mb, within
+from tuneful.engine.memory import IMPORTED_MB, KEPT, KERNELS_MB, MEASURING_MB, WASTE, memory_mb, ways
 from tuneful.engine.update import AdamW, Updater
 from tuneful.engine.work import Work
 from tuneful.models.checkpointing import compute_twice
@@ -54,30 +54,29 @@ def test_computed_twice_keeps_one_layer_and_the_inputs_of_all() -> None:
 
 
 def test_fewer_tokens_first_then_layers_twice() -> None:
-    """What is enough is taken, in the order of what it costs."""
-    assert within(WORK, memory_mb(WORK)) == WORK
-    halved = replace(WORK, micro_tokens=512)
-    assert within(WORK, memory_mb(WORK) - 1) == halved
-    smallest = replace(WORK, micro_tokens=memory.FASTEST)
-    twice = within(WORK, memory_mb(smallest) - 1)
-    assert twice is not None
-    assert twice.checkpointing
-    assert within(WORK, memory_mb(least(WORK)) - 1) is None
-    assert least(WORK) == replace(WORK, micro_tokens=least(WORK).micro_tokens, checkpointing=True)
+    """In the order of what it costs: 1,024, 512, 256 tokens, then the same twice, then smaller products."""
+    found = [(way.micro_tokens, way.checkpointing) for way in ways(replace(WORK, longest=60))]
+    large, small = [1024, 512, 256], [1024, 512, 256, 128, 64]
+    assert found == [(n, twice) for sizes in (large, small) for twice in (False, True) for n in sizes]
+    assert not any(way.checkpointing for way in ways(WORK, twice=False))
+    assert all(way.checkpointing for way in ways(replace(WORK, checkpointing=True)))
+
+
+def test_a_row_is_never_cut() -> None:
+    """Fewer tokens at once than the longest row has would change nothing."""
+    assert {way.micro_tokens for way in ways(replace(WORK, longest=1024))} == {1024}
+
+
+def test_shared_out_weights_are_counted_once_among_the_ranks() -> None:
+    weights = (2**29 + 2**28) * 2 + 5 * 4 * 2**20
+    spared = memory_mb(WORK) - memory_mb(replace(WORK, shares=4))
+    assert spared == pytest.approx(weights * 3 / 4 / 2**20, abs=1)
 
 
 def test_the_report_takes_memory_too() -> None:
     """However little an update keeps, what is measured afterwards needs room."""
     floor = IMPORTED_MB + KERNELS_MB[True] + ((2**29 + 2**28) * 2 + 5 * 4 * 2**20 + MEASURING_MB[True] * 2**20) // 2**20
     assert memory_mb(replace(WORK, micro_tokens=10, longest=10)) == floor
-
-
-def test_a_row_is_never_cut() -> None:
-    """Fewer tokens at once than the longest row has would change nothing."""
-    long = replace(WORK, longest=1024)
-    found = within(long, memory_mb(long) - 1)
-    assert found is not None
-    assert (found.checkpointing, found.micro_tokens) == (True, 1024)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("4GB", 4096), ("1.5 gb", 1536), ("800MB", 800), ("700", 700)])
@@ -168,6 +167,34 @@ def test_refused_memory_halves_the_batch_and_changes_no_number(generator_folder:
     assert max(hungry.seen) > 70
     later = hungry.seen[-4:]  # the size that worked is kept for the steps that follow
     assert max(later) <= 70
+
+
+def test_steps_that_waited_are_not_halved_again(generator_folder: Path) -> None:
+    """Streamed steps are cut ahead: one that was cut before memory was refused is cut as the others are now."""
+    _, loaded = tiny_policy(generator_folder)
+    rows = tiny_rows(loaded, Layout.TOKENS, 8)
+    schedule = EpochSteps(rows, Collator(Layout.TOKENS), Cut(8, 10_000), total=4)
+    waiting = list(schedule.steps(None))  # type: ignore[arg-type]
+    first = waiting[0]
+    while max(batch.tokens for batch in first.batches) > 150:
+        first = first.smaller() or pytest.fail("it cannot be cut")
+    again = [waiting[number].smaller() for number in (1, 2, 3)]
+    sizes = [[batch.tokens for batch in step.batches] for step in again if step is not None]
+    assert sizes == [[batch.tokens for batch in first.batches]] * 3
+
+
+def test_ranks_deal_alike_when_one_is_refused_memory(generator_folder: Path) -> None:
+    """Every row is learned once, whoever reads less at once."""
+    _, loaded = tiny_policy(generator_folder)
+    rows = tiny_rows(loaded, Layout.TOKENS, 8) * 4
+    ranks = [
+        iter(EpochSteps(rows, Collator(Layout.TOKENS), Cut(32, 400, 2, rank), total=2).steps(None))  # type: ignore[arg-type]
+        for rank in range(2)
+    ]
+    firsts = [next(steps) for steps in ranks]
+    assert firsts[0].smaller() is not None
+    read = sum(batch.tokens for steps in ranks for batch in next(steps).batches)
+    assert read == sum(map(len, rows))
 
 
 def test_a_row_that_does_not_fit_is_said(generator_folder: Path) -> None:

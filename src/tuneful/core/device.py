@@ -292,6 +292,11 @@ def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def ranks_here() -> int:
+    """How many processes of this run compute on this device: each has its own accelerator, and all share a CPU."""
+    return 1 if world() == 1 or pick_device().type != "cpu" else _local("LOCAL_WORLD_SIZE", 1)
+
+
 def _local(name: str, otherwise: int) -> int:
     """What torchrun says of this process."""
     return int(os.environ.get(name) or otherwise)

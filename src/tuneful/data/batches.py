@@ -15,6 +15,7 @@ from typing import Any
 from tuneful.core.device import cache_folder
 from tuneful.core.errors import DataError
 from tuneful.core.files import keep_newest, new_folder
+from tuneful.core.ranks import in_turn
 
 ROWS = 128  # of a batch; half as many are read in vain for each that is wanted
 COPIES = 4  # kept at most
@@ -57,17 +58,18 @@ def _copied(path: Path, kind: str, folder: Path) -> Path:
     import pyarrow
 
     copy = folder / "rows.arrow"
-    if copy.exists():
-        os.utime(folder)
+    with in_turn():
+        if copy.exists():
+            os.utime(folder)
+            return copy
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with new_folder(folder) as scratch:
+                _write(path, kind, scratch / copy.name)
+        except (pyarrow.ArrowException, ValueError) as error:
+            raise DataError(f"{path} cannot be read as {kind[1:]}: {str(error).splitlines()[0]}") from None
+        keep_newest(folder.parent, COPIES)
         return copy
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with new_folder(folder) as scratch:
-            _write(path, kind, scratch / copy.name)
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise DataError(f"{path} cannot be read as {kind[1:]}: {str(error).splitlines()[0]}") from None
-    keep_newest(folder.parent, COPIES)
-    return copy
 
 
 def _write(path: Path, kind: str, target: Path) -> None:

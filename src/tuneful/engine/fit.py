@@ -19,6 +19,8 @@ from tuneful.core.sharded import is_sharded, whole
 from tuneful.core.types import Boundary, Record, Step
 from tuneful.engine.update import Sum, Updater, gradient_norm
 
+GAVE_UP = "gave_up"  # among what ranks tell one another of an update
+
 
 def fit(
     policy: Policy,
@@ -67,23 +69,28 @@ def _gradients(
     As often as the system refuses memory, it begins again with smaller batches. Raises OutOfMemory."""
     units = totals({task: sum(b.units for b in step.batches if b.task == task) for task in objectives})
     parameters = list(policy.trainable().values())
-    while True:
+    # Ranks that share weights out make their passes together, so none can begin again, or end in peace, alone.
+    alone = not any(map(is_sharded, parameters)) or world() == 1
+    found: dict[str, float] = {GAVE_UP: 1.0}
+    tried: Step | None = step
+    while tried is not None:
         try:
-            return totals(_passes(policy, objectives, step, regularisers, gradient, units))
+            found = _passes(policy, objectives, tried, regularisers, gradient, units)
+            break
         except (RuntimeError, MemoryError) as error:
-            if not memory_refused(error):
+            if not (alone and memory_refused(error)):
                 raise
         gradient.restart(parameters)
         policy.forget()
         give_back_freed_memory()
-        # Ranks that share weights out make their passes together, so none can make more than the others.
-        smaller = None if any(map(is_sharded, parameters)) else step.smaller()
-        if smaller is None:
-            raise OutOfMemory(
-                "the system refuses the memory for an update; lower data.max_tokens or optimiser.micro_tokens, set "
-                "optimiser.gradient_checkpointing=true, or take a smaller model"
-            )
-        step = smaller
+        tried = tried.smaller()
+    found = totals(found)
+    if found.pop(GAVE_UP, 0.0):
+        raise OutOfMemory(
+            "the system refuses the memory for an update; lower data.max_tokens or optimiser.micro_tokens, set "
+            "optimiser.gradient_checkpointing=true, or take a smaller model"
+        )
+    return found
 
 
 def _passes(

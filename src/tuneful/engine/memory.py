@@ -6,7 +6,6 @@ it were measured (`python -m benchmarks memory`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from tuneful.engine.work import Work
@@ -25,27 +24,17 @@ def memory_mb(work: Work) -> int:
     return IMPORTED_MB + KERNELS_MB[work.vocabulary > 0] + int((_weights(work) + _passing(work)) / 2**20)
 
 
-def within(work: Work, most_mb: int) -> Work | None:
-    """The same run with fewer tokens at once, or with layers computed twice, so that it holds no more than `most_mb`:
-    the fastest way that does; None if there is none."""
-    return next((way for way in _ways(work) if memory_mb(way) <= most_mb), None)
-
-
-def least(work: Work) -> Work:
-    """The way that holds least."""
-    *_, last = _ways(work)
-    return last
-
-
-def _ways(work: Work) -> Iterator[Work]:
-    """Fastest first. Small products cost less than computing layers twice, until they are very small."""
-    checkpointing = (False, True) if not work.checkpointing else (True,)
+def ways(work: Work, *, twice: bool = True) -> list[Work]:
+    """The same run with fewer tokens at once, and unless `twice` is False with layers computed twice; fastest first.
+    Small products cost less than computing layers twice, until they are very small."""
+    found = []
     for lowest in (FASTEST, LEAST):
-        for twice in checkpointing:
+        for again in (True,) if work.checkpointing else (False, True) if twice else (False,):
             tokens = work.micro_tokens
             while tokens >= max(lowest, min(work.longest, work.micro_tokens)) or tokens == work.micro_tokens:
-                yield replace(work, micro_tokens=tokens, checkpointing=twice)
+                found.append(replace(work, micro_tokens=tokens, checkpointing=again))
                 tokens //= 2
+    return found
 
 
 def _weights(work: Work) -> int:
@@ -62,7 +51,7 @@ def _weights(work: Work) -> int:
     # Autocast rounds every weight it reads, once a pass.
     rounded = work.body * 2 if not work.frozen_body and work.precision == "bf16" else 0
     # Gradient, two moments, and the best weights so far.
-    return held + original + adapter + rounded + work.trainable * 4 * 4
+    return (held + original + adapter + rounded + work.trainable * 4 * 4) // work.shares
 
 
 def _passing(work: Work) -> float:

@@ -46,7 +46,7 @@ class AdamW(Spec):
     """Tokens computed at once, at most; a memory setting that does not change the result."""
     gradient_checkpointing: bool | None = None
     """Compute layers again in the backward pass instead of keeping what they found: less memory, a third more time.
-    None: where the run would not fit into `memory` otherwise."""
+    None: where the run would not fit into `memory` otherwise; false: never."""
 
     def rate(self, step: int, steps: int) -> float:
         """Share of the highest rate at step 1..steps."""

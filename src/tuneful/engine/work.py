@@ -27,6 +27,7 @@ class Work:
     micro_tokens: int  # read at once
     precision: Literal["fp32", "bf16"]
     frozen_bytes: float | None = None  # of a weight of the frozen body, where it is quantised
+    shares: int = 1  # processes each weight is shared out to
     checkpointing: bool = False  # layers are computed again in the backward pass, instead of kept
 
 

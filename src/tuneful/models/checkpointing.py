@@ -21,8 +21,8 @@ def compute_twice(module: nn.Module) -> None:
     layers: list[Any] = list(blocks(module))
     if not all(isinstance(layer, GradientCheckpointingLayer) for layer in layers):
         raise ModelError(
-            f"the layers of {type(module).__name__} cannot be computed twice; leave optimiser.gradient_checkpointing "
-            "out, or lower optimiser.micro_tokens"
+            f"the layers of {type(module).__name__} cannot be computed twice; set "
+            "optimiser.gradient_checkpointing=false and, if memory is short, lower optimiser.micro_tokens"
         )
     for layer in layers:
         # Set here, and not through the model's own method, which would ask for slopes of the embeddings as well.

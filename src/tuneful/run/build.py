@@ -16,7 +16,7 @@ from tuneful.core.files import keep_newest
 from tuneful.core.layers import frozen_depth
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Attached
-from tuneful.core.ranks import equal_to_first, in_turn
+from tuneful.core.ranks import equal_to_first, in_turn, together
 from tuneful.core.sharded import Sharded
 from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
@@ -88,16 +88,20 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     recipe, labels, adapter = prepared.recipe, prepared.labels, prepared.resolved.adapter
     compute = torch.bfloat16 if prepared.resolved.precision == "bf16" else torch.float32
     shares_out = recipe.sharded and world() > 1
-    with in_turn():
-        loaded = load(
-            str(recipe.model),
-            labels=Labels(labels.names, labels.problem) if labels else None,
-            dtype=compute if adapter.freezes else torch.float32,
-            device="cpu" if shares_out else pick_device(),
-            trust_remote_code=recipe.trust_remote_code,
-            quantise=recipe.quantise,
-            say=say,
-        )
+
+    def loading() -> Loaded:
+        with in_turn():
+            return load(
+                str(recipe.model),
+                labels=Labels(labels.names, labels.problem) if labels else None,
+                dtype=compute if adapter.freezes else torch.float32,
+                device="cpu" if shares_out else pick_device(),
+                trust_remote_code=recipe.trust_remote_code,
+                quantise=recipe.quantise,
+                say=say,
+            )
+
+    loaded = together(loading)
     attached = adapter.attach(loaded.module, labels=labels is not None)
     equal_to_first(parameter.detach() for parameter in attached.trainable().values())
     # Weights that learn stay in float32, and are rounded where a product reads them.

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from tuneful.adapters import Full, Lora, TopLayers
-from tuneful.core.device import machine, memory_mb
+from tuneful.core.device import machine, memory_mb, ranks_here, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.quantised import BYTES
+from tuneful.core.ranks import gathered
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
@@ -25,12 +26,14 @@ FREE = 0.9  # of the machine's free memory may be planned with
 def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say) -> Resolved:
     """The same run with `micro_tokens` and `gradient_checkpointing` such that it fits. Raises RecipeError when no way
     fits into the memory the person named; where only the machine is short of it, the smallest way is tried."""
-    given = resolved.recipe.memory
-    most = megabytes(given) if given is not None else round(FREE * memory_mb())
+    given, wish = resolved.recipe.memory, resolved.recipe.optimiser.gradient_checkpointing
+    # Of one process; all ranks plan alike, or they would deal an update in different ways.
+    most = megabytes(given) if given is not None else min(gathered(round(FREE * memory_mb() / ranks_here())))
     work = work_of(resolved, rows, size)
-    found = memory.within(work, most)
+    ways = memory.ways(work, twice=wish is not False)
+    found = next((way for way in ways if memory.memory_mb(way) <= most), None)
     if found is None:
-        found = memory.least(work)
+        found = min(ways, key=memory.memory_mb)
         words = f"this run needs about {memory.memory_mb(found):,} MB even with the fewest tokens at once"
         advice = "a smaller model, shorter rows (data.max_tokens), or an adapter with fewer weights needs less"
         if given is not None:
@@ -60,6 +63,7 @@ def work_of(
     seen = resolved.epochs * scale
     tokens = resolved.objective.layout is Layout.TOKENS
     frozen = resolved.adapter.freezes
+    shares = world() if resolved.recipe.sharded else 1
     return Work(
         tokens=round(seen * sum(map(len, rows))),
         learned=round(seen * sum(row.learned for row in rows)),
@@ -74,7 +78,8 @@ def work_of(
         heads=size.heads,
         longest=max(map(len, rows), default=1),
         frozen_body=frozen,
-        joined=frozen and tokens if joined is None else joined,
+        joined=frozen and tokens and shares == 1 if joined is None else joined,
+        shares=shares,
         micro_tokens=_largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,

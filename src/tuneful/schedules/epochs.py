@@ -47,10 +47,12 @@ class Room:
 
     tokens: int
 
-    def halve(self, batches: Sequence[Batch]) -> bool:
-        """Half of what the largest batch has; False when that is hardly anything."""
-        self.tokens = min(self.tokens, max(batch.tokens for batch in batches)) // 2
-        return self.tokens >= LEAST
+    def halve(self) -> bool:
+        """False when what is left is hardly anything."""
+        if self.tokens < 2 * LEAST:
+            return False
+        self.tokens //= 2
+        return True
 
 
 class Collate(Protocol):
@@ -113,23 +115,27 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
-        parts = self._parts(rows, room.tokens)
+        parts = self._parts(rows, self.cut.micro_tokens)
         if self.cut.ranks > 1:
             parts = self._even(rows, len(parts))
-        own = parts[self.cut.rank :: self.cut.ranks]
+        # All ranks deal alike; what each reads at once is its own affair.
+        own = [smaller for part in parts[self.cut.rank :: self.cut.ranks] for smaller in self._parts(part, room.tokens)]
         batches = [self.collate(part) for part in own]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
-        if len(batches) * self.cut.ranks < len(parts):
+        if len(parts[self.cut.rank :: self.cut.ranks]) * self.cut.ranks < len(parts):
             batches.append(self.collate(rows[:1]).silent())
         return Step(batches, len(rows), sum(map(len, rows)), smaller=lambda: self._smaller(own, room))
 
     def _smaller(self, parts: Sequence[Sequence[Row]], room: Room) -> Step | None:
         """The rows of these parts in smaller ones."""
         rows = [row for part in parts for row in part]
-        if len(rows) == len(parts) or not room.halve([self.collate(part) for part in parts]):
-            return None
-        smaller = self._parts(rows, room.tokens)
-        return Step([self.collate(part) for part in smaller], smaller=lambda: self._smaller(smaller, room))
+        while len(parts) < len(rows):
+            smaller = self._parts(rows, room.tokens)
+            if len(smaller) > len(parts):
+                return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
+            if not room.halve():
+                break
+        return None
 
     def _parts(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
         """Neighbours together, up to `most` tokens."""
