@@ -41,7 +41,7 @@ CASES = (
     Case(READER, 5, 40, 32, ("adapter=lora",)),
     Case(READER, 100, 200, 32),
 )
-SMALL = (
+SMALL = ("schedule.steps=8", "evaluate.every=8", "data.validation=8")
     "schedule.steps=8",
     "evaluate.every=8",
     "evaluate.shots=1",
