@@ -42,17 +42,10 @@ CASES = (
     Case(READER, 100, 200, 32),
 )
 SMALL = ("schedule.steps=8", "evaluate.every=8", "data.validation=8")
-    "schedule.steps=8",
-    "evaluate.every=8",
-    "evaluate.shots=1",
-    "evaluate.generate=8",
-    "data.validation=8",
-    "data.test=8",
-)
 
 
 def memory(data: Path, peers: Path, rounds: int) -> list[Line]:
-    """`tuneful fit`, twelve updates, with all its measuring."""
+    """`tuneful fit`, eight updates, with all its measuring."""
     with tempfile.TemporaryDirectory() as folder:
         return [_line(case, _cost(case, Path(folder) / str(number))) for number, case in enumerate(CASES)]
 
