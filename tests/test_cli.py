@@ -104,6 +104,19 @@ def test_check_shows_what_is_learned(generator_folder: Path, tmp_path: Path) -> 
     assert [learned for _, learned in pieces] == [False, True, False]
 
 
+def test_memory_is_planned_for(generator_folder: Path, tmp_path: Path) -> None:
+    """Enough is said to be enough, and too little is refused before anything starts, by both commands."""
+    data = write_rows(tmp_path / "greetings.jsonl", greetings())
+    given = ("--model", generator_folder, "--memory")
+    plan = json.loads(tuneful("check", data, *given, "3GB", "--json", cwd=tmp_path).stdout)["plan"]
+    assert 400 < plan["memory_mb"] < 3072
+    for command in ("check", "fit"):
+        refused = " ".join(tuneful(command, data, *given, "200MB", cwd=tmp_path, code=2).stderr.split())
+        assert f"memory: this run needs about {plan['memory_mb']:,} MB even with the fewest tokens" in refused
+        assert "and 200MB is all it may have" in refused
+    assert not (tmp_path / "runs").exists()
+
+
 def test_check_shows_the_template_of_training_and_serving(generator_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "greetings.jsonl", greetings())
     long, bare = tmp_path / "long", tiny_generator(tmp_path / "bare", template=None)

@@ -12,7 +12,8 @@ import pytest
 from pyarrow import feather, parquet
 
 from tuneful.core.errors import DataError
-from tuneful.data.sources import Name, read
+from tuneful.data.names import Name
+from tuneful.data.sources import read
 
 ROWS = [{"text": "one, two", "label": "a"}, {"text": 'say "hi"\nthere', "label": "b"}, {"text": "三", "label": "a"}]
 CSV = 'text,label\n"one, two",a\n"say ""hi""\nthere",b\n三,a\n'

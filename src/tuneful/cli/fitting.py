@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
 from tuneful.core.device import is_first, join_ranks, used_memory_mb
-from tuneful.core.errors import InputError, RunFolderError, TunefulError
+from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
@@ -40,28 +40,6 @@ def fit_command(
 ) -> int:
     """The exit code. Of several ranks the first one speaks; another one says what befell it alone."""
     join_ranks()
-    try:
-        return _fit(
-            target, model=model, overrides=overrides, as_json=as_json, out=out, resume=resume,
-            language=language, should_stop=should_stop,
-        )  # fmt: skip
-    except TunefulError as error:
-        if not error.told:
-            raise
-        return error.exit_code
-
-
-def _fit(
-    target: str,
-    *,
-    model: str | None,
-    overrides: list[str],
-    as_json: bool,
-    out: Path | None,
-    resume: bool,
-    language: str,
-    should_stop: Callable[[], bool],
-) -> int:
     recipe, given = together(lambda: _what(target, model, overrides, out, resume))
     path = given or default_path(recipe.name or Path(recipe.task.data.sources[0].path).name.split(".")[0])
     command = shlex.join(["tuneful", *sys.argv[1:]])

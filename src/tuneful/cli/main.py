@@ -31,7 +31,8 @@ class Tool(click.Group):
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except TunefulError as error:
-            click.echo(f"error: {error}", err=True)
+            if not error.told:
+                click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
 
 

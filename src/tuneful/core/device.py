@@ -254,6 +254,11 @@ def is_first_here() -> bool:
     return world() == 1 or _local("LOCAL_RANK", 0) == 0
 
 
+def ranks_here() -> int:
+    """How many processes of this run compute on this device: each has its own accelerator, and all share a CPU."""
+    return 1 if world() == 1 or pick_device().type != "cpu" else _local("LOCAL_WORLD_SIZE", 1)
+
+
 @cache
 def mesh() -> DeviceMesh:
     """All ranks in a row, for weights that are shared out."""
@@ -290,11 +295,6 @@ def hush() -> None:
 
 def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def ranks_here() -> int:
-    """How many processes of this run compute on this device: each has its own accelerator, and all share a CPU."""
-    return 1 if world() == 1 or pick_device().type != "cpu" else _local("LOCAL_WORLD_SIZE", 1)
 
 
 def _local(name: str, otherwise: int) -> int:

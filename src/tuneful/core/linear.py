@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneful.core.layers import blocks
+from tuneful.core.packing import release
 from tuneful.core.products import Part, Product, Weight
 from tuneful.core.quantised import Kind, quantised
 
@@ -79,8 +80,7 @@ def quantise_layers(module: nn.Module, kind: Kind, device: torch.device | str) -
     for parent, name in places:
         layer = getattr(parent, name)
         setattr(parent, name, QuantisedLinear(layer, kind, device))
-        if (release := getattr(layer.weight, "release", None)) is not None:
-            release()  # it lies on disk, and is not needed in memory from here on
+        release(layer.weight)
     return len(places)
 
 

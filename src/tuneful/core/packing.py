@@ -75,8 +75,7 @@ class Packed:
         )
         packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(turn(joined.detach()), TOKENS)
         for weight in self._weights:
-            if (release := getattr(weight, "release", None)) is not None:
-                release()  # it lies on disk, and is not needed in memory from here on
+            release(weight)
         return packed
 
 
@@ -112,6 +111,12 @@ class Dequantised:
         for weight, place_OI in zip(self._weights, joined_OI.split(sizes), strict=True):
             weight.whole(place_OI)
         return joined_OI
+
+
+def release(weight: Tensor) -> None:
+    """Gives the memory of a weight back that lies on disk as well, and is not needed from here on."""
+    if (give_back := getattr(weight, "release", None)) is not None:
+        give_back()
 
 
 def packs(weight: Tensor) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.types import Place
+from tuneful.data.names import Name
 
 MAX_FIELD = 1 << 28  # characters; the csv module's own limit is 131,072
 SPLITS = {
@@ -33,23 +34,6 @@ class Raw:
 
     place: Place
     fields: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """`path#500`: a source and how many of its rows are wanted."""
-
-    path: str
-    limit: int | None
-
-    @staticmethod
-    def of(text: str) -> Name:
-        match = re.fullmatch(r"(.+?)#(\d+)", text)
-        if match is None:
-            return Name(text, None)
-        if int(match[2]) == 0:
-            raise DataError(f"{text} asks for 0 rows; give a positive number after '#'")
-        return Name(match[1], int(match[2]))
 
 
 def read(

@@ -18,7 +18,8 @@ from tuneful.core.files import sha256
 from tuneful.core.types import Dropped, Place
 from tuneful.data.batches import Batches
 from tuneful.data.lines import Lines
-from tuneful.data.sources import Name, Raw, check_header, folder_splits, kind_of, of_json
+from tuneful.data.names import Name
+from tuneful.data.sources import Raw, check_header, folder_splits, kind_of, of_json
 
 LINED = (".jsonl", ".ndjson", ".csv", ".tsv")
 COLUMNED = (".parquet", ".arrow", ".feather")
@@ -124,15 +125,21 @@ class Chosen:
 
     def __init__(self, table: Table, limit: int, seed: int) -> None:
         self._table = table
-        self.name = table.name
         self._rows = np.sort(np.random.default_rng(seed).choice(len(table), limit, replace=False))
         self.sha256 = hashlib.sha256(f"{table.sha256} {limit} {seed}".encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def name(self) -> str:
+        return self._table.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._table.name = name
+
     def read(self, row: int) -> Raw | Dropped:
-        self._table.name = self.name
         return self._table.read(int(self._rows[row]))
 
 

@@ -88,17 +88,18 @@ def mean_loss(
     return {name: value / units for name, value in found.items()}
 
 
-def _dealt(rows: Sequence[Row], collate: Collate, rank: int, ranks: int) -> list[Batch]:
+def _dealt(rows: Sequence[Row], collate: Collate, rank: int, ranks: int) -> Iterator[Batch]:
     """A rank's part of the rows, neighbours in token order, about as many tokens as the others have; as many batches as
     the others, which sharded weights ask for."""
     if ranks == 1:
-        return [batch for _, batch in batches(rows, collate)]
+        yield from (batch for _, batch in batches(rows, collate))
+        return
     ordered = sorted(rows, key=lambda row: row.ids.tolist())
     behind = np.cumsum([len(row) for row in ordered])
     own = [row for row, end in zip(ordered, behind, strict=True) if (end - 1) * ranks // behind[-1] == rank]
     found = [batch for _, batch in batches(own, collate)]
     spare = max(gathered(len(found))) - len(found)
-    return found + [collate(rows[:1]).silent()] * spare
+    yield from found + [collate(rows[:1]).silent()] * spare
 
 
 def _gather(

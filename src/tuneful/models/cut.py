@@ -49,13 +49,19 @@ def cut(segments: Sequence[Sequence[int]], *, causal: bool, chained: bool) -> tu
     return groups, _back(torch.cat(places), max(int(end) for _, end, _ in segments))
 
 
-def _pieces(segments: Sequence[Sequence[int]], causal: bool, chained: bool) -> Iterator[Piece]:
-    paths: list[np.ndarray] = []
-    for start, end, parent in segments:
+def ancestors(segments: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Of each segment the packed tokens it reads beside its own, in order."""
+    found: list[np.ndarray] = []
+    for _, _, parent in segments:
         before = np.empty(0, dtype=np.int64)
         if parent >= 0:
-            before = np.concatenate([paths[parent], np.arange(*segments[parent][:2])])
-        paths.append(before)
+            before = np.concatenate([found[parent], np.arange(*segments[parent][:2])])
+        found.append(before)
+    return found
+
+
+def _pieces(segments: Sequence[Sequence[int]], causal: bool, chained: bool) -> Iterator[Piece]:
+    for (start, end, _), before in zip(segments, ancestors(segments), strict=True):
         whole = not causal or (not chained and not len(before))
         while end - start > LONG and not whole:
             stop = start + max(EVEN, min(LONG, AREA // (len(before) + LONG)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tuneful.models.cut import ancestors
 from tuneful.models.scores import Settings
 
 Kernel = Callable[..., Any]  # torch.nn.attention.varlen.varlen_attn
@@ -36,10 +37,10 @@ class Variable:
     @staticmethod
     def of(segments: Sequence[Sequence[int]], kernel: Kernel, device: torch.device) -> Variable:
         """`segments`: start, end, parent (-1 = none), parents first, one behind the other."""
-        paths: list[np.ndarray] = []
-        for start, end, parent in segments:
-            own = np.arange(start, end)
-            paths.append(own if parent < 0 else np.concatenate([paths[parent], own]))
+        paths = [
+            np.concatenate([before, np.arange(start, end)])
+            for (start, end, _), before in zip(segments, ancestors(segments), strict=True)
+        ]
         sizes, spans = [end - start for start, end, _ in segments], list(map(len, paths))
         shares = sizes != spans
         return Variable(

@@ -11,7 +11,6 @@ from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.device import machine, memory_mb, ranks_here, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.quantised import BYTES
-from tuneful.core.ranks import gathered
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
@@ -23,12 +22,16 @@ Say = Callable[[str], None]
 FREE = 0.9  # of the machine's free memory may be planned with
 
 
-def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say) -> Resolved:
+def planned_mb() -> int:
+    """What this process may plan with, of the memory that is free here."""
+    return round(FREE * memory_mb() / ranks_here())
+
+
+def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say, free_mb: int) -> Resolved:
     """The same run with `micro_tokens` and `gradient_checkpointing` such that it fits. Raises RecipeError when no way
     fits into the memory the person named; where only the machine is short of it, the smallest way is tried."""
     given, wish = resolved.recipe.memory, resolved.recipe.optimiser.gradient_checkpointing
-    # Of one process; all ranks plan alike, or they would deal an update in different ways.
-    most = megabytes(given) if given is not None else min(gathered(round(FREE * memory_mb() / ranks_here())))
+    most = megabytes(given) if given is not None else free_mb
     work = work_of(resolved, rows, size)
     ways = memory.ways(work, twice=wish is not False)
     found = next((way for way in ways if memory.memory_mb(way) <= most), None)

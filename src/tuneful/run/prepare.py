@@ -18,8 +18,9 @@ from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
+from tuneful.data.names import Names
 from tuneful.data.rows import Rows, build
-from tuneful.data.sources import Name, Raw, read
+from tuneful.data.sources import Raw, read
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
@@ -29,9 +30,9 @@ from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
-from tuneful.run.plan import fitted
+from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, resolve
-from tuneful.run.streamed import Sampled, held_out, is_streamed, look
+from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 
 Say = Callable[[str], None]
 READER, WRITER = "minilm-l6", "smollm2-135m"
@@ -87,8 +88,9 @@ class Gathered:
     sampled: Sampled | None = None  # where rows are not held
 
 
-def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
-    """Raises InputError with everything that is wrong with recipe, data or model folder."""
+def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = None) -> Prepared:
+    """`free_mb` is the memory one process may plan with, what is free here if nobody says. Raises InputError with
+    everything that is wrong with recipe, data or model folder."""
     if recipe.quantise is not None:
         check(recipe.quantise, pick_device())
     recipe, gathered = _gather(recipe, say)
@@ -119,7 +121,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None) -> Prepared:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
     resolved = resolve(recipe, objective, limit, repeated, size, None if stream is None else len(stream))
-    resolved = fitted(resolved, repeated, size, say)
+    resolved = fitted(resolved, repeated, size, say, planned_mb() if free_mb is None else free_mb)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, folder, size, gathered.sha256, repeated, stream
     )
@@ -173,28 +175,22 @@ def _understand(
                 examples.setdefault(part, []).extend(good)
                 dropped += bad
                 weights[rows[0].place.source] = weight
-    names = {form.name for form in forms}
-    if len(names) > 1:
-        raise RecipeError([f"tasks.0.data.source: the sources are in different layouts ({', '.join(sorted(names))}); "
-                           "name data.layout, or give columns of one layout"])  # fmt: skip
+    one_layout(forms)
     return forms[0], examples, dropped, weights
 
 
 def _with_names_of_their_own(
     tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]], paths: Sequence[str]
 ) -> Iterator[tuple[float, dict[str, Sequence[Raw]]]]:
-    """Two sources may hold files of one name: the later is then called as the person wrote it, or numbered."""
-    taken: set[str] = set()
+    """Rows say where they come from in a name that no other file has."""
+    names = Names()
     for number, ((weight, table), path) in enumerate(zip(tables, paths, strict=True), 1):
         named: dict[str, Sequence[Raw]] = {}
         for part, rows in table.items():
             name = rows[0].place.source if rows else ""
-            for candidate in (name, f"{Name.of(path).path}/{part}" if len(table) > 1 else path, f"{path} ({number})"):
-                if candidate not in taken:
-                    break
-            taken.add(candidate)
-            named[part] = rows if candidate == name else [
-                replace(raw, place=replace(raw.place, source=candidate)) for raw in rows
+            own = names.own(name, path, part, alone=len(table) == 1, number=number)
+            named[part] = rows if own == name else [
+                replace(raw, place=replace(raw.place, source=own)) for raw in rows
             ]  # fmt: skip
         yield weight, named
 

@@ -12,7 +12,7 @@ from tuneful.core.device import machine
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter, Objective
 from tuneful.core.types import Layout, Row
-from tuneful.data.sources import Name
+from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 

@@ -18,6 +18,7 @@ from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build
 from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
+from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.train import Progress, train
 
@@ -67,7 +68,8 @@ def _prepared(recipe: Recipe, say: Say) -> Prepared:
     if recipe.precision == "auto":
         # Measured, so ranks might not agree by themselves.
         recipe = recipe.model_copy(update={"precision": gathered(machine().fastest)[0]})
-    prepared = prepare(recipe, say)
+    # All ranks plan alike, or they would deal an update in different ways.
+    prepared = prepare(recipe, say, free_mb=min(gathered(planned_mb())))
     refuse(prepared)
     return prepared
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +17,8 @@ from tuneful.data.counts import MOST as MOST_LABELS
 from tuneful.data.counts import Counts, count_labels
 from tuneful.data.formats import Format, detect
 from tuneful.data.labels import Kind, LabelSet, infer, label_set, name_of
-from tuneful.data.sources import Name, Raw, read, read_file, sample
+from tuneful.data.names import Name, Names
+from tuneful.data.sources import Raw, read, read_file, sample
 from tuneful.data.splits import MOST, Split
 from tuneful.data.streams import Encode, HeldOut, Part, StreamedRows
 from tuneful.data.tables import Listed, Table, addressable, files_of, open_table
@@ -131,7 +132,7 @@ def look(recipe: Recipe, say: Say) -> Sampled:
                 parts.append(part)
                 looked.append(rows)
                 places |= {raw.place: (number, row) for raw, row in zip(read_rows, rows.tolist(), strict=True)}
-    _refuse_mixed(parts)
+    one_layout(part.form for part in parts)
     say(f"{total:,} training rows stay on disk; what is said of the data comes from {len(places):,} of them")
     return Sampled(parts, looked, examples, places, dropped, _sha256(tables))
 
@@ -179,18 +180,15 @@ def _part(table: Table, rows: Sequence[Raw | Dropped], data: Data, weight: float
 
 
 def _name_apart(tables: Sequence[Mapping[str, Table]], sources: Sequence[Source]) -> None:
-    """Two sources may hold files of one name: the later is then called as the person wrote it, or numbered."""
-    taken: set[str] = set()
+    names = Names()
     for number, (found, source) in enumerate(zip(tables, sources, strict=True), 1):
         for split, table in found.items():
-            longer = f"{Name.of(source.path).path}/{split}" if len(found) > 1 else source.path
-            names = (table.name, longer, f"{source.path} {split} ({number})")
-            table.name = next(name for name in names if name not in taken)
-            taken.add(table.name)
+            table.name = names.own(table.name, source.path, split, alone=len(found) == 1, number=number)
 
 
-def _refuse_mixed(parts: Sequence[Part]) -> None:
-    names = {part.form.name for part in parts}
+def one_layout(forms: Iterable[Format]) -> None:
+    """Raises RecipeError where sources are in different layouts."""
+    names = {form.name for form in forms}
     if len(names) > 1:
         raise RecipeError([f"tasks.0.data.source: the sources are in different layouts ({', '.join(sorted(names))}); "
                            "name data.layout, or give columns of one layout"])  # fmt: skip

@@ -17,7 +17,6 @@ from tuneful.core.types import Batch, Drawn, Row, Step
 from tuneful.schedules.ahead import ahead
 
 AHEAD = 4  # steps of streamed rows that wait to be learned
-
 LEAST = 8  # tokens at once, below which memory is not what is wrong
 
 
@@ -118,11 +117,13 @@ class EpochSteps:
         parts = self._parts(rows, self.cut.micro_tokens)
         if self.cut.ranks > 1:
             parts = self._even(rows, len(parts))
-        # All ranks deal alike; what each reads at once is its own affair.
-        own = [smaller for part in parts[self.cut.rank :: self.cut.ranks] for smaller in self._parts(part, room.tokens)]
-        batches = [self.collate(part) for part in own]
+        own = parts[self.cut.rank :: self.cut.ranks]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
-        if len(parts[self.cut.rank :: self.cut.ranks]) * self.cut.ranks < len(parts):
+        idle = len(own) * self.cut.ranks < len(parts)
+        if room.tokens < self.cut.micro_tokens:  # all ranks deal alike; what each reads at once is its own affair
+            own = [smaller for part in own for smaller in self._parts(part, room.tokens)]
+        batches = [self.collate(part) for part in own]
+        if idle:
             batches.append(self.collate(rows[:1]).silent())
         return Step(batches, len(rows), sum(map(len, rows)), smaller=lambda: self._smaller(own, room))
 
