@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tuneful.adapters import Full, Lora
@@ -19,6 +21,7 @@ from tuneful.core.errors import CheckpointError, RunFolderError
 from tuneful.core.files import new_folder, write_text
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
+from tuneful.engine import checkpoint
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
@@ -59,6 +62,18 @@ def holder(name: str, generator_folder: Path, folder: Path) -> Holder:
     if not reader.exists():
         tiny_reader(reader, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
     return Holder(reader, Layout.LABELS, Full())
+
+
+def test_saving_takes_no_second_copy(generator_folder: Path, tmp_path: Path) -> None:
+    """Weights are written from where they lie: a copy of Adam's moments would be two more models."""
+    held, large = Holder(generator_folder, Layout.TOKENS, Full()), torch.zeros(1 << 23)
+    tracemalloc.start()
+    try:
+        held.save(tmp_path, 1, best={"large": large})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < large.nbytes / 4
 
 
 @pytest.mark.parametrize("name", ["lora with dropout", "all weights of a generator", "a reader with dropout"])
@@ -156,14 +171,14 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = trained(generator_folder, tmp_path)
-    write = Path.write_bytes
+    write = checkpoint.save_file
 
-    def full(self: Path, data: bytes) -> int:
-        if "optimiser" in self.name:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(self, data)
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        if "optimiser" in path.name:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        write(tensors, path)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(RunFolderError, match="no room to write"):
         one.save(tmp_path, 8, keep=5)
     assert newest_step(tmp_path) == 6

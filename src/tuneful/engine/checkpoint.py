@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tuneful.core.device import random_state, rank, set_random_state
@@ -56,7 +56,7 @@ def save_checkpoint(
 def _write(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], notes: Mapping[str, Any], keep: int) -> None:
     with new_folder(target) as scratch:
         for name, group in tensors.items():
-            (scratch / f"{name}.safetensors").write_bytes(save({k: _storable(t) for k, t in group.items()}))
+            save_file({k: _storable(t) for k, t in group.items()}, scratch / f"{name}.safetensors")
         (scratch / "notes.json").write_text(json.dumps(notes), encoding="utf-8")
         checksums = {file.name: sha256(file) for file in sorted(scratch.iterdir())}
         (scratch / "manifest.json").write_text(json.dumps(checksums, indent=2), encoding="utf-8")

@@ -33,6 +33,7 @@ class Watch:
         self.seen.append({"step": step, **metrics})
         if self._better(now):
             self.best, self.best_step, self.worse = now, step, 0
+            self.weights = None  # first: both at once would be a second copy of the model
             self.weights = {name: tensor.cpu().clone() for name, tensor in policy.attached.state().items()}
         else:
             self.worse += 1
