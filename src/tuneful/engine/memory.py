@@ -48,10 +48,8 @@ def _weights(work: Work) -> int:
     # Weights that learn are kept as they were, to be compared with at the end.
     original = 0 if work.frozen_body else work.trainable * 4
     adapter = work.trainable * 4 if work.frozen_body else 0
-    # Autocast rounds every weight it reads, once a pass.
-    rounded = work.body * 2 if not work.frozen_body and work.precision == "bf16" else 0
     # Gradient, two moments, and the best weights so far.
-    return (held + original + adapter + rounded + work.trainable * 4 * 4) // work.shares
+    return (held + original + adapter + work.trainable * 4 * 4) // work.shares
 
 
 def _passing(work: Work) -> float:
