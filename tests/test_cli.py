@@ -156,7 +156,7 @@ def test_nothing_people_write_is_markup(reader_folder: Path, tmp_path: Path) -> 
         assert words in shown
     shown = tuneful("fit", data, "--model", reader_folder, "--out", folder / "run]", *FAST, cwd=tmp_path).stdout
     assert "[/run]/report.html" in shown
-    assert "/run]" in tuneful("runs", folder, cwd=tmp_path).stdout
+    assert "/run]" in tuneful("runs", "[", cwd=tmp_path).stdout
 
 
 def test_tables_print_words_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

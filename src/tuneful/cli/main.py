@@ -60,8 +60,16 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
-def _all(overrides: tuple[str, ...], memory: str | None) -> list[str]:
-    return [*overrides, *([] if memory is None else [f"memory={memory}"])]
+def _all(overrides: tuple[str, ...], memory: str | None, labels: str | None = None) -> list[str]:
+    """Options that are short for a --set."""
+    found = [] if memory is None else [f"memory={memory}"]
+    if labels is not None:
+        found.append(f"data.labels={json.dumps(labels_in(labels))}")
+    return [*overrides, *found]
+
+
+def labels_in(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def how_to_write(command: Command) -> Command:
@@ -91,6 +99,7 @@ def quiet_libraries(command: Command) -> Command:
 @main.command()
 @click.argument("target")
 @recipe_options
+@click.option("--labels", metavar="A,B,C", help="Names of the classes, for texts without (enough) labels.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
@@ -102,6 +111,7 @@ def fit(
     memory: str | None,
     overrides: tuple[str, ...],
     as_json: bool,
+    labels: str | None,
     out: Path | None,
     resume: bool,
     language: str,
@@ -117,7 +127,7 @@ def fit(
     stop = _Stop()
     signal.signal(signal.SIGINT, stop)
     code = fit_command(
-        target, model=model, overrides=_all(overrides, memory), as_json=as_json, out=out, resume=resume,
+        target, model=model, overrides=_all(overrides, memory, labels), as_json=as_json, out=out, resume=resume,
         language=language, should_stop=stop.asked,
     )  # fmt: skip
     sys.exit(code)
@@ -153,6 +163,7 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
 @click.option("--column", help="Column that holds the text or the request.")
+@click.option("--labels", metavar="A,B,C", help="Tell texts apart by these names; the model need not be tuned.")
 @how_to_write
 @quiet_libraries
 def predict(
@@ -160,6 +171,7 @@ def predict(
     source: str,
     out: Path | None,
     column: str | None,
+    labels: str | None,
     new_tokens: int,
     temperature: float,
     stops: tuple[str, ...],
@@ -168,8 +180,9 @@ def predict(
     from tuneful.cli.using import predict_command
 
     predict_command(
-        model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops
-    )
+        model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops,
+        labels=None if labels is None else labels_in(labels),
+    )  # fmt: skip
 
 
 @main.command()

@@ -46,6 +46,7 @@ def predict_command(
     limit: int,
     temperature: float,
     stops: Sequence[str],
+    labels: Sequence[str] | None = None,
 ) -> None:
     from tuneful.run.tuned import open_model
 
@@ -53,6 +54,9 @@ def predict_command(
         raise InputError(f"{out} exists; choose another file with --out, or remove it")
     if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
+    if labels is not None:
+        _predict_by_name(name, source, labels, out=out, column=column)
+        return
     model = open_model(name, note)
     examples = _inputs(source, model, column)
     lines: list[str] = []
@@ -60,14 +64,37 @@ def predict_command(
         part = examples[start : start + TOGETHER]
         answers = model.answers_to(part, limit=limit, temperature=temperature, stops=stops)
         for example, answer in zip(part, answers, strict=True):
-            found = {"row": str(example.place), "input": _shown(example), "prediction": _plain(answer)}
-            line = json.dumps(found, ensure_ascii=False)
-            lines.append(line)
+            lines.append(_line(example, answer))
             if out is None:
-                click.echo(line)
+                click.echo(lines[-1])
     if out is not None:
-        write_text(out, "".join(line + "\n" for line in lines))
-        note(f"{len(lines)} rows written to {out}")
+        _write(lines, out)
+
+
+def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path | None, column: str | None) -> None:
+    """All rows at once: what they have in common is what calibrates the model."""
+    from tuneful.data.labels import LabelSet
+    from tuneful.run.named import answers_by_name
+
+    if len(set(labels)) < max(2, len(labels)):
+        raise InputError(f"--labels: expected at least two names, all different; found {', '.join(labels) or 'none'}")
+    examples = _inputs(source, None, column)
+    found = answers_by_name(name, examples, LabelSet.of_names(labels), note)
+    lines = [_line(example, answer) for example, answer in zip(examples, found, strict=True)]
+    if out is None:
+        click.echo("\n".join(lines))
+    else:
+        _write(lines, out)
+
+
+def _line(example: Example, answer: Any) -> str:
+    found = {"row": str(example.place), "input": _shown(example), "prediction": _plain(answer)}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _write(lines: Sequence[str], out: Path) -> None:
+    write_text(out, "".join(line + "\n" for line in lines))
+    note(f"{len(lines)} rows written to {out}")
 
 
 def chat_command(name: str, *, temperature: float, system: str | None, limit: int, stops: Sequence[str]) -> None:
@@ -107,21 +134,23 @@ def compare_command(paths: Sequence[Path], *, as_json: bool) -> None:
     table(f"Against {paths[0]}", columns, rows)
 
 
-def _inputs(source: str, model: Tuned, column: str | None) -> list[Example]:
-    """What is to be answered, in the order it stands; `-` reads lines of text."""
+def _inputs(source: str, model: Tuned | None, column: str | None) -> list[Example]:
+    """What is to be answered, in the order it stands; `-` reads lines of text. Without a model that was tuned the texts
+    are to be told apart."""
     from tuneful.data.inputs import inputs
     from tuneful.data.sources import Raw, read
 
-    labelled = model.labels is not None
+    labelled = model is None or model.labels is not None
+    columns, encoding = (model.columns, model.encoding) if model is not None else ({}, "utf-8")
     if source == "-":
         lines = (line.rstrip("\n") for line in sys.stdin if line.strip())
         tables = [
             [Raw(Place("standard input", number, "line"), {"text": line}) for number, line in enumerate(lines, 1)]
         ]
     else:
-        tables = list(read(source, encoding=model.encoding, learns=False).values())
+        tables = list(read(source, encoding=encoding, learns=False).values())
     rows = [table for table in tables if table]
-    return [example for table in rows for example in inputs(table, model.columns, labelled=labelled, column=column)]
+    return [example for table in rows for example in inputs(table, columns, labelled=labelled, column=column)]
 
 
 def _shown(example: Example) -> Any:

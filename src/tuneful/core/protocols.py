@@ -132,6 +132,16 @@ class KeepsGradients(Protocol):
 
 
 @runtime_checkable
+class Pools(Protocol):
+    """Optional, of an objective with labels: what the class head reads, "own" or "mean" (see `models.sentence`)."""
+
+    @property
+    def pooling(self) -> str: ...
+    @property
+    def label_names(self) -> bool: ...
+
+
+@runtime_checkable
 class Consolidates(Protocol):
     """Optional: told when a task ends."""
 

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,6 +33,18 @@ class LabelSet:
     names: tuple[str, ...]
     mean: float = 0.0
     deviation: float = 1.0
+    described: tuple[str, ...] = ()  # a sentence about each class, where the person gave one
+    open: bool = False  # the person named the classes: a row without a label may be one of them
+
+    @staticmethod
+    def of_names(names: Sequence[str] | Mapping[str, str]) -> LabelSet:
+        """Classes known by name, or by name and description."""
+        described = tuple(names.values()) if isinstance(names, Mapping) else ()
+        return LabelSet("class", tuple(str(name).strip() for name in names), described=described, open=True)
+
+    def words(self, number: int) -> str | None:
+        """What a person would say for a class; None where its name is no word."""
+        return self.described[number] if self.described else spoken(self.names[number])
 
     @property
     def problem(self) -> str:
@@ -49,6 +61,11 @@ class LabelSet:
             return np.float32((as_number(example) - self.mean) / self.deviation)
         wanted = [name_of(label) for label in (as_list(example) if self.kind == "labels" else [example.label])]
         for name in wanted:
+            if name not in self.names and self.open:
+                raise DataError(
+                    f"{example.place}: the label '{name}' is none of those given.{did_you_mean(name, self.names)} "
+                    f"Given: {', '.join(self.names)}"
+                )
             if name not in self.names:
                 raise DataError(
                     f"{example.place}: the label '{name}' is in no training row, so it cannot be learned."
@@ -115,6 +132,14 @@ def name_of(label: Any) -> str:
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     return str(label).strip()
+
+
+def spoken(name: str) -> str | None:
+    """A label as a person would say it: `card_arrival`, `CardArrival` and `card-arrival` are "card arrival"; None
+    where it holds no word."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[_\-./]+", " ", name))
+    text = " ".join(words.split())
+    return text if any(letter.isalpha() for letter in text) else None
 
 
 def _number(value: Any) -> float | None:

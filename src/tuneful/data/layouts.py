@@ -61,11 +61,14 @@ def _token_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
 
 
 def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
-    """One unit a row: `labels` (R,) int64 classes, (R, C) float32 memberships, or (R,) float32 numbers."""
-    labels = torch.from_numpy(np.asarray([row.target for row in rows]))
+    """One unit a row: `labels` (R,) int64 classes, (R, C) float32 memberships, or (R,) float32 numbers. A row without a
+    label counts nothing."""
+    known = [row.target for row in rows if row.target is not None]
+    nothing = np.zeros_like(known[0]) if known else 0
+    labels = torch.from_numpy(np.asarray([nothing if row.target is None else row.target for row in rows]))
     if labels.is_floating_point():
         labels = labels.float()
-    return {"labels": labels}, torch.ones(len(rows))
+    return {"labels": labels}, torch.tensor([float(row.target is not None) for row in rows])
 
 
 def _tensor(values: np.ndarray) -> Tensor:

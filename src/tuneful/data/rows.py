@@ -9,10 +9,11 @@ import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.protocols import Processor
-from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Row
+from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
 
 UNCUT = 1 << 30  # tokens
+NAMES = "label names"  # the source of rows that are names of classes
 
 
 @dataclass(slots=True)
@@ -67,6 +68,17 @@ def conversation_of(example: Example) -> tuple[Message, ...]:
     return example.messages
 
 
+def name_rows(labels: LabelSet, processor: Processor, limit: int) -> list[Row]:
+    """The names of the classes as texts of their own class; none where names are no words."""
+    rows = []
+    for number, name in enumerate(labels.names if labels.kind == "class" else ()):
+        if (text := labels.words(number)) is not None:
+            encoded = processor.text(text, limit=limit)
+            example = Example(Place(NAMES, number + 1), text=text, label=name)
+            rows.append(Row(example, encoded.ids, encoded.learn, target=number))
+    return rows
+
+
 def build_row(example: Example, encoded: Encoded) -> Row:
     """A row whose last answer is what a generator would be asked for."""
     return Row(example, encoded.ids, encoded.learn, prompt=_prompt_length(encoded.learn))
@@ -75,12 +87,13 @@ def build_row(example: Example, encoded: Encoded) -> Row:
 def _labelled(
     example: Example, processor: Processor, limit: int, labels: LabelSet
 ) -> Iterator[tuple[Row, Encoded, bool]]:
-    if example.text is None or example.label is None:
+    if example.text is None or (example.label is None and not labels.open):
         raise DataError("this row has no text with a label")
     encoded = processor.text(example.text, example.second, limit=limit)
     full = len(encoded.ids) >= limit
     cut = full and len(processor.text(example.text, example.second, limit=UNCUT).ids) > len(encoded.ids)
-    yield Row(example, encoded.ids, encoded.learn, target=labels.target(example)), encoded, cut
+    target = None if example.label is None else labels.target(example)
+    yield Row(example, encoded.ids, encoded.learn, target=target), encoded, cut
 
 
 def _learned(

@@ -184,6 +184,8 @@ def _balance(rows: Sequence[Row], labels: LabelSet | None) -> dict[str, int]:
         return {}
     counts: Counter[str] = Counter(dict.fromkeys(labels.names, 0))
     for row in rows:
+        if row.target is None:
+            continue
         found = labels.truth(row.example)
         counts.update([name_of(found)] if isinstance(found, str) else found)
     return dict(counts)
@@ -191,7 +193,7 @@ def _balance(rows: Sequence[Row], labels: LabelSet | None) -> dict[str, int]:
 
 def _show(rows: Rows, index: int, labels: LabelSet | None) -> Shown:
     row, encoded = rows.rows[index], rows.texts[index]
-    label = str(row.example.label) if labels is not None else None
+    label = str(row.example.label) if labels is not None and row.target is not None else None
     return Shown(str(row.example.place), pieces(encoded), len(row), row.learned, label)
 
 

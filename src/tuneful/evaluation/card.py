@@ -111,10 +111,14 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     found = report["generalisation"]
     if not found:
         return [say["not_in_this_run"]]
+    tried = [[way["name"], phrases.number(way["accuracy"]), phrases.number(way["loss"]),
+              say["yes"] if way["taken"] else ""] for way in sections.ways(report, say)]  # fmt: skip
+    columns = [say[f"column_{name}"] for name in ("way", "right", "loss", "taken")]
+    ways = [_table(columns, tried), say["ways_caption"].format(**report["choice"])] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows.append([say["gap"], phrases.signed(found.get("gap"))])
     table = _table([say["column_part"], say["column_loss"]], rows)
-    return [table, say["losses_caption"], phrases.stopped(found, say)]
+    return [table, say["losses_caption"], phrases.stopped(found, say), *ways]
 
 
 def _cost(report: Mapping[str, Any], say: Say) -> list[str]:

@@ -23,6 +23,7 @@ BLOCKS = (
     "data",
     "provenance",
     "curves",
+    "choice",
 )
 
 # Notes that say what the facts of the X-ray say already.
@@ -37,6 +38,12 @@ def filled(report: Mapping[str, Any]) -> dict[str, Any]:
 def is_number(value: object) -> TypeGuard[float]:
     """True and NaN are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_pooled(report: Mapping[str, Any]) -> bool:
+    """The head reads the mean of a text's hidden states."""
+    recipe = report["provenance"].get("recipe") or {}
+    return any((task.get("objective") or {}).get("pooling") == "mean" for task in recipe.get("tasks") or [])
 
 
 def number(value: Any) -> str:

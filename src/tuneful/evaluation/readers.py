@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,18 @@ def examine(
 ) -> Examined:
     """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings. Its own
     head does not exist before tuning. `neighbours` False leaves that out."""
-    truth = [labels.truth(row.example) for row in test]
     said = {
         "tuned": predictions(class_logits(policy, test, collate), labels),
         "trivial": [_commonest(train, labels)] * len(test),
     }
     if neighbours:
         said["base"] = _neighbours(policy, collate, train, test, labels)
+    return _scored(test, said, labels, settings)
+
+
+def _scored(test: Sequence[Row], said: Mapping[str, Sequence[Any]], labels: LabelSet, settings: Evaluate) -> Examined:
+    """What each system said, against the truth."""
+    truth = [labels.truth(row.example) for row in test]
     names = READER_METRICS[labels.kind]
     scores = [score(METRICS[name], truth, said) for name in names]
     listed = [
@@ -59,6 +64,37 @@ def examine(
     return Examined(scores, settings.primary or names[0], listed)
 
 
+def examine_unseen(
+    policy: Policy,
+    collate: Collate,
+    rows: Sequence[Row],
+    answers: Sequence[int],
+    labels: LabelSet,
+    settings: Evaluate,
+) -> Examined:
+    """The same for training rows, each answered by what had learned from others; a row is no neighbour of itself."""
+    said = {
+        "tuned": [labels.names[answer] for answer in answers],
+        "trivial": [_commonest(rows, labels)] * len(rows),
+        "base": _neighbours(policy, collate, rows, rows, labels, themselves=True),
+    }
+    return _scored(rows, said, labels, settings)
+
+
+def examine_named(
+    policy: Policy, collate: Collate, names: Sequence[Row], test: Sequence[Row], labels: LabelSet, settings: Evaluate
+) -> Examined:
+    """The same where no label was learned from: the base takes the name (C rows, in the classes' order) that lies
+    nearest to a text, and the constant is the first name."""
+    near = embeddings(policy, test, collate, original=True) @ embeddings(policy, names, collate, original=True).T
+    said = {
+        "tuned": predictions(class_logits(policy, test, collate), labels),
+        "base": [labels.names[place] for place in near.argmax(1)],
+        "trivial": [labels.names[0]] * len(test),
+    }
+    return _scored(test, said, labels, settings)
+
+
 def predictions(logits_RC: np.ndarray, labels: LabelSet) -> list[Any]:
     """A name, a set of names, or a number a row."""
     if labels.kind == "number":
@@ -69,9 +105,16 @@ def predictions(logits_RC: np.ndarray, labels: LabelSet) -> list[Any]:
 
 
 def _neighbours(
-    policy: Policy, collate: Collate, train: Sequence[Row], test: Sequence[Row], labels: LabelSet
+    policy: Policy,
+    collate: Collate,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    labels: LabelSet,
+    *,
+    themselves: bool = False,
 ) -> list[Any]:
-    """Mean target of the nearest training rows, by cosine similarity in the base model's space."""
+    """Mean target of the nearest training rows, by cosine similarity in the base model's space. `themselves`: the two
+    are the same rows."""
     known = list(train)
     if len(known) > REMEMBERED:
         known = [known[i] for i in np.random.default_rng(0).choice(len(known), REMEMBERED, replace=False)]
@@ -80,7 +123,10 @@ def _neighbours(
     targets = np.array([row.target for row in known])
     if labels.kind == "class":
         targets = np.eye(len(labels.names))[targets]
-    nearest = np.argsort(-asked @ memory.T, axis=1)[:, :NEIGHBOURS]
+    near = asked @ memory.T
+    if themselves and len(known) == len(test):
+        np.fill_diagonal(near, -np.inf)
+    nearest = np.argsort(-near, axis=1)[:, :NEIGHBOURS]
     votes = targets[nearest].mean(1)
     if labels.kind == "number":
         votes = votes[:, None]

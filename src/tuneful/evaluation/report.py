@@ -27,6 +27,7 @@ def compose(
     data: Mapping[str, Any],
     provenance: Mapping[str, Any],
     curves: Mapping[str, Any],
+    choice: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every block of the report. What was not measured is there and empty, so readers need no guesses."""
     scores = {score.metric: score for score in examined.scores} if examined else {}
@@ -51,6 +52,7 @@ def compose(
         "data": dict(data),
         "provenance": dict(provenance),
         "curves": dict(curves),
+        "choice": dict(choice),
         "answers": _spread(examined.answers, SHOWN_ANSWERS) if examined else [],
     }
 

@@ -138,6 +138,14 @@ def matrix(report: Report, say: Say) -> dict[str, Any] | None:
     return {"columns": columns, "rows": rows}
 
 
+def ways(report: Report, say: Say) -> list[dict[str, Any]]:
+    """The ways of learning that were tried, in the order they were."""
+    return [
+        {**way, "name": say[f"way_{way['way']}"] + (say["way_names"] if way["label_names"] else "")}
+        for way in report["choice"].get("ways") or []
+    ]
+
+
 VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "systems": systems,
     "tiles": tiles,
@@ -147,6 +155,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "balance": balance,
     "gates": gates,
     "matrix": matrix,
+    "ways": ways,
 }
 """By the name the template knows them by."""
 

@@ -39,6 +39,13 @@ WRITE = """\
 written = model.generate(**inputs, max_new_tokens=256, do_sample=False{stop})
 print(tokenizer.decode(written[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 """
+LOAD_SENTENCE = """\
+model = SentenceTransformer("model", device="cpu")
+config = model[0].auto_model.config
+"""
+READ_SENTENCE = """\
+logits = model.encode([{example}], convert_to_tensor=True)[0]
+"""
 READ = """\
 inputs = tokenizer({example}, truncation=True, return_tensors="pt")
 with torch.no_grad():
@@ -53,6 +60,8 @@ TELL = {
 
 def usage(report: Mapping[str, Any], say: Say) -> str:
     """From the run folder to one answer. The folder `adapter` for LoRA, `model` for tuned weights."""
+    if phrases.is_pooled(report):
+        return _pooled(report, say)
     reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
     auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
     parts = [_imports(auto, reads, adapter)]
@@ -62,6 +71,13 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
     load = LOAD_ADAPTER if adapter else LOAD_MODEL
     parts.append(load.format(auto=auto, elsewhere=_elsewhere(report, say), labels=labels))
     return "".join([*parts, "\n", _reading(report, say) if reads else _writing(report, say)])
+
+
+def _pooled(report: Mapping[str, Any], say: Say) -> str:
+    """A head over the mean of a text is no head of transformers' own, and is one of sentence-transformers."""
+    tell = TELL[phrases.target_of(report)].replace("model.config", "config")
+    read = READ_SENTENCE.format(example=as_literal(say["card_example_label"]))
+    return "from sentence_transformers import SentenceTransformer\n\n" + LOAD_SENTENCE + "\n" + read + tell
 
 
 def _elsewhere(report: Mapping[str, Any], say: Say) -> str:

@@ -24,6 +24,7 @@ from tuneful.models.examine import adopt, examine
 from tuneful.models.explain import explained
 from tuneful.models.network import Network
 from tuneful.models.processors import TextProcessor
+from tuneful.models.sentence import read_sentence_classifier
 
 Say = Callable[[str], None]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -39,6 +40,7 @@ class Labels:
 
     names: tuple[str, ...]
     problem: str  # single_label_classification | multi_label_classification | regression
+    pooled: bool = False  # the head reads the mean of a text's hidden states, whatever head the architecture has
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +192,15 @@ def _load_module(folder: Path, labels: Labels | None, dtype: torch.dtype, trust_
         given["use_safetensors"] = True
     if labels is None:
         return AutoModelForCausalLM.from_pretrained(folder, **given)
+    answers = {
+        "id2label": dict(enumerate(labels.names)),
+        "label2id": {label: index for index, label in enumerate(labels.names)},
+        "problem_type": labels.problem,
+    }
+    if labels.pooled:
+        return read_sentence_classifier(folder, given, answers)
     return AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        num_labels=len(labels.names),
-        id2label=dict(enumerate(labels.names)),
-        label2id={label: index for index, label in enumerate(labels.names)},
-        problem_type=labels.problem,
-        ignore_mismatched_sizes=True,
-        **given,
+        folder, num_labels=len(labels.names), ignore_mismatched_sizes=True, **answers, **given
     )
 
 

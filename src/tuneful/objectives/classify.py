@@ -25,6 +25,11 @@ class Classify(Spec):
     kind: Literal["classify"] = "classify"
     target: Target = "auto"
     """What a label is: one `class`, a list of `labels`, or a `number`; `auto` looks at the data."""
+    pooling: Literal["own", "mean"] = "own"
+    """What the head reads: what the architecture's `own` head does, or the `mean` of a text's hidden states at unit
+    length, which is what sentence encoders were trained to give; the head then starts from the classes' means."""
+    label_names: bool = False
+    """The names of the classes are learned as texts of their own class; worth it where names are words."""
 
     def __call__(self, policy: Policy, batch: Batch) -> Terms:
         outputs = policy(batch)

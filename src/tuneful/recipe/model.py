@@ -65,6 +65,11 @@ class Data(Spec):
     """Column of the second text of a pair."""
     label: str | None = None
     """Column of the label."""
+    labels: list[str] | dict[str, str] | None = None
+    """The classes, where some or all of them have no rows; a mapping describes each in a sentence. Texts without a
+    label column are then told apart by the names alone."""
+    prior: dict[str, PositiveFloat] | None = None
+    """How often each class of `labels` comes, in any unit. None: not known."""
     group: str | None = None
     """Column of the sensitive group, for fairness."""
     cluster: str | None = None
@@ -90,6 +95,21 @@ class Data(Spec):
             return [{"path": item} if isinstance(item, str) else item for item in value]
         return value
 
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _two_or_more(cls, labels: list[str] | dict[str, str] | None) -> list[str] | dict[str, str] | None:
+        names = [str(name).strip() for name in labels or ()]
+        if labels is not None and (len(set(names)) < len(names) or len(names) < 2 or not all(names)):
+            raise ValueError(f"expected at least two names, all different and none empty; found {names}")
+        return labels
+
+    @model_validator(mode="after")
+    def _prior_of_labels(self) -> Data:
+        if self.prior is not None and set(self.prior) != set(self.labels or ()):
+            odd = sorted(set(self.prior) ^ set(self.labels or ()))[0]
+            raise ValueError(f"prior: '{odd}' is on one side only of `prior` and `labels`")
+        return self
+
     @property
     def sources(self) -> list[Source]:
         return [Source(path=self.source)] if isinstance(self.source, str) else self.source
@@ -114,6 +134,19 @@ class Task(Spec):
     @classmethod
     def _as_data(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str | list) else value
+
+
+class Choose(Spec):
+    """With few labels the way of learning is chosen, by cross-validation inside the training rows. `choose: none` takes
+    the recipe as it stands."""
+
+    enabled: bool | Literal["auto"] = "auto"
+    """auto: with few labels of an encoder, where neither objective, adapter nor schedule is given."""
+    few: PositiveInt = 20
+    """Rows of the median class up to which labels are few."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Parts the rows are dealt to, each asked about by what has learned from the others. None: 3, or 2 where there are
+    more than 400 rows."""
 
 
 class Checkpoint(Spec):
@@ -167,6 +200,8 @@ class Recipe(Spec):
     """One task; `data` and `objective` may also stand at the top level."""
     regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
     """Scalars that join the loss."""
+    choose: Choose = Choose()
+    """With few labels, how they are learned."""
     schedule: SCHEDULES.field = Epochs()  # type: ignore[name-defined]
     """What is learned next."""
     optimiser: AdamW = AdamW()
@@ -200,6 +235,11 @@ class Recipe(Spec):
     @field_validator("evaluate", mode="before", json_schema_input_type=Evaluate | Literal["none", "off", False] | None)
     @classmethod
     def _nothing(cls, value: Any) -> Any:
+        return {"enabled": False} if value in NOTHING else value
+
+    @field_validator("choose", mode="before", json_schema_input_type=Choose | Literal["none", "off", False] | None)
+    @classmethod
+    def _as_it_stands(cls, value: Any) -> Any:
         return {"enabled": False} if value in NOTHING else value
 
     @field_validator("tasks")

@@ -27,7 +27,7 @@ from tuneful.models.below import above
 from tuneful.models.block import is_joined, part, prepare_training
 from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
-from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
@@ -61,13 +61,18 @@ class Built:
 
 def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     """Loads the model and attaches the adapter. Everything random comes from the recipe's seed."""
-    recipe, resolved = prepared.recipe, prepared.resolved
     prepare_process()
-    seed_everything(recipe.seed)
+    seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
     held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
-    if held and isinstance(policy.attached, AttachedWeights) and not recipe.optimiser.weight_decay:
+    if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
         policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
+    return build_on(policy, prepared)
+
+
+def build_on(policy: Policy, prepared: Prepared) -> Built:
+    """The same for a policy that is there already."""
+    recipe, resolved = prepared.recipe, prepared.resolved
     policy.module.train()
     if recipe.optimiser.gradient_checkpointing:
         compute_twice(policy.module)
@@ -93,7 +98,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
         with in_turn():
             return load(
                 str(recipe.model),
-                labels=Labels(labels.names, labels.problem) if labels else None,
+                labels=prepared.head,
                 dtype=compute if adapter.freezes else torch.float32,
                 device="cpu" if shares_out else pick_device(),
                 trust_remote_code=recipe.trust_remote_code,

@@ -22,13 +22,14 @@ from tuneful.core.linear import count
 from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
+from tuneful.data.rows import NAMES
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
-from tuneful.models.load import Labels, fingerprint, load
+from tuneful.models.load import fingerprint, load
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -70,11 +71,19 @@ def _measured(
 ) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
     """The report, and the answers to the test rows."""
     measures = built.recipe.evaluate.enabled
+    chosen = folder.read_json(folder.choice) if folder.choice.exists() else {}
     examined = None
     _go_on(should_stop)
     if measures and built.prepared.rows("test"):
         say("measuring the tuned model, the base model and simple baselines on the test rows")
         examined = _examine(built)
+    elif measures and chosen.get("answers"):
+        say("no rows are held out: cross-validation has measured the way that was taken")
+        prepared, labels = built.prepared, built.prepared.labels
+        assert labels is not None
+        examined = readers.examine_unseen(
+            built.policy, built.collate, prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate
+        )
     _go_on(should_stop)
     generalisation = _generalisation(built, progress) if measures else {}
     _go_on(should_stop)
@@ -89,8 +98,14 @@ def _measured(
         data=_data(built, progress, say),
         provenance=provenance(built),
         curves=_curves(folder),
+        choice=_choice(chosen, built),
     )
     return report, examined.answers if examined else ()
+
+
+def _choice(chosen: Mapping[str, Any], built: Built) -> dict[str, Any]:
+    """The ways of learning that were tried, and whether that is what quality was measured by."""
+    return {**chosen["facts"], "measures_quality": not built.prepared.rows("test")} if chosen else {}
 
 
 def _go_on(should_stop: Callable[[], bool]) -> None:
@@ -124,7 +139,7 @@ def _on_own_weights(built: Built, adapter: str) -> Attached:
     recipe, labels = built.recipe, built.prepared.labels
     loaded = load(
         str(recipe.model),
-        labels=Labels(labels.names, labels.problem) if labels else None,
+        labels=built.prepared.head,
         dtype=torch.bfloat16 if recipe.precision == "bf16" and labels is None else torch.float32,
         trust_remote_code=recipe.trust_remote_code,
     )
@@ -175,6 +190,9 @@ def provenance(built: Built) -> dict[str, Any]:
 def _examine(built: Built) -> Examined:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test = prepared.rows("train"), prepared.rows("test")
+    names = [row for row in prepared.repeated if row.target is not None]
+    if prepared.labels is not None and all(row.example.place.source == NAMES for row in names):
+        return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
     if prepared.labels is not None:
         return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings)
     return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
@@ -186,7 +204,7 @@ def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {}
     rng = np.random.default_rng(built.recipe.seed)
     for part in ("train", "validation", "test"):
-        rows = built.prepared.rows(part)
+        rows = [row for row in built.prepared.rows(part) if row.learned or row.target is not None]
         if len(rows) > SAMPLE:
             rows = [rows[index] for index in rng.choice(len(rows), SAMPLE, replace=False)]
         loss = mean_loss(built.policy, built.prepared.resolved.objective, rows, built.collate)["loss"] if rows else None
@@ -228,7 +246,7 @@ def _cost(built: Built, progress: Progress) -> dict[str, Any]:
         "tokens": progress.tokens,
         "tokens_shared": progress.tokens - progress.read,
         "tokens_per_second": round(progress.tokens / seconds, 1),
-        "utilisation": round(built.cost.utilisation(progress.step / built.cost.steps, seconds), 3),
+        "utilisation": round(built.cost.utilisation(progress.step / max(1, built.cost.steps), seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
         "parameters": count(built.policy.module),

@@ -49,6 +49,10 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def choice(self) -> Path:
+        return self.path / "choice.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.json"
 

@@ -100,7 +100,7 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
     """The longest row, or the longest of updates drawn as training draws them, cut at `micro_tokens`."""
     lengths = np.array([len(row) for row in rows] or [1])
     drawn = np.random.default_rng([resolved.recipe.seed, 0]).permutation(lengths)
-    updates = np.array_split(drawn, -(-len(lengths) // resolved.rows_per_step))[: resolved.steps]
+    updates = np.array_split(drawn, -(-len(lengths) // resolved.rows_per_step))[: max(1, resolved.steps)]
     longest = max(int(update.sum()) for update in updates)
     return max(int(lengths.max()), min(longest, resolved.recipe.optimiser.micro_tokens))
 

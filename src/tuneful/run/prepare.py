@@ -12,26 +12,27 @@ import numpy as np
 
 from tuneful.core.device import pick_device
 from tuneful.core.errors import DataError, RecipeError
-from tuneful.core.protocols import Objective
+from tuneful.core.protocols import Objective, Pools
 from tuneful.core.quantised import check
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.names import Names
-from tuneful.data.rows import Rows, build
+from tuneful.data.rows import Rows, build, name_rows
 from tuneful.data.sources import Raw, read
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
-from tuneful.models.load import load_processor, locate
+from tuneful.models.load import Labels, load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
+from tuneful.run.few import by_name, chooses, data_has_names_only, describable, to_be_chosen
 from tuneful.run.plan import fitted, planned_mb
-from tuneful.run.resolve import Resolved, resolve
+from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 
 Say = Callable[[str], None]
@@ -67,6 +68,16 @@ class Prepared:
         return self.resolved.objective.layout
 
     @property
+    def pooled(self) -> bool:
+        """The class head reads the mean of a text's hidden states."""
+        return pools(self.resolved.objective)
+
+    @property
+    def head(self) -> Labels | None:
+        """What the model's class head answers; None for text to write."""
+        return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
+
+    @property
     def scale(self) -> float:
         """How many training examples stand behind each that was looked at."""
         return 1.0 if self.stream is None else len(self.stream) / len({row.example.place for row in self.repeated})
@@ -94,19 +105,31 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if recipe.quantise is not None:
         check(recipe.quantise, pick_device())
     recipe, gathered = _gather(recipe, say)
+    if data_has_names_only(recipe, gathered.form):
+        recipe = by_name(recipe)
+        gathered = replace(gathered, held_out={"validation": 0.0, "test": 0.0})
     data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
     objective = _choose_objective(recipe, form, say)
     labelled = objective.layout is Layout.LABELS
     recipe = _choose_model(recipe, labelled, say)
     if not gathered.examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
-    parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
+    size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
+    if sampled is None and chooses(recipe, gathered.examples["train"], folder, labelled):
+        recipe, objective = to_be_chosen(recipe, size.layers)
+        gathered = replace(gathered, held_out={part: getattr(recipe.task.data, part) for part in gathered.held_out})
+        data = recipe.task.data
+    parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
     processor = load_processor(
         str(recipe.model), folder, writes=not labelled, trust_remote_code=recipe.trust_remote_code
     )
     counts = sampled.counts() if sampled and labelled else None
-    labels = _labels(parts.train, objective, folder, recipe.trust_remote_code, sampled, counts) if labelled else None
+    labels = (
+        _labels(parts.train, objective, folder, recipe.trust_remote_code, sampled, counts, data.labels)
+        if labelled
+        else None
+    )
     if labels is not None and isinstance(objective, Classify):
         objective = objective.model_copy(update={"target": labels.kind})
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
@@ -115,8 +138,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     built = {part: encode(getattr(parts, part)) for part in PARTS}
     check_primary(recipe.evaluate, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
-    size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
+    if labels is not None and isinstance(objective, Pools) and objective.label_names:
+        repeated = repeated + name_rows(labels, processor, limit)
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -149,7 +173,10 @@ def _labels(
     trust: bool,
     sampled: Sampled | None,
     counts: Counts | None,
+    given: Sequence[str] | Mapping[str, str] | None,
 ) -> LabelSet:
+    if given is not None:
+        return describable(LabelSet.of_names(given))
     kind = objective.target if isinstance(objective, Classify) else "auto"
     labels = sampled.labels(train, kind, counts) if sampled and counts else label_set(train, kind)
     if labels.kind == "number" and not head_has_bias(folder, trust_remote_code=trust):
@@ -175,7 +202,8 @@ def _understand(
                 examples.setdefault(part, []).extend(good)
                 dropped += bad
                 weights[rows[0].place.source] = weight
-    one_layout(forms)
+    if data.labels is None or {form.name for form in forms} - {"text", "labelled"}:
+        one_layout(forms)
     return forms[0], examples, dropped, weights
 
 
@@ -196,7 +224,7 @@ def _with_names_of_their_own(
 
 
 def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:
-    labelled = form.name in ("labelled", "labelled_pair")
+    labelled = form.name in ("labelled", "labelled_pair") or data_has_names_only(recipe, form)
     objective: Objective | None = recipe.task.objective
     if objective is None:
         if not form.learns:

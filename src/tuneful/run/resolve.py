@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tuneful.adapters import Full, Lora
+from tuneful.adapters import Full, Head, Lora
 from tuneful.core.device import machine
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Objective
+from tuneful.core.protocols import Adapter, Objective, Pools
 from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
@@ -18,6 +18,8 @@ from tuneful.recipe import Recipe
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 LOOKS = 10  # at the validation rows, a run
+LEAST_EPOCHS = 5  # of labels
+POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,19 @@ def resolve(
     count, mean = (len(rows), mean_tokens(rows)) if count is None else (count, mean_tokens(rows, examples=True))
     labelled = objective.layout is Layout.LABELS
     adapter: Adapter = recipe.adapter or (Full() if labelled and recipe.quantise is None else Lora())
-    per_step = recipe.optimiser.rows_per_step or _rows_per_step(recipe.optimiser.tokens_per_step, count, mean, labelled)
+    pooled = pools(objective)
+    if pooled:
+        _check_pooled(adapter)
+    per_step = recipe.optimiser.rows_per_step or _rows_per_step(
+        recipe.optimiser.tokens_per_step, count, mean, labelled, pooled
+    )
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
+    if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
+        steps = max(POOLED_STEPS, LEAST_EPOCHS * per_epoch)
+    if pooled and isinstance(adapter, Head):
+        steps = 0  # the head is solved
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
     resolved = Resolved(
         recipe=recipe,
@@ -60,7 +71,21 @@ def resolve(
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
-    return _written_out(resolved, limit, recipe.optimiser.learning_rate or adapter.rate(size.width))
+    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else 1.0)
+    return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
+
+
+def pools(objective: Objective) -> bool:
+    """The class head of this objective reads the mean of a text's hidden states."""
+    return isinstance(objective, Pools) and objective.pooling == "mean"
+
+
+def _check_pooled(adapter: Adapter) -> None:
+    if adapter.freezes:
+        raise RecipeError([
+            "tasks.0.objective.pooling: a head over means is no part of an adapter's file; "
+            "use full, top_layers or head"
+        ])  # fmt: skip
 
 
 def _check_sharded(recipe: Recipe) -> None:
@@ -85,7 +110,7 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         "adapter": found.adapter,
         "precision": found.precision,
         "tasks": [task],
-        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs, "steps": found.steps}),
+        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs or None, "steps": found.steps or None}),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
         "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
         "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),
@@ -98,14 +123,16 @@ def mean_tokens(rows: Sequence[Row], *, examples: bool = False) -> float:
     return max(1.0, sum(map(len, rows)) / max(1, len({row.example.place for row in rows} if examples else rows)))
 
 
-def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, labelled: bool) -> int:
+def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, labelled: bool, pooled: bool) -> int:
     """About a hundred updates an epoch where the rows allow it: LoRA learns more from many small updates."""
     if tokens_per_step is not None:
         return max(1, round(tokens_per_step / mean))
+    if pooled:
+        return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (8, 32) if labelled else (4, 16)
     return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
 
 
 def _epochs(rows: int, labelled: bool) -> float:
     """Enough to see about 50,000 labels; three times for text, which is over-learned sooner."""
-    return float(max(5, min(20, round(50_000 / max(1, rows))))) if labelled else 3.0
+    return float(max(LEAST_EPOCHS, min(20, round(50_000 / max(1, rows))))) if labelled else 3.0

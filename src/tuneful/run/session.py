@@ -16,6 +16,7 @@ from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build
+from tuneful.run.choose import choose, to_choose
 from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
@@ -47,6 +48,10 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
+        if to_choose(prepared):
+            choice = choose(prepared, say)
+            folder.write_json(folder.choice, {"facts": choice.facts, "answers": list(choice.answers)})
+            recipe, prepared = choice.recipe, prepare(choice.recipe, free_mb=planned_mb())
         built = together(lambda: build(prepared, say))
         if not resume:
             first_alone(lambda: _write_down(built, recipe, folder, command))

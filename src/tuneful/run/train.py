@@ -17,6 +17,7 @@ from tuneful.engine.fit import fit
 from tuneful.evaluation.reading import mean_loss
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.heads import begin
 from tuneful.run.watch import Watch
 
 LEAST_LOOKED = 64  # validation rows of a look
@@ -83,6 +84,8 @@ def train(
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
         _restore(built, folder, progress, say)
+    if progress.step == 0:
+        progress.seconds += begin(built)
     try:
         for record in _updates(built, progress):
             _count(progress, record)

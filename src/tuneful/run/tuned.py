@@ -24,8 +24,11 @@ from tuneful.evaluation.reading import class_logits
 from tuneful.models.load import Labels, Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sampling import Generator
+from tuneful.models.sentence import holds_head
+from tuneful.recipe import Recipe
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
+from tuneful.run.resolve import pools
 
 Say = Callable[[str], None]
 KINDS = {
@@ -139,7 +142,8 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     recipe = lock["recipe"]
     trust = bool(recipe["trust_remote_code"])
     names, kind = lock["labels"], lock["label_kind"]
-    labels = Labels(tuple(names), next(p for p, k in KINDS.items() if k == kind)) if names else None
+    problem = next((problem for problem, known in KINDS.items() if known == kind), "")
+    labels = Labels(tuple(names), problem, pooled=_is_pooled(recipe_of(lock))) if names else None
     # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
     compute = torch.float32 if labels else precision(recipe["precision"])
 
@@ -182,11 +186,18 @@ def _labels_of(path: Path) -> Labels | None:
     if path.is_file() or not file.exists():
         return None
     config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if not any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()):
+    pooled = holds_head(path)
+    names = config.get("architectures") or ()
+    if not pooled and not any(str(name).endswith("ForSequenceClassification") for name in names):
         return None
     names = [name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0]))]
     problem = config.get("problem_type") or ("regression" if len(names) == 1 else "single_label_classification")
-    return Labels(tuple(names), problem)
+    return Labels(tuple(names), problem, pooled=pooled)
+
+
+def _is_pooled(recipe: Recipe) -> bool:
+    objective = recipe.task.objective
+    return objective is not None and pools(objective)
 
 
 def _label_set(loaded: Loaded) -> LabelSet:

@@ -1,0 +1,93 @@
+"""A linear head over fixed vectors, fitted to the optimum: logistic regression with L2.
+
+The floor of everything with few labels, and the head of whatever was tuned. Convex, so there is nothing to choose but
+the strength of the penalty, and that is chosen by cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C; for vectors of unit length the best lies near 10
+ITERATIONS, EXACT = 100, 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """logits = Z W' + b"""
+
+    weight: Tensor  # (C, D)
+    bias: Tensor  # (C,)
+
+    def logits(self, vectors_ND: Tensor) -> Tensor:
+        return vectors_ND @ self.weight.T + self.bias
+
+
+def fit_probe(vectors_ND: Tensor, targets: Tensor, strength: float, start: Probe | None = None, *,
+              classes: int) -> Probe:  # fmt: skip
+    """Minimises strength * (sum of losses) + |W|^2 / 2, which is scikit-learn's LogisticRegression with C = `strength`.
+    `targets` are (N,) classes, or (N, C) float memberships, each of which is a yes or no of its own. `start` is where
+    the search begins."""
+    vectors, rows = vectors_ND.float(), len(vectors_ND)
+    weight = vectors.new_zeros(classes, vectors.shape[1]) if start is None else start.weight.clone()
+    bias = vectors.new_zeros(classes) if start is None else start.bias.clone()
+    weight.requires_grad_()
+    bias.requires_grad_()
+    search = torch.optim.LBFGS(
+        [weight, bias], max_iter=ITERATIONS, history_size=10, tolerance_grad=EXACT, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        found = losses(vectors @ weight.T + bias, targets).sum() / rows
+        found = found + weight.square().sum() / (2 * strength * rows)
+        found.backward()
+        return found
+
+    with torch.enable_grad():
+        search.step(loss)
+    return Probe(weight.detach(), bias.detach())
+
+
+def out_of_fold(
+    vectors_ND: Tensor, targets: Tensor, folds: np.ndarray, strengths: Sequence[float], *, classes: int,
+    extra: tuple[Tensor, Tensor] | None = None,
+) -> dict[float, Tensor]:  # fmt: skip
+    """(N, C) logits of every row by a probe that has not seen its fold, for each strength. `extra` vectors and targets
+    are learned in every fold and never asked about."""
+    found = {strength: vectors_ND.new_zeros(len(vectors_ND), classes) for strength in strengths}
+    for fold in np.unique(folds):
+        held = torch.from_numpy(folds == fold)
+        known, answers = vectors_ND[~held], targets[~held]
+        if extra is not None:
+            known, answers = torch.cat([known, extra[0]]), torch.cat([answers, extra[1]])
+        probe = None
+        for strength in sorted(strengths):
+            probe = fit_probe(known, answers, strength, probe, classes=classes)
+            found[strength][held] = probe.logits(vectors_ND[held])
+    return found
+
+
+def best_strength(logits: dict[float, Tensor], targets: Tensor) -> float:
+    """The strength whose out-of-fold answers are right most often; of equals the one with the smallest loss."""
+    return min(logits, key=lambda strength: (-right(logits[strength], targets).mean().item(),
+                                             losses(logits[strength], targets).mean().item()))  # fmt: skip
+
+
+def right(logits_NC: Tensor, targets: Tensor) -> Tensor:
+    """(N,) 1 where the answer is right, all of it for memberships."""
+    if targets.dim() == 2:
+        return ((logits_NC > 0) == (targets > 0.5)).all(1).float()
+    return (logits_NC.argmax(1) == targets).float()
+
+
+def losses(logits_NC: Tensor, targets: Tensor) -> Tensor:
+    if targets.dim() == 2:
+        return F.binary_cross_entropy_with_logits(logits_NC, targets, reduction="none").sum(1)
+    return F.cross_entropy(logits_NC, targets, reduction="none")

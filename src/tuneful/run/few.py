@@ -1,0 +1,86 @@
+"""Are the labels few, so that how they are learned is chosen by trying?"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tuneful.adapters import Head, TopLayers
+from tuneful.core.errors import DataError, RecipeError
+from tuneful.core.protocols import Objective
+from tuneful.core.types import Example
+from tuneful.data.formats import Format
+from tuneful.data.labels import LabelSet, infer, name_of
+from tuneful.objectives import Classify
+from tuneful.recipe import Recipe
+
+LEFT_OPEN = {"adapter", "schedule", "regularisers", "sharded", "quantise"}  # none of which the person has named
+
+
+def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:
+    """Whether the way is chosen by cross-validation."""
+    asked = recipe.choose.enabled
+    if asked is False or not labelled or train[0].second is not None or infer(train) != "class":
+        return False
+    if asked is True:
+        return True
+    given = recipe.model_fields_set & LEFT_OPEN or recipe.task.objective is not None
+    return not given and shots(train) <= recipe.choose.few and not writes(folder)
+
+
+def to_be_chosen(recipe: Recipe, layers: int) -> tuple[Recipe, Objective]:
+    """The recipe of which variants are tried, and what is held out: every label is needed to learn from, and
+    cross-validation says how good the result is, so nothing unless the person says so. The upper half of the layers
+    learns: as good as all of them with few labels, and twice as fast (docs/log.md)."""
+    objective = Classify(pooling="mean")
+    adapter = recipe.adapter or TopLayers(layers=max(1, layers // 2))
+    data = recipe.task.data
+    unsaid = {part: 0.0 for part in ("validation", "test") if part not in data.model_fields_set}
+    task = recipe.task.model_copy(update={"objective": objective, "data": data.model_copy(update=unsaid)})
+    choose = recipe.choose.model_copy(update={"enabled": True})
+    recipe = recipe.model_copy(update={"tasks": [task], "adapter": adapter, "choose": choose})
+    return recipe, objective
+
+
+def data_has_names_only(recipe: Recipe, form: Format) -> bool:
+    """Texts without labels, and the names of the classes they are to be told apart by."""
+    return recipe.task.data.labels is not None and form.name == "text"
+
+
+def by_name(recipe: Recipe) -> Recipe:
+    """The same recipe for classes of which only the names are known: nothing learns but the head."""
+    if recipe.task.objective is not None or recipe.adapter is not None:
+        raise RecipeError([
+            "data.labels: there are texts without labels and names of classes, and a head that is placed by the names; "
+            "leave objective and adapter out, or give labelled rows"
+        ])  # fmt: skip
+    task = recipe.task.model_copy(update={"objective": Classify(pooling="mean", label_names=True)})
+    return recipe.model_copy(update={"tasks": [task], "adapter": Head()})
+
+
+def describable(labels: LabelSet) -> LabelSet:
+    """Raises DataError where a class cannot be put in words, which is all there is to know it by."""
+    if silent := [name for number, name in enumerate(labels.names) if labels.words(number) is None]:
+        raise DataError(
+            f"the label '{silent[0]}' holds no word, so a text cannot be compared with it; describe it: "
+            f'--set data.labels=\'{{"{silent[0]}": "what it means", ...}}\''
+        )
+    return labels
+
+
+def shots(train: Sequence[Example]) -> float:
+    """Rows of the median class."""
+    return float(np.median(list(Counter(name_of(example.label) for example in train).values())))
+
+
+def writes(folder: Path) -> bool:
+    """A checkpoint of a decoder says so in its config."""
+    file = folder / "config.json"
+    if folder.is_file() or not file.exists():
+        return True
+    names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or ()
+    return any(str(name).endswith(("CausalLM", "LMHeadModel")) for name in names)

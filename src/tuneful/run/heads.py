@@ -1,0 +1,90 @@
+"""Heads over the mean of a text: where they start, and where nothing else learns, where they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tuneful.core.policy import Policy
+from tuneful.core.types import Row
+from tuneful.data.folds import folds
+from tuneful.data.rows import NAMES
+from tuneful.engine.anchors import named
+from tuneful.engine.probe import STRENGTHS, Probe, best_strength, fit_probe, out_of_fold
+from tuneful.evaluation.reading import Collate, embeddings
+from tuneful.run.build import Built
+from tuneful.run.prepare import Prepared
+
+SCALE = 16.0  # of cosines, as logits of a head that learns with its body
+FOLDS = 5  # by which the strength of a solved head is chosen
+
+
+def vectors(policy: Policy, rows: Sequence[Row], collate: Collate) -> Tensor:
+    """(N, D) of unit length, as the policy reads the rows now."""
+    return torch.from_numpy(embeddings(policy, rows, collate)).float()
+
+
+def targets(rows: Sequence[Row]) -> Tensor:
+    """(N,) classes or (N, C) memberships."""
+    return torch.from_numpy(np.asarray([row.target for row in rows]))
+
+
+def started(vectors_ND: Tensor, classes_N: Tensor, count: int) -> Probe:
+    """A head of class means at unit length (Snell et al. 2017, arXiv:1703.05175, equation 1, by cosine); a class
+    without a row gets zeros."""
+    means = vectors_ND.new_zeros(count, vectors_ND.shape[1]).index_add_(0, classes_N, vectors_ND)
+    return Probe(SCALE * nn.functional.normalize(means, dim=-1), means.new_zeros(count))
+
+
+def solved(vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int) -> tuple[Probe, float]:
+    """The best linear head there is, and the strength of its penalty, chosen by cross-validation."""
+    parts = folds([str(target) for target in targets_N.tolist()], FOLDS, seed)
+    strength = best_strength(out_of_fold(vectors_ND, targets_N, parts, STRENGTHS, classes=count), targets_N)
+    return fit_probe(vectors_ND, targets_N, strength, classes=count), strength
+
+
+def begin(built: Built) -> float:
+    """Before the first update: a head over means starts where the rows say, or is solved where nothing else learns.
+    The seconds it took."""
+    prepared, policy = built.prepared, built.policy
+    if not prepared.pooled or prepared.labels is None or prepared.labels.kind == "number":
+        return 0.0
+    began = time.perf_counter()
+    with policy.gathered():
+        rows = [row for row in prepared.repeated if row.target is not None]
+        found, count = vectors(policy, rows, built.collate), len(prepared.labels.names)
+        if all(row.example.place.source == NAMES for row in rows):
+            texts = [row for row in prepared.repeated if row.target is None]
+            probe = named(found, vectors(policy, texts, built.collate), prior(prepared))
+        elif not prepared.resolved.steps:
+            probe, _ = solved(found, targets(rows), count, prepared.recipe.seed)
+        elif prepared.labels.kind == "class":
+            probe = started(found, targets(rows), count)
+        else:
+            probe = fit_probe(found, targets(rows), 10.0, classes=count)
+    put(policy.module, probe)
+    policy.forget()
+    return time.perf_counter() - began
+
+
+def prior(prepared: Prepared) -> Tensor | None:
+    """(C,) how often each class comes, as the person said."""
+    data, labels = prepared.recipe.task.data, prepared.labels
+    if data.prior is None or labels is None:
+        return None
+    shares = torch.tensor([data.prior[name] for name in labels.names])
+    return shares / shares.sum()
+
+
+def put(module: nn.Module, probe: Probe) -> None:
+    """Gives a module this head."""
+    head = module.get_submodule("classifier")
+    with torch.no_grad():
+        for name, value in (("weight", probe.weight), ("bias", probe.bias)):
+            parameter = head.get_parameter(name)
+            parameter.copy_(value)
+            torch.autograd.graph.increment_version([parameter])

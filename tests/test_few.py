@@ -1,0 +1,241 @@
+"""Few labels: solved heads, heads over means, and the choice between ways of learning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tuneful
+from intents import rows as intents
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Example, Layout, Place, Row
+from tuneful.data.folds import folds
+from tuneful.data.labels import label_set, spoken
+from tuneful.data.layouts import Collator
+from tuneful.data.rows import name_rows
+from tuneful.engine.probe import best_strength, fit_probe, out_of_fold, right
+from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.processors import TextProcessor
+from tuneful.models.sentence import SentenceForSequenceClassification
+from tuneful.run.api import check, recipe_for
+from tuneful.run.heads import SCALE, started
+from tuneful.run.prepare import prepare
+from work import moods, write_rows
+
+MOODS = Labels(("glad", "sad"), "single_label_classification", pooled=True)
+
+
+def clouds(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """40 points around three centres."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(3, 6, generator=generator)
+    targets = torch.arange(40) % 3
+    return centres[targets] + 0.8 * torch.randn(40, 6, generator=generator), targets
+
+
+def test_a_solved_head_is_scikit_learns() -> None:
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    vectors, targets = clouds()
+    for strength in (0.3, 10.0):
+        theirs = sklearn.LogisticRegression(C=strength, max_iter=5000, tol=1e-8).fit(vectors.numpy(), targets.numpy())
+        ours = fit_probe(vectors, targets, strength, classes=3).logits(vectors).softmax(1)
+        np.testing.assert_allclose(ours.numpy(), theirs.predict_proba(vectors.numpy()), atol=2e-3)
+
+
+def test_a_solved_head_of_memberships_is_one_yes_or_no_each() -> None:
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    vectors, targets = clouds()
+    members = torch.nn.functional.one_hot(targets, 3).float()
+    ours = fit_probe(vectors, members, 3.0, classes=3).logits(vectors).sigmoid()
+    for place in range(3):
+        theirs = sklearn.LogisticRegression(C=3.0, max_iter=5000, tol=1e-8).fit(vectors.numpy(), members[:, place])
+        np.testing.assert_allclose(ours[:, place].numpy(), theirs.predict_proba(vectors.numpy())[:, 1], atol=2e-3)
+
+
+def test_out_of_fold_answers_come_from_heads_that_have_not_seen_the_row() -> None:
+    """Labels without any pattern: a head that had seen them would be right about most."""
+    generator = torch.Generator().manual_seed(0)
+    vectors, targets = torch.randn(60, 50, generator=generator), torch.randint(0, 2, (60,), generator=generator)
+    parts = folds(targets.tolist(), 3)
+    logits = out_of_fold(vectors, targets, parts, (100.0,), classes=2)[100.0]
+    assert right(fit_probe(vectors, targets, 100.0, classes=2).logits(vectors), targets).mean() > 0.95
+    assert right(logits, targets).mean() < 0.7
+
+
+def test_the_strength_that_answers_best_is_taken_and_of_equals_the_surest() -> None:
+    targets = torch.tensor([0, 1])
+    wrong, unsure, sure = torch.tensor([[0.0, 1], [1, 0]]), torch.tensor([[0.1, 0], [0, 0.1]]), torch.eye(2) * 3
+    assert best_strength({1.0: wrong, 2.0: unsure, 3.0: sure}, targets) == 3.0
+    assert best_strength({1.0: wrong, 2.0: unsure}, targets) == 2.0
+
+
+def test_folds_spread_every_class() -> None:
+    classes = ["a"] * 7 + ["b"] * 5 + ["c"]
+    found = folds(classes, 3, seed=1)
+    for name, least in (("a", 2), ("b", 1)):
+        counts = np.bincount(found[np.array(classes) == name], minlength=3)
+        assert counts.min() >= least
+        assert counts.max() - counts.min() <= 1
+    sizes = np.bincount(found)
+    assert sizes.max() - sizes.min() <= 1
+    assert (folds(classes, 3, seed=1) == found).all()
+
+
+def test_names_as_a_person_says_them() -> None:
+    assert spoken("card_arrival") == "card arrival"
+    assert spoken("CardArrival") == "Card Arrival"
+    assert spoken("top-up/failed") == "top up failed"
+    assert spoken("退款") == "退款"
+    assert spoken("7") is None
+
+
+def test_a_head_starts_at_the_classes_means() -> None:
+    """Worked by hand: class 0 has (1, 0) and (0, 1), so it points at 45 degrees; class 1 has (0, 1); class 2 nothing."""
+    vectors = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
+    head = started(vectors, torch.tensor([0, 0, 1]), 3)
+    diagonal = SCALE * 0.5**0.5
+    torch.testing.assert_close(head.weight, torch.tensor([[diagonal, diagonal], [0, SCALE], [0, 0]]))
+
+
+def pooled(folder: Path) -> tuple[Loaded, dict[str, Tensor], list[str]]:
+    loaded = load(str(folder), labels=MOODS)
+    loaded.module.eval()
+    texts = ["sunny warm", "grey", "cold dark gloomy bitter"]
+    encoded = [loaded.processor.text(text, limit=64) for text in texts]
+    rows = [Row(Example(Place("x", 1), text=text), e.ids, e.learn, target=0)
+            for text, e in zip(texts, encoded, strict=True)]  # fmt: skip
+    return loaded, dict(Collator(Layout.LABELS)(rows).inputs), texts
+
+
+def test_a_head_over_means_is_read_packed_as_the_module_computes_it(reader_folder: Path) -> None:
+    loaded, inputs, texts = pooled(reader_folder)
+    assert loaded.network.packed
+    assert not loaded.network.one_token_head
+    with torch.no_grad():
+        found = loaded.network.class_logits(loaded.module, loaded.network.hidden(loaded.module, inputs), inputs)
+        given = loaded.processor.tokenizer(texts, padding=True, return_tensors="pt")
+        with loaded.network.natively(loaded.module):
+            states = loaded.module.body(given["input_ids"], given["attention_mask"]).last_hidden_state
+    real = given["attention_mask"][..., None].float()
+    mean = torch.nn.functional.normalize((states * real).sum(1) / real.sum(1), dim=-1)
+    head = loaded.module.classifier
+    torch.testing.assert_close(found, mean @ head.weight.T + head.bias, rtol=1e-4, atol=1e-4)
+
+
+def test_a_saved_head_over_means_is_loaded_by_us_and_by_sentence_transformers(
+    reader_folder: Path, tmp_path: Path
+) -> None:
+    loaded, inputs, texts = pooled(reader_folder)
+    loaded.module.save_pretrained(tmp_path)
+    loaded.processor.save(str(tmp_path))
+    again, _, _ = pooled(tmp_path)
+    with torch.no_grad():
+        logits = [one.network.class_logits(one.module, one.network.hidden(one.module, inputs), inputs)
+                  for one in (loaded, again)]  # fmt: skip
+    torch.testing.assert_close(*logits)
+    theirs = pytest.importorskip("sentence_transformers").SentenceTransformer(str(tmp_path), device="cpu")
+    np.testing.assert_allclose(theirs.encode(texts), logits[0].numpy(), rtol=1e-4, atol=1e-4)
+    assert json.loads((tmp_path / "config.json").read_text())["id2label"] == {"0": "glad", "1": "sad"}
+
+
+def test_a_head_with_other_classes_is_not_taken_over(reader_folder: Path, tmp_path: Path) -> None:
+    loaded, _, _ = pooled(reader_folder)
+    loaded.module.save_pretrained(tmp_path)
+    loaded.processor.save(str(tmp_path))
+    three = load(str(tmp_path), labels=Labels(("a", "b", "c"), "single_label_classification", pooled=True)).module
+    assert isinstance(three, SentenceForSequenceClassification)
+    assert three.classifier.weight.shape[0] == 3
+
+
+def test_names_become_texts_of_their_class(reader_folder: Path) -> None:
+    examples = [Example(Place("x", n), text="t", label=name) for n, name in enumerate(["late_parcel", "7"])]
+    labels = label_set(examples, "class")
+    processor: TextProcessor = load(str(reader_folder), labels=MOODS).processor
+    (row,) = name_rows(labels, processor, 32)
+    assert (row.example.text, labels.names[row.target]) == ("late parcel", "late_parcel")
+
+
+@pytest.fixture
+def few_run(reader_folder: Path, tmp_path: Path) -> tuneful.Run:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    return tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run")
+
+
+def test_with_few_labels_ways_are_tried_and_all_rows_are_learned(few_run: tuneful.Run) -> None:
+    report = few_run.report
+    assert report["data"]["rows"] == {"train": 24, "validation": 0, "test": 0}
+    ways = report["choice"]["ways"]
+    assert [(way["way"], way["label_names"]) for way in ways][:2] == [("probe", False), ("probe", True)]
+    assert ways[2]["way"] == "tune"
+    (taken,) = [way for way in ways if way["taken"]]
+    assert taken["accuracy"] == max(way["accuracy"] for way in ways)
+    assert report["quality"]["accuracy"]["n"] == 24
+    assert report["quality"]["accuracy"]["tuned"] == pytest.approx(taken["accuracy"], abs=1e-3)
+    assert "sentence_transformers" in (few_run.path / "README.md").read_text(encoding="utf-8")
+    assert few_run.load().classify("sunny warm bright") in ("glad", "sad")
+
+
+def test_the_lock_holds_what_was_taken_and_repeats_it(few_run: tuneful.Run, tmp_path: Path) -> None:
+    again = tuneful.fit(few_run.path / "recipe.lock.json", out=tmp_path / "again")
+    assert again.report["choice"] == {}
+    texts = ["sunny warm", "grey cold", "sweet dreary"]
+    np.testing.assert_allclose(few_run.load().scores(texts), again.load().scores(texts), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [
+    {"choose": "none"}, {"objective": "classify"}, {"adapter": "full"}, {"schedule.epochs": 2}, {"choose.few": 5},
+])  # fmt: skip
+def test_whoever_says_how_is_not_asked_twice(settings: dict[str, Any], reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    prepared = prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+    assert not prepared.pooled
+    assert len(prepared.rows("test")) > 0
+
+
+def test_many_labels_numbers_and_pairs_are_learned_as_before(reader_folder: Path, tmp_path: Path) -> None:
+    many = write_rows(tmp_path / "many.jsonl", moods(120))
+    numbers = write_rows(
+        tmp_path / "n.jsonl", [{"text": row["text"], "label": n / 7} for n, row in enumerate(moods(30))]
+    )
+    pairs = write_rows(tmp_path / "p.jsonl", [
+        {"sentence1": row["text"], "sentence2": "x", "label": row["label"]} for row in moods(30)
+    ])  # fmt: skip
+    for data in (many, numbers, pairs):
+        assert not check(data, model=str(reader_folder)).pooled
+
+
+def test_a_head_over_means_is_no_part_of_an_adapter(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    settings = {"objective.pooling": "mean", "adapter": "lora"}
+    with pytest.raises(RecipeError, match="use full, top_layers or head"):
+        prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+
+
+def test_a_solved_head_alone_is_a_run_of_no_updates(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(60))
+    settings = {"objective.pooling": "mean", "adapter": "head"}
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
+    assert run.report["cost"]["steps"] == 0
+    assert run.report["quality"]["accuracy"]["tuned"] > 0.7
+    assert run.report["cost"]["seconds"] > 0
+
+
+@pytest.mark.real
+def test_tuning_with_few_labels_beats_the_frozen_encoder_and_both_beat_chance(minilm: Path, tmp_path: Path) -> None:
+    """Three rows a kind to learn from, seven to be asked about."""
+    data = tmp_path / "data"
+    data.mkdir()
+    write_rows(data / "train.jsonl", intents(0, 3))
+    write_rows(data / "test.jsonl", intents(3, 10))
+    floor = tuneful.fit(data, model=str(minilm), out=tmp_path / "floor",
+                        settings={"objective.pooling": "mean", "adapter": "head"})  # fmt: skip
+    run = tuneful.fit(data, model=str(minilm), out=tmp_path / "run")
+    frozen, tuned = (one.report["quality"]["accuracy"]["tuned"] for one in (floor, run))
+    assert frozen > 0.5
+    assert tuned >= frozen

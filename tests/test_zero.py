@@ -1,0 +1,180 @@
+"""Classes known by name alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tuneful
+from intents import INTENTS
+from intents import rows as intents
+from tuneful.core.errors import DataError, RecipeError
+from tuneful.core.types import Example, Message, Place
+from tuneful.data.labels import LabelSet
+from tuneful.engine.anchors import DOUBT, PER_CLASS, SCALE, calibrated, named, refined
+from tuneful.run.api import check
+from tuneful.run.named import QUESTION, likelihoods
+from tuneful.run.tuned import open_model
+from work import MOODS, moods, write_rows
+
+CLASSES = {"data.labels": '["glad", "sad"]'}
+
+
+def test_calibration_takes_back_what_draws_every_text() -> None:
+    """Worked by hand: three texts on the first of two orthogonal names, ten of each believed in before, so shares of 13
+    and 10 in 23 where a half each was expected."""
+    assert DOUBT == 10
+    head = calibrated(torch.eye(2), torch.tensor([[1.0, 0]] * 3))
+    torch.testing.assert_close(head.bias, torch.tensor([math.log(11.5 / 13), math.log(11.5 / 10)]))
+    torch.testing.assert_close(head.weight, SCALE * torch.eye(2))
+
+
+def test_a_prior_is_what_calibration_aims_at() -> None:
+    """Where the texts fall as the prior says, it asks for nothing more than itself."""
+    texts = torch.cat([torch.tensor([[1.0, 0]] * 900), torch.tensor([[0.0, 1]] * 300)])
+    head = calibrated(torch.eye(2), texts, torch.tensor([0.75, 0.25]))
+    torch.testing.assert_close(head.bias, torch.zeros(2), atol=1e-4, rtol=0)
+    assert calibrated(torch.eye(2), texts).bias[0] < -0.1
+
+
+def test_without_texts_names_stay_where_they_are() -> None:
+    head = calibrated(torch.eye(3), torch.zeros(0, 3))
+    torch.testing.assert_close(head.bias, torch.zeros(3))
+
+
+def test_names_move_to_where_texts_lie_and_are_held_back() -> None:
+    """Two tight clouds 20 degrees from their names: the anchors end between name and cloud, half-way with keep 1."""
+    turn = math.radians(20)
+    names = torch.eye(2)
+    clouds = torch.tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+    moved = refined(names, clouds.repeat(20, 1))
+    half = torch.tensor([[math.cos(turn / 2), math.sin(turn / 2)], [-math.sin(turn / 2), math.cos(turn / 2)]])
+    torch.testing.assert_close(moved, half, atol=2e-2, rtol=0)
+
+
+def test_few_texts_never_move_a_name() -> None:
+    texts = F.normalize(torch.randn(2 * PER_CLASS - 1, 2), dim=-1)
+    torch.testing.assert_close(named(torch.eye(2), texts).weight, SCALE * torch.eye(2))
+
+
+def test_texts_and_names_of_classes_make_a_model(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "texts.jsonl", [{"text": row["text"]} for row in moods(40)])
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=CLASSES)
+    assert run.helped == "unclear"
+    assert run.report["data"]["rows"]["train"] == 40
+    assert run.report["cost"]["steps"] == 0
+    model = run.load()
+    assert model.labels is not None
+    assert model.labels.names == ("glad", "sad")
+    assert set(model.classify(["sunny warm", "grey cold"])) <= {"glad", "sad"}
+
+
+def test_a_labelled_test_file_measures_it_against_the_bare_names(reader_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write_rows(data / "train.jsonl", [{"text": row["text"]} for row in moods(40)])
+    write_rows(data / "test.jsonl", [{"text": f"{row['text']} now", "label": row["label"]} for row in moods(30)])
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=CLASSES)
+    found = run.report["quality"]["accuracy"]
+    assert found["n"] == 30
+    assert found["trivial"] == 0.5
+    assert set(found["against"]) == {"base", "trivial"}
+
+
+def test_names_beside_labels_say_what_may_occur(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    prepared = check({"data": {"source": str(data), "labels": [*MOODS, "angry"]}, "model": str(reader_folder)})
+    assert prepared.labels is not None
+    assert prepared.labels.names == ("glad", "sad", "angry")
+    assert prepared.xray.balance["angry"] == 0
+    wrong = check({"data": {"source": str(data), "labels": ["glad", "sat"], "drop": True}, "model": str(reader_folder)})
+    assert "the label 'sad' is none of those given. Did you mean 'sat'?" in wrong.xray.dropped[0].reason
+
+
+def test_classes_without_words_are_refused_unless_described(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "texts.jsonl", [{"text": row["text"]} for row in moods(40)])
+    recipe = {"data": {"source": str(data), "labels": ["1", "2"]}, "model": str(reader_folder)}
+    with pytest.raises(DataError, match="the label '1' holds no word"):
+        check(recipe)
+    recipe["data"] = {"source": str(data), "labels": {"1": "a glad text", "2": "a sad text"}}
+    assert [row.example.text for row in check(recipe).repeated[-2:]] == ["a glad text", "a sad text"]
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    ({"labels": ["one"]}, "at least two names"),
+    ({"labels": ["a", "a"]}, "all different"),
+    ({"labels": ["a", "b"], "prior": {"a": 1}}, "'b' is on one side only"),
+])  # fmt: skip
+def test_names_that_cannot_be_meant_are_refused(data: dict[str, object], words: str, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "texts.jsonl", [{"text": row["text"]} for row in moods(4)])
+    with pytest.raises(RecipeError, match=words):
+        check({"data": {"source": str(source), **data}})
+
+
+def test_predict_by_names_alone(reader_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tuneful", "predict", str(reader_folder), "-", "--labels", "glad,sad"]
+    done = subprocess.run(command, input="sunny\ngrey\n", capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["input"] for line in lines] == ["sunny", "grey"]
+    assert {line["prediction"] for line in lines} <= {"glad", "sad"}
+    one = subprocess.run(
+        [*command[:-1], "glad"], input="x\n", capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert one.returncode == 2
+    assert "at least two names" in one.stderr
+
+
+def test_a_generators_score_is_the_likelihood_of_the_name_as_its_answer(generator_folder: Path) -> None:
+    """Against transformers' own forward pass, a token of it, because the names differ in length."""
+    tuned = open_model(str(generator_folder))
+    labels = LabelSet.of_names(["glad", "sad"])
+    found = likelihoods(tuned, [Example(Place("x", 1), text="sunny")], labels, calibrate=False)
+    module = tuned.policy.attached.merged().eval()
+    for place, word in enumerate(labels.names):
+        question = QUESTION.format(text="sunny", names="glad, sad")
+        (encoded,) = tuned.processor.conversation([Message("user", question), Message("assistant", word)])
+        ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
+        with torch.no_grad():
+            logprobs = module(ids).logits[0, :-1].float().log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        learned = torch.from_numpy(encoded.learn[1:] > 0)
+        assert found[0, place] == pytest.approx(float(logprobs[learned].mean()), abs=2e-2)
+
+
+def test_calibrated_likelihoods_lean_to_no_name(generator_folder: Path) -> None:
+    """Over many texts every name has the same mean probability before the difference is taken, and the untuned model
+    leans to one."""
+    tuned, labels = open_model(str(generator_folder)), LabelSet.of_names(["glad", "sad"])
+    examples = [Example(Place("x", n), text=row["text"]) for n, row in enumerate(moods(40))]
+    raw = likelihoods(tuned, examples, labels, calibrate=False)
+    told = likelihoods(tuned, examples, labels)
+    shift = raw - told
+    np.testing.assert_allclose(shift, np.tile(shift[0], (40, 1)), atol=1e-5)
+    mean = np.exp(raw - np.logaddexp(raw[:, :1], raw[:, 1:])).mean(0)
+    np.testing.assert_allclose(shift[0], np.log(mean), atol=1e-4)
+    few = likelihoods(tuned, examples[:3], labels)  # too few to calibrate on: texts that say nothing are asked
+    assert not np.allclose(few - raw[:3], -shift[:3])
+
+
+@pytest.mark.real
+def test_texts_without_labels_make_names_mean_more(minilm: Path, tmp_path: Path) -> None:
+    """The base takes the nearest name as it stands; six kinds, six texts each said in two ways, four to be asked."""
+    data = tmp_path / "data"
+    data.mkdir()
+    said = [text for row in intents(0, 6) for text in (f"hello, {row['text']}", f"{row['text']}, thank you")]
+    write_rows(data / "train.jsonl", [{"text": text} for text in said])
+    write_rows(data / "test.jsonl", intents(6, 10))
+    hints = dict(zip(INTENTS, ("stop", "parcel", "money", "house", "login", "card"), strict=True))
+    recipe = {"data": {"source": str(data), "labels": hints}, "model": str(minilm)}
+    run = tuneful.fit(recipe, out=tmp_path / "run")
+    found = run.report["quality"]["accuracy"]
+    assert found["base"] > 0.4
+    assert found["tuned"] >= found["base"] + 0.15
