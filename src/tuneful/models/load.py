@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tuneful.models.embedded import EMBEDDED, pull
 from tuneful.models.examine import adopt, examine
 from tuneful.models.explain import explained
 from tuneful.models.network import Network
-from tuneful.models.processors import TextProcessor
+from tuneful.models.processors import TextProcessor, prompt_in
 from tuneful.models.sentence import read_sentence_classifier
 
 Say = Callable[[str], None]
@@ -69,7 +69,10 @@ def load(
     the linear layers of the blocks so, frozen."""
     folder = locate(name, say, trust_remote_code=trust_remote_code)
     with explained(name, folder), _no_bars():
-        processor = load_processor(name, folder, writes=labels is None, trust_remote_code=trust_remote_code)
+        pooled = labels is not None and labels.pooled
+        processor = load_processor(
+            name, folder, writes=labels is None, pooled=pooled, trust_remote_code=trust_remote_code
+        )
         read = _Read(folder, labels, dtype, trust_remote_code, processor.pad_id)
         keeps = dtype == torch.bfloat16 and labels is None and _gguf(folder) is None and kept.worth(folder)
         module, network = _kept(read, say) if keeps else _examined(read)
@@ -126,8 +129,11 @@ def _kept(read: _Read, say: Say) -> tuple[Any, Network]:
     return module, network
 
 
-def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote_code: bool = False) -> TextProcessor:
-    """The tokenizer and its template, without the weights; `writes` False for a model that only reads."""
+def load_processor(
+    name: str, folder: Path, *, writes: bool = True, pooled: bool = False, trust_remote_code: bool = False
+) -> TextProcessor:
+    """The tokenizer and its template, without the weights; `writes` False for a model that only reads, `pooled` for one
+    whose head reads the mean of a text, with what the encoder wants before it."""
     from transformers import AutoTokenizer
 
     with explained(name, folder):
@@ -136,7 +142,8 @@ def load_processor(name: str, folder: Path, *, writes: bool = True, trust_remote
             given["gguf_file"] = gguf.name
         tokenizer = AutoTokenizer.from_pretrained(folder.parent if folder.is_file() else folder, **given)
         generation, config = _json(folder, "generation_config.json"), _json(folder, "config.json")
-        return TextProcessor.of(tokenizer, generation, config, writes=writes)
+        processor = TextProcessor.of(tokenizer, generation, config, writes=writes)
+        return replace(processor, prompt_of_texts=prompt_in(folder)) if pooled else processor
 
 
 def locate(name: str, say: Say = lambda _: None, *, trust_remote_code: bool = False) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -29,6 +30,7 @@ PLAIN_TEMPLATE = (
 )
 ENDLESS = 1 << 20  # tokenizers without a limit report numbers like 1e30
 FALLBACK_TOKENS = 2048
+PROMPTS = "config_sentence_transformers.json"  # the library's own file for what stands before every text
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class TextProcessor:
     max_tokens: int
     pad_id: int
     brought_template: bool  # False: PLAIN_TEMPLATE stands in
+    prompt_of_texts: str = ""  # what a sentence encoder wants before every text
 
     @staticmethod
     def of(
@@ -100,6 +103,7 @@ class TextProcessor:
 
     def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded:
         """A text, or a pair, for a reader such as a classifier, cut to `limit` tokens the tokenizer's own way."""
+        text = self.prompt_of_texts + text
         given = self.tokenizer(text, second, return_offsets_mapping=True, truncation=True, max_length=limit)
         spans = np.asarray(given["offset_mapping"], dtype=np.int32).reshape(-1, 2)
         if second is not None:  # shown, the second text stands on a line of its own
@@ -131,6 +135,8 @@ class TextProcessor:
 
     def save(self, folder: str) -> None:
         self.tokenizer.save_pretrained(folder)
+        if self.prompt_of_texts:
+            write_prompt(Path(folder), self.prompt_of_texts)
 
     def _knows(self, word: str) -> bool:
         return word in self.template()
@@ -177,6 +183,18 @@ class TextProcessor:
         if len(stops):
             inside = inside[inside <= stops[-1]]
         encoded.learn[inside] = 1.0
+
+
+def prompt_in(folder: Path) -> str:
+    """What sentence-transformers would put before every text with the model in this folder."""
+    file = folder / PROMPTS
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str((found.get("prompts") or {}).get(found.get("default_prompt_name") or "") or "")
+
+
+def write_prompt(folder: Path, prompt: str) -> None:
+    found = {"prompts": {"text": prompt}, "default_prompt_name": "text"}
+    (folder / PROMPTS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]] | np.ndarray, text: str, *, learn: float) -> Encoded:

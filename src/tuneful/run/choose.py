@@ -113,10 +113,9 @@ def _tuned(built: Built, rows: Sequence[Row], parts: np.ndarray, *, label_names:
 
 
 def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row]) -> None:
-    """Tunes a policy on these rows as the run would on all of them, in as many updates as their share."""
-    share = len(rows) / len(prepared.repeated)
-    resolved = replace(prepared.resolved, steps=max(1, round(share * prepared.resolved.steps)))
-    built = build_on(policy, replace(prepared, resolved=resolved, repeated=list(rows)))
+    """Tunes a policy on these rows as the run would on all of them, in as many updates."""
+    resolved = prepared.resolved
+    built = build_on(policy, replace(prepared, repeated=list(rows)))
     labels = prepared.labels
     assert labels is not None
     found = vectors(policy, rows, built.collate)

@@ -18,6 +18,7 @@ from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
+from tuneful.data.language import is_english
 from tuneful.data.names import Names
 from tuneful.data.rows import Rows, build, name_rows
 from tuneful.data.sources import Raw, read
@@ -36,7 +37,7 @@ from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 
 Say = Callable[[str], None]
-READER, WRITER = "minilm-l6", "smollm2-135m"
+READER, MULTILINGUAL, WRITER = "minilm-l6", "e5-small", "smollm2-135m"
 LONGEST = 2048  # tokens of a row when nobody says otherwise
 PARTS = ("train", "validation", "test")
 
@@ -111,7 +112,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
     objective = _choose_objective(recipe, form, say)
     labelled = objective.layout is Layout.LABELS
-    recipe = _choose_model(recipe, labelled, say)
+    recipe = _choose_model(recipe, labelled, gathered.examples.get("train", ()), say)
     if not gathered.examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
@@ -122,7 +123,11 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         data = recipe.task.data
     parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
     processor = load_processor(
-        str(recipe.model), folder, writes=not labelled, trust_remote_code=recipe.trust_remote_code
+        str(recipe.model),
+        folder,
+        writes=not labelled,
+        pooled=pools(objective),
+        trust_remote_code=recipe.trust_remote_code,
     )
     counts = sampled.counts() if sampled and labelled else None
     labels = (
@@ -241,11 +246,13 @@ def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:
     return objective
 
 
-def _choose_model(recipe: Recipe, labelled: bool, say: Say) -> Recipe:
+def _choose_model(recipe: Recipe, labelled: bool, train: Sequence[Example], say: Say) -> Recipe:
     if recipe.model is not None:
         return recipe
-    chosen = READER if labelled else WRITER
-    say(f"model {chosen}, because the data has {'labels' if labelled else 'text to write'} (--model changes that)")
+    english = not labelled or is_english(example.text or "" for example in train)
+    chosen = (READER if english else MULTILINGUAL) if labelled else WRITER
+    why = f"the data has {'labels' if labelled else 'text to write'}{'' if english else ' and is not English'}"
+    say(f"model {chosen}, because {why} (--model changes that)")
     return recipe.model_copy(update={"model": chosen})
 
 
