@@ -19,8 +19,8 @@ from tuneful.data.folds import folds
 from tuneful.data.labels import label_set, spoken
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import name_rows
-from tuneful.engine.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.run.api import check, recipe_for

@@ -19,7 +19,7 @@ from intents import rows as intents
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.types import Example, Message, Place
 from tuneful.data.labels import LabelSet
-from tuneful.engine.anchors import DOUBT, PER_CLASS, SCALE, calibrated, named, refined
+from tuneful.models.anchors import DOUBT, PER_CLASS, SCALE, calibrated, named, refined
 from tuneful.run.api import check
 from tuneful.run.named import QUESTION, likelihoods
 from tuneful.run.tuned import open_model

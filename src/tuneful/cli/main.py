@@ -60,11 +60,15 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
-def _all(overrides: tuple[str, ...], memory: str | None, labels: str | None = None) -> list[str]:
+def _all(
+    overrides: tuple[str, ...], memory: str | None, labels: str | None = None, unlabelled: str | None = None
+) -> list[str]:
     """Options that are short for a --set."""
     found = [] if memory is None else [f"memory={memory}"]
     if labels is not None:
         found.append(f"data.labels={json.dumps(labels_in(labels))}")
+    if unlabelled is not None:
+        found.append(f"data.unlabelled={json.dumps(unlabelled)}")
     return [*overrides, *found]
 
 
@@ -100,6 +104,7 @@ def quiet_libraries(command: Command) -> Command:
 @click.argument("target")
 @recipe_options
 @click.option("--labels", metavar="A,B,C", help="Names of the classes, for texts without (enough) labels.")
+@click.option("--unlabelled", metavar="FILE", help="Texts without labels, to learn from beside TARGET.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
@@ -112,6 +117,7 @@ def fit(
     overrides: tuple[str, ...],
     as_json: bool,
     labels: str | None,
+    unlabelled: str | None,
     out: Path | None,
     resume: bool,
     language: str,
@@ -126,9 +132,10 @@ def fit(
 
     stop = _Stop()
     signal.signal(signal.SIGINT, stop)
+    given = _all(overrides, memory, labels, unlabelled)
     code = fit_command(
-        target, model=model, overrides=_all(overrides, memory, labels), as_json=as_json, out=out, resume=resume,
-        language=language, should_stop=stop.asked,
+        target, model=model, overrides=given, as_json=as_json, out=out, resume=resume, language=language,
+        should_stop=stop.asked,
     )  # fmt: skip
     sys.exit(code)
 

@@ -122,6 +122,11 @@ class Row:
         """How many tokens of this row are learned."""
         return int((self.learn > 0).sum())
 
+    @property
+    def counts(self) -> bool:
+        """Something of it can be learned as it stands: tokens, or a target."""
+        return self.target is not None or bool(self.learned)
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:

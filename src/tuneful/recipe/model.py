@@ -49,6 +49,8 @@ class Data(Spec):
 
     source: str | list[Source]
     """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
+    unlabelled: str | None = None
+    """Texts without labels (file, folder or hub id), for the schedule `selftrain`."""
     layout: LayoutName | None = None
     """None: found from the columns."""
     encoding: str = "utf-8"

@@ -33,6 +33,7 @@ from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.epochs import Cut, EpochSteps
+from tuneful.schedules.selftrain import SelfTrainSteps
 
 Say = Callable[[str], None]
 STORES = 8  # of hidden states, kept at most; the one used longest ago goes
@@ -45,7 +46,7 @@ class Built:
     prepared: Prepared
     policy: Policy
     collate: Collator
-    schedule: EpochSteps
+    schedule: EpochSteps | SelfTrainSteps
     optimiser: Updater
     cost: Cost
 
@@ -82,7 +83,8 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
     )
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank())
-    schedule = EpochSteps(prepared.stream or prepared.repeated, collate, cut, resolved.steps, recipe.seed)
+    rows = prepared.stream or prepared.repeated
+    schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     heads = head_names(policy.module) if prepared.labels else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
     seed_own(recipe.seed)

@@ -22,13 +22,16 @@ from tuneful.core.types import Row
 from tuneful.data.folds import folds
 from tuneful.data.rows import name_rows
 from tuneful.engine.fit import fit
-from tuneful.engine.probe import STRENGTHS, best_strength, losses, out_of_fold, right
 from tuneful.evaluation.reading import class_logits
+from tuneful.models.probe import STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
+from tuneful.models.propagation import propagated
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build, build_on
 from tuneful.run.heads import put, started, targets, vectors
 from tuneful.run.prepare import Prepared
+from tuneful.schedules import SelfTrain
+from tuneful.schedules.selftrain import STRENGTH, surest
 
 Say = Callable[[str], None]
 MANY = 400  # rows beyond which two folds tell enough
@@ -66,10 +69,16 @@ def choose(prepared: Prepared, say: Say) -> Choice:
     say(f"few labels: ways of learning them are tried, each asked {len(rows)} times about rows it has not seen")
     tried = _probes(built, rows, wanted, parts)
     named = _better(tried[-1], tried[0], wanted) if len(tried) > 1 else False
+    texts = [row for row in prepared.repeated if not row.counts]
+    floor = tried[int(named)]
+    if texts:
+        tried.append(_spread(built, rows, texts, wanted, parts, label_names=named))
     tried.append(_tuned(built, rows, parts, label_names=named))
-    best = tried[0]
-    for way in tried[1:]:
+    best = floor
+    for way in tried[-1:]:
         best = way if _better(way, best, wanted) else best
+    if texts and _better(tried[-2], floor, wanted):
+        best = tried[-2]
     for way in tried:
         say(f"  {_said(way)}: {float(right(way.logits, wanted).mean()):.3f} right, {way.seconds:.0f} s")
     say(f"  taken: {_said(best)}")
@@ -91,6 +100,30 @@ def _probes(built: Built, rows: Sequence[Row], wanted: Tensor, parts: np.ndarray
         tried.append(Tried("probe", extra is not None, best, time.perf_counter() - began))
         began = time.perf_counter()
     return tried
+
+
+def _spread(
+    built: Built, rows: Sequence[Row], texts: Sequence[Row], wanted: Tensor, parts: np.ndarray, *, label_names: bool
+) -> Tried:
+    """The frozen encoder under a head that also learns texts without labels, as what their neighbours and a first head
+    make of them: what these texts bring, without tuning. Where that is anything, the run trains itself on them."""
+    began, labels = time.perf_counter(), built.prepared.labels
+    assert labels is not None
+    processor, count = built.prepared.processor, len(labels.names)
+    names = name_rows(labels, processor, processor.max_tokens) if label_names else []
+    own, others = vectors(built.policy, [*rows, *names], built.collate), vectors(built.policy, texts, built.collate)
+    classes = torch.cat([wanted, targets(names)]) if names else wanted
+    logits = own.new_zeros(len(rows), count)
+    for part in np.unique(parts):
+        held = torch.from_numpy(parts == part)
+        inside = torch.cat([~held, torch.ones(len(names), dtype=torch.bool)])
+        known, answers = own[inside], classes[inside]
+        first = fit_probe(known, answers, STRENGTH, classes=count).logits(others).log_softmax(1)
+        both = (first + propagated(known, answers, others, count).log()).softmax(1)
+        where, told = surest(both, SelfTrain().share)
+        probe = fit_probe(torch.cat([known, others[where]]), torch.cat([answers, told]), STRENGTH, classes=count)
+        logits[held] = probe.logits(own[: len(rows)][held])
+    return Tried("spread", label_names, logits, time.perf_counter() - began)
 
 
 def _tuned(built: Built, rows: Sequence[Row], parts: np.ndarray, *, label_names: bool) -> Tried:
@@ -143,6 +176,8 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
     changes: dict[str, Any] = {"tasks": [task], "choose": given.choose.model_copy(update={"enabled": False})}
     if best.way == "probe":
         changes["adapter"] = Head()
+    if best.way == "spread":
+        changes |= {"schedule": SelfTrain(), "adapter": given.adapter}
     return given.model_copy(update=changes)
 
 
@@ -166,5 +201,9 @@ def _facts(tried: Sequence[Tried], best: Tried, wanted: Tensor, count: int) -> d
 
 
 def _said(way: Tried) -> str:
-    what = {"probe": "frozen encoder, solved head", "tune": "encoder tuned with its head"}[way.way]
+    what = {
+        "probe": "frozen encoder, solved head",
+        "tune": "encoder tuned with its head",
+        "spread": "frozen encoder, texts without labels beside the others",
+    }[way.way]
     return f"{what}, names of classes as texts" if way.label_names else what

@@ -204,7 +204,7 @@ def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {}
     rng = np.random.default_rng(built.recipe.seed)
     for part in ("train", "validation", "test"):
-        rows = [row for row in built.prepared.rows(part) if row.learned or row.target is not None]
+        rows = [row for row in built.prepared.rows(part) if row.counts]
         if len(rows) > SAMPLE:
             rows = [rows[index] for index in rng.choice(len(rows), SAMPLE, replace=False)]
         loss = mean_loss(built.policy, built.prepared.resolved.objective, rows, built.collate)["loss"] if rows else None

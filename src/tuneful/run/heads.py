@@ -13,9 +13,9 @@ from tuneful.core.policy import Policy
 from tuneful.core.types import Row
 from tuneful.data.folds import folds
 from tuneful.data.rows import NAMES
-from tuneful.engine.anchors import named
-from tuneful.engine.probe import STRENGTHS, Probe, best_strength, fit_probe, out_of_fold
 from tuneful.evaluation.reading import Collate, embeddings
+from tuneful.models.anchors import named
+from tuneful.models.probe import STRENGTHS, Probe, best_strength, fit_probe, out_of_fold
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 

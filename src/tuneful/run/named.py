@@ -19,8 +19,8 @@ from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import name_rows
-from tuneful.engine.anchors import named
 from tuneful.evaluation.reading import token_losses
+from tuneful.models.anchors import named
 from tuneful.models.load import Labels, load, locate
 from tuneful.run.few import describable, writes
 from tuneful.run.heads import put, vectors

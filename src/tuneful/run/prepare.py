@@ -35,6 +35,8 @@ from tuneful.run.few import by_name, chooses, data_has_names_only, describable, 
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
+from tuneful.run.unlabelled import unlabelled_rows
+from tuneful.schedules import SelfTrain
 
 Say = Callable[[str], None]
 READER, MULTILINGUAL, WRITER = "minilm-l6", "e5-small", "smollm2-135m"
@@ -144,16 +146,31 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     check_primary(recipe.evaluate, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
-    if labels is not None and isinstance(objective, Pools) and objective.label_names:
-        repeated = repeated + name_rows(labels, processor, limit)
+    repeated = [*repeated, *_further(recipe, objective, labels, parts, processor, limit, say)]
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
-    resolved = resolve(recipe, objective, limit, repeated, size, None if stream is None else len(stream))
-    resolved = fitted(resolved, repeated, size, say, planned_mb() if free_mb is None else free_mb)
+    learned = repeated if isinstance(recipe.schedule, SelfTrain) else [row for row in repeated if row.counts]
+    resolved = resolve(recipe, objective, limit, learned, size, None if stream is None else len(stream))
+    resolved = fitted(resolved, learned, size, say, planned_mb() if free_mb is None else free_mb)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, folder, size, gathered.sha256, repeated, stream
     )
+
+
+def _further(
+    recipe: Recipe,
+    objective: Objective,
+    labels: LabelSet | None,
+    parts: Split,
+    processor: TextProcessor,
+    limit: int,
+    say: Say,
+) -> list[Row]:
+    """What is learned beside the training rows: names of classes, texts that have no label yet."""
+    named = labels is not None and isinstance(objective, Pools) and objective.label_names
+    names = name_rows(labels, processor, limit) if named and labels is not None else []
+    return names + unlabelled_rows(recipe, labels, parts, processor, limit, say)
 
 
 def _gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:

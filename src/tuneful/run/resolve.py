@@ -15,6 +15,7 @@ from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
+from tuneful.schedules import SelfTrain
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 LOOKS = 10  # at the validation rows, a run
@@ -56,7 +57,8 @@ def resolve(
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
     if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
-        steps = max(POOLED_STEPS, LEAST_EPOCHS * per_epoch)
+        rounds = recipe.schedule.rounds if isinstance(recipe.schedule, SelfTrain) else 0
+        steps = max(POOLED_STEPS * max(1, rounds), (2 * rounds or LEAST_EPOCHS) * per_epoch)
     if pooled and isinstance(adapter, Head):
         steps = 0  # the head is solved
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
@@ -110,7 +112,7 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         "adapter": found.adapter,
         "precision": found.precision,
         "tasks": [task],
-        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs or None, "steps": found.steps or None}),
+        "schedule": recipe.schedule.planned(found.epochs, found.steps),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
         "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
         "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),

@@ -9,7 +9,7 @@ from typing import Any
 from tuneful.core.device import rank, world
 from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Schedule
+from tuneful.core.protocols import Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Dropped, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
@@ -146,6 +146,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
         "skipped": asdict(progress.skipped),
         "watch": progress.watch.notes(),
         "data_sha256": built.prepared.data_sha256,
+        "schedule": dict(built.schedule.state()) if isinstance(built.schedule, Stateful) else {},
     }
     save_checkpoint(
         folder.checkpoints,
@@ -180,6 +181,8 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     progress.seconds = float(saved.notes["seconds"])
     progress.skipped = Skipped(**saved.notes.get("skipped", {}))
     progress.watch.load(saved.notes["watch"], saved.best)
+    if isinstance(built.schedule, Stateful):
+        built.schedule.load(saved.notes.get("schedule", {}))
     first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")
 

@@ -2,7 +2,8 @@
 
 from tuneful.core.spec import Spec, Table
 from tuneful.schedules.epochs import Epochs
+from tuneful.schedules.selftrain import SelfTrain
 
-__all__ = ["SCHEDULES", "Epochs"]
+__all__ = ["SCHEDULES", "Epochs", "SelfTrain"]
 
-SCHEDULES: Table[Spec] = Table("schedule", [Epochs], group="tuneful.schedules")
+SCHEDULES: Table[Spec] = Table("schedule", [Epochs, SelfTrain], group="tuneful.schedules")

@@ -29,6 +29,16 @@ class Epochs(Spec):
     steps: PositiveInt | None = None
     """Updates; given, it stands instead of `epochs`."""
 
+    def planned(self, epochs: float, steps: int) -> Epochs:
+        """The same with nothing left open."""
+        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
+
+    def over(self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int) -> EpochSteps:
+        """The steps of a run; rows that have nothing to learn wait for a schedule that labels them."""
+        if not isinstance(rows, Streamed):
+            rows = [row for row in rows if row.counts]
+        return EpochSteps(rows, collate, cut, total, seed)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

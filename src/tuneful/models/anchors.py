@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuneful.engine.probe import Probe
+from tuneful.models.probe import Probe
 
 SCALE = 20.0  # of cosines, as sentence encoders are trained (Reimers and Gurevych 2019 and their library's default)
 DOUBT = 10.0  # rows of each class that are believed to have come as expected before any are seen

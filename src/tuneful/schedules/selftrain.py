@@ -1,0 +1,169 @@
+"""Rounds of self-training: texts without labels get the labels the model and their neighbours agree on, and are learned
+with those that have one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from tuneful.core.device import place
+from tuneful.core.errors import RecipeError
+from tuneful.core.policy import Policy
+from tuneful.core.spec import Spec
+from tuneful.core.types import Row, Step
+from tuneful.models.probe import fit_probe
+from tuneful.models.propagation import propagated
+from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
+
+Share = Annotated[float, Field(gt=0, le=1)]
+TOGETHER = 64  # rows read at once
+STRENGTH = 10.0  # of the head that labels before anything is tuned
+
+
+class SelfTrain(Spec):
+    """Pseudo-labels (Lee 2013), for texts without labels beside those with: `data.unlabelled`.
+
+    A text's label is the one with the largest product of two views: what the head says of it, and what its neighbours
+    pass on (Zhou et al. 2004). Of every class the surest share is learned, so that thresholds fit each class
+    (FreeMatch, Wang et al. 2023, arXiv:2205.07246) and easy classes cannot crowd out the others. Each round labels
+    anew, with the model as it has become; where the views agree about fewer texts than before, the labels stay.
+    """
+
+    kind: Literal["selftrain"] = "selftrain"
+    rounds: PositiveInt = 2
+    """How often the texts are labelled."""
+    share: Share = 0.7
+    """Of the texts of each class, those that are learned in the first round; each other adds half of the rest."""
+    labelled: PositiveInt = 2
+    """How often a row with a label of its own is seen where another is seen once."""
+    epochs: PositiveFloat | None = None
+    """How often each row is seen, over all rounds. None: twice a round."""
+    steps: PositiveInt | None = None
+    """Updates of all rounds; given, it stands instead of `epochs`."""
+
+    def planned(self, epochs: float, steps: int) -> SelfTrain:
+        """The same with nothing left open."""
+        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
+
+    def over(
+        self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int
+    ) -> SelfTrainSteps:
+        """The steps of a run. Raises RecipeError where there is nothing to label."""
+        if isinstance(rows, Streamed) or all(row.target is not None for row in rows):
+            raise RecipeError(["schedule: 'selftrain' labels texts that have none; name them: data.unlabelled"])
+        return SelfTrainSteps(rows, collate, cut, total, self, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a round learns: which texts, as what."""
+
+    number: int
+    agreement: float  # share of the texts about which the two views agree
+    places: list[int]
+    classes: list[int]
+
+
+@dataclass(slots=True)
+class SelfTrainSteps:
+    """A resumed run learns the labels of the round it was stopped in, which are part of its state."""
+
+    rows: Sequence[Row]  # those without a target are to be labelled
+    collate: Collate
+    cut: Cut
+    total: int
+    settings: SelfTrain
+    seed: int = 0
+    round: Labelled | None = field(default=None)
+
+    def __len__(self) -> int:
+        return self.total
+
+    def steps(self, policy: Policy, start: int = 0) -> Iterator[Step]:
+        behind = 0
+        for number, length in enumerate(self._lengths()):
+            if start < behind + length:
+                inside = max(0, start - behind)
+                if not inside or self.round is None or self.round.number != number:
+                    self.round = self._label(policy, number)
+                rows = self._learned(self.round)
+                yield from EpochSteps(rows, self.collate, self.cut, length, self.seed + number).steps(policy, inside)
+            behind += length
+
+    def state(self) -> Mapping[str, Any]:
+        found = self.round
+        return {} if found is None else {"number": found.number, "agreement": found.agreement,
+                                         "places": found.places, "classes": found.classes}  # fmt: skip
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.round = Labelled(**state) if state else None
+
+    def _lengths(self) -> list[int]:
+        """Updates of each round, as equal as can be."""
+        size, larger = divmod(self.total, self.settings.rounds)
+        return [size + (number < larger) for number in range(self.settings.rounds)]
+
+    @property
+    def _known(self) -> list[Row]:
+        return [row for row in self.rows if row.target is not None]
+
+    @property
+    def _unknown(self) -> list[Row]:
+        return [row for row in self.rows if row.target is None]
+
+    def _learned(self, found: Labelled) -> list[Row]:
+        unknown = self._unknown
+        told = [replace(unknown[where], target=name)
+                for where, name in zip(found.places, found.classes, strict=True)]  # fmt: skip
+        return [*self._known * self.settings.labelled, *told]
+
+    def _label(self, policy: Policy, number: int) -> Labelled:
+        known, unknown = self._known, self._unknown
+        targets = torch.tensor([int(row.target) for row in known])
+        vectors, _ = _read(policy, known, self.collate)
+        texts, logits = _read(policy, unknown, self.collate)
+        count = logits.shape[1]
+        if not number:  # the head has learned nothing yet
+            logits = fit_probe(vectors, targets, STRENGTH, classes=count).logits(texts)
+        said, spread = logits.log_softmax(1), propagated(vectors, targets, texts, count)
+        agreement = float((said.argmax(1) == spread.argmax(1)).float().mean())
+        if self.round is not None and agreement < self.round.agreement:
+            return replace(self.round, number=number)
+        places, classes = surest((said + spread.log()).softmax(1), self._share(number))
+        return Labelled(number, agreement, places.tolist(), classes.tolist())
+
+    def _share(self, number: int) -> float:
+        return 1 - (1 - self.settings.share) / 2**number
+
+
+def surest(shares_MC: Tensor, part: float) -> tuple[Tensor, Tensor]:
+    """Of the texts that would be of each class the `part` that is surest: their places and classes."""
+    sure, classes = shares_MC.max(1)
+    kept = []
+    for name in range(shares_MC.shape[1]):
+        members = torch.nonzero(classes == name)[:, 0]
+        order = sure[members].argsort(descending=True)
+        kept.append(members[order[: math.ceil(part * len(members))]])
+    places = torch.cat(kept).sort().values
+    return places, classes[places]
+
+
+def _read(policy: Policy, rows: Sequence[Row], collate: Collate) -> tuple[Tensor, Tensor]:
+    """(N, D) vectors and (N, C) logits, dropout off."""
+    training = policy.module.training
+    policy.module.eval()
+    vectors, logits = [], []
+    with torch.no_grad(), policy.gathered():
+        for start in range(0, len(rows), TOGETHER):
+            batch = place(collate(rows[start : start + TOGETHER]), policy.device)
+            read = policy.read(batch.inputs)
+            vectors.append(read.embeddings().cpu())
+            logits.append(read.class_logits().cpu())
+    policy.module.train(training)
+    return torch.cat(vectors), torch.cat(logits)
