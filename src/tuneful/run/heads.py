@@ -23,9 +23,9 @@ SCALE = 16.0  # of cosines, as logits of a head that learns with its body
 FOLDS = 5  # by which the strength of a solved head is chosen
 
 
-def vectors(policy: Policy, rows: Sequence[Row], collate: Collate) -> Tensor:
-    """(N, D) of unit length, as the policy reads the rows now."""
-    return torch.from_numpy(embeddings(policy, rows, collate)).float()
+def vectors(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> Tensor:
+    """(N, D) of unit length, as the policy reads the rows now, or read them before tuning."""
+    return torch.from_numpy(embeddings(policy, rows, collate, original=original)).float()
 
 
 def targets(rows: Sequence[Row]) -> Tensor:
