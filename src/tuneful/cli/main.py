@@ -193,6 +193,25 @@ def predict(
 
 
 @main.command()
+@click.argument("source")
+@click.option("--labels", metavar="A,B,C", help="Names of the classes. Default: whatever is typed.")
+@click.option("--model", metavar="M", help="The encoder that reads the texts. Default: by their language.")
+@click.option("--column", help="Column that holds the text.")
+@click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="How many labels are asked for.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("labelled.jsonl"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the texts to label next, and ask nothing.")
+@quiet_libraries
+def label(
+    source: str, labels: str | None, model: str | None, column: str | None, count: int, out: Path, as_json: bool
+) -> None:
+    """Label texts of SOURCE by hand, those that teach most first. Goes on where --out stands."""
+    from tuneful.cli.labelling import label_command
+
+    names = labels_in(labels) if labels else []
+    label_command(source, labels=names, model=model, column=column, count=count, out=out, as_json=as_json)
+
+
+@main.command()
 @click.argument("model_or_run")
 @click.option("--system", help="A system message to begin with.")
 @how_to_write

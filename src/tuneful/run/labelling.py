@@ -1,0 +1,129 @@
+"""Labelling by hand, the rows that teach most first, saved as it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuneful.adapters.full import FinishedWeights
+from tuneful.core.device import pick_device, prepare_process
+from tuneful.core.errors import DataError, InputError
+from tuneful.core.policy import Policy
+from tuneful.core.types import Example, Layout, Place, Row
+from tuneful.data.inputs import inputs
+from tuneful.data.labels import LabelSet, name_of
+from tuneful.data.language import is_english
+from tuneful.data.layouts import Collator
+from tuneful.data.rows import name_rows
+from tuneful.data.sources import read
+from tuneful.models.anchors import named
+from tuneful.models.choice import next_to_label, unsure
+from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.probe import fit_probe
+from tuneful.run.heads import vectors
+from tuneful.run.prepare import MULTILINGUAL, READER
+
+Say = Callable[[str], None]
+STRENGTH = 10.0  # of the head that says what it is unsure of
+
+
+@dataclass(slots=True)
+class Labelling:
+    """Texts, the labels they have been given so far, and where those are written, one JSON object a line."""
+
+    file: Path
+    texts: list[str]
+    vectors: Tensor  # (N, D)
+    names: list[str]  # of the classes known so far
+    worded: Tensor | None  # (C, D) vectors of names, where the person named them beforehand
+    given: dict[int, str] = field(default_factory=dict)  # label by place of the text
+
+    def next(self, count: int) -> list[int]:
+        """Places of the texts to label next, the best first."""
+        open_ = [place for place in range(len(self.texts)) if place not in self.given]
+        if not open_:
+            return []
+        pool, known = self.vectors[open_], self.vectors[list(self.given)]
+        return [open_[place] for place in next_to_label(pool, self._unsure(pool, known), known, count)]
+
+    def label(self, place: int, name: str) -> None:
+        """Written before it is believed."""
+        line = json.dumps({"text": self.texts[place], "label": name}, ensure_ascii=False)
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        self._note(place, name)
+
+    def _note(self, place: int, name: str) -> None:
+        self.given[place] = name
+        if name not in self.names:
+            self.names.append(name)
+
+    def _unsure(self, pool: Tensor, known: Tensor) -> Tensor:
+        """By a head over what is labelled, names of classes among it; where nothing is known, equally."""
+        classes = [self.names.index(name) for name in self.given.values()]
+        if self.worded is not None:
+            known = torch.cat([known, self.worded])
+            classes += list(range(len(self.worded)))
+            if not self.given:
+                return unsure(named(self.worded, pool).logits(pool))
+        if len(set(classes)) < 2:
+            return torch.ones(len(pool))
+        return unsure(fit_probe(known, torch.tensor(classes), STRENGTH, classes=len(self.names)).logits(pool))
+
+
+def open_labelling(
+    source: str, file: Path, *, model: str | None, labels: Sequence[str], column: str | None, say: Say
+) -> Labelling:
+    """Goes on where `file` stands. Raises InputError."""
+    tables = read(source, learns=False, say=say)
+    examples = [example for table in tables.values() if table
+                for example in inputs(table, {}, labelled=True, column=column)]  # fmt: skip
+    texts = list(dict.fromkeys(text for example in examples if (text := (example.text or "").strip())))
+    if not texts:
+        raise DataError(f"{source} holds no text to label")
+    chosen = model or (READER if is_english(texts) else MULTILINGUAL)
+    prepare_process()
+    say(f"reading {len(texts):,} texts with {chosen}")
+    known = list(labels)
+    head = Labels(tuple(known) if len(known) > 1 else ("a", "b"), "single_label_classification", pooled=True)
+    loaded = load(chosen, labels=head, device=pick_device(), say=say)
+    names = name_rows(LabelSet.of_names(known), loaded.processor, loaded.processor.max_tokens) if known else []
+    worded = _read(loaded, names) if names and len(names) == len(known) else None
+    found = Labelling(file, texts, _read(loaded, _rows(loaded, texts)), known, worded)
+    _go_on(found, say)
+    return found
+
+
+def _rows(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
+    encoded = [loaded.processor.text(text, limit=loaded.processor.max_tokens) for text in texts]
+    return [Row(Example(Place("input", n)), item.ids, item.learn) for n, item in enumerate(encoded)]
+
+
+def _read(loaded: Loaded, rows: Sequence[Row]) -> Tensor:
+    policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
+    return vectors(policy, rows, Collator(Layout.LABELS))
+
+
+def _go_on(found: Labelling, say: Say) -> None:
+    """Takes over what is in the file already; texts that are labelled there and not in the source are left alone."""
+    if not found.file.exists():
+        return
+    places: Mapping[str, int] = {text: place for place, text in enumerate(found.texts)}
+    for number, line in enumerate(found.file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row: Any = json.loads(line)
+            text, name = str(row["text"]).strip(), name_of(row["label"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{found.file} line {number}: expected an object with text and label, as `tuneful label` writes it; "
+                "choose another file with --out"
+            ) from None
+        if text in places:
+            found._note(places[text], name)
+    say(f"{len(found.given)} of them have a label in {found.file} already")
