@@ -19,7 +19,7 @@ from tuneful.models.probe import STRENGTHS, Probe, best_strength, fit_probe, out
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
-SCALE = 16.0  # of cosines, as logits of a head that learns with its body
+SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
 FOLDS = 5  # by which the strength of a solved head is chosen
 
 
