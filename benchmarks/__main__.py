@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from benchmarks.few import few, few_clinc, unlabelled
 from benchmarks.growth import curves, growth
 from benchmarks.memory import memory
 from benchmarks.parts import classify, layers, prompt, quantised, writing
@@ -17,7 +18,7 @@ from benchmarks.streaming import rows
 
 MEASURED = (
     start, sft, mixed, prompt, layers, quantised, classify, writing, heldout, curves, growth, rows, memory,
-    banking77, perplexity, chinese,
+    banking77, perplexity, chinese, few, few_clinc, unlabelled,
 )  # fmt: skip
 SECTIONS = {function.__name__: function for function in MEASURED}
 
