@@ -13,7 +13,7 @@ from torch import Tensor
 
 import tuneful
 from intents import rows as intents
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.folds import folds
 from tuneful.data.labels import label_set, spoken
@@ -215,6 +215,46 @@ def test_a_head_over_means_is_no_part_of_an_adapter(reader_folder: Path, tmp_pat
     settings = {"objective.pooling": "mean", "adapter": "lora"}
     with pytest.raises(RecipeError, match="use full, top_layers or head"):
         prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+
+
+def fit_rows(rows: list[dict[str, str]], folder: Path, model: Path, **data: Any) -> tuneful.Run:
+    source = write_rows(folder / "rows.jsonl", rows)
+    recipe = {"data": {"source": str(source), **data}, "model": str(model), "evaluate": {"forgetting": False}}
+    return tuneful.fit(recipe, out=folder / "run")
+
+
+def test_one_row_a_class_is_learned(reader_folder: Path, tmp_path: Path) -> None:
+    run = fit_rows(intents(0, 1), tmp_path, reader_folder)
+    assert run.report["data"]["rows"]["train"] == 6
+    assert run.report["quality"]["accuracy"]["n"] == 6
+    assert run.load().classify("where is my package right now") == "track_parcel"
+
+
+def test_one_row_a_class_without_words_is_learned_though_nothing_can_be_measured(
+    reader_folder: Path, tmp_path: Path
+) -> None:
+    rows = [{**row, "label": str(number)} for number, row in enumerate(intents(0, 1))]
+    run = fit_rows(rows, tmp_path, reader_folder)
+    assert run.report["quality"]["accuracy"]["tuned"] == 0  # no fold has seen the class that is asked about
+    assert run.helped != "yes"
+    assert run.load().classify("where is my package right now") == "1"
+
+
+def test_three_rows_for_many_named_classes(reader_folder: Path, tmp_path: Path) -> None:
+    names = [f"kind of thing {chr(97 + n)}" for n in range(20)]
+    rows = [{"text": f"a text about {name}", "label": name} for name in names[:3]]
+    run = fit_rows(rows, tmp_path, reader_folder, labels=names)
+    assert run.report["data"]["balance"][names[19]] == 0
+    assert run.load().scores(["a text"]).shape == (1, 20)
+
+
+def test_equal_labels_and_far_too_many_classes(reader_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a classifier needs at least two different labels"):
+        fit_rows([{**row, "label": "same"} for row in intents(0, 2)], tmp_path, reader_folder)
+    many = write_rows(tmp_path / "many.jsonl", [{"text": f"text {n}", "label": f"class {n}"} for n in range(5000)])
+    assert not check({"data": {"source": str(many), "test": 0, "validation": 0}, "model": str(reader_folder)}).pooled
+    with pytest.raises(RecipeError, match="5,000 classes of 5,000 rows are too many"):
+        check({"data": str(many), "model": str(reader_folder), "choose": {"enabled": True}})
 
 
 def test_a_solved_head_alone_is_a_run_of_no_updates(reader_folder: Path, tmp_path: Path) -> None:

@@ -18,13 +18,22 @@ from tuneful.data.labels import LabelSet, infer, name_of
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 
+MOST = 20_000_000  # rows times classes; beyond, a head over all of them is not solved in minutes
 LEFT_OPEN = {"adapter", "schedule", "regularisers", "sharded", "quantise"}  # none of which the person has named
 
 
 def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:
-    """Whether the way is chosen by cross-validation."""
+    """Whether the way is chosen by cross-validation. Raises RecipeError where that is asked for and cannot be."""
     asked = recipe.choose.enabled
     if asked is False or not labelled or train[0].second is not None or infer(train) != "class":
+        return False
+    classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
+    if classes * len(train) > MOST:
+        if asked is True:
+            raise RecipeError([
+                f"choose: {classes:,} classes of {len(train):,} rows are too many to solve heads for again and again; "
+                "leave choose out"
+            ])  # fmt: skip
         return False
     if asked is True:
         return True
