@@ -24,6 +24,8 @@ from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.run.api import check, recipe_for
+from tuneful.run.build import build
+from tuneful.run.choose import _tuned
 from tuneful.run.heads import SCALE, started
 from tuneful.run.prepare import prepare
 from work import moods, write_rows
@@ -179,6 +181,19 @@ def test_with_few_labels_ways_are_tried_and_all_rows_are_learned(few_run: tunefu
     assert report["quality"]["accuracy"]["tuned"] == pytest.approx(taken["accuracy"], abs=1e-3)
     assert "sentence_transformers" in (few_run.path / "README.md").read_text(encoding="utf-8")
     assert few_run.load().classify("sunny warm bright") in ("glad", "sad")
+
+
+def test_every_fold_begins_with_the_encoder_as_it_was(reader_folder: Path, tmp_path: Path) -> None:
+    """So a second trial answers as the first, and afterwards no weight has moved."""
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    built = build(prepare(recipe_for(data, model=str(reader_folder), settings={})))
+    rows = built.prepared.rows("train")
+    before = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
+    parts = folds([row.target for row in rows], 3)
+    first, second = (_tuned(built, rows, parts, label_names=False).logits for _ in range(2))
+    torch.testing.assert_close(first, second)
+    for name, tensor in built.policy.attached.state().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
 def test_the_lock_holds_what_was_taken_and_repeats_it(few_run: tuneful.Run, tmp_path: Path) -> None:
