@@ -66,7 +66,7 @@ def choose(prepared: Prepared, say: Say) -> Choice:
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
     count = prepared.recipe.choose.folds or (2 if len(rows) > MANY else 3)
     parts = folds(wanted.tolist(), count, prepared.recipe.seed)
-    say(f"few labels: ways of learning them are tried, each asked {len(rows)} times about rows it has not seen")
+    say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")
     tried = _probes(built, rows, wanted, parts)
     named = _better(tried[-1], tried[0], wanted) if len(tried) > 1 else False
     texts = [row for row in prepared.repeated if not row.counts]

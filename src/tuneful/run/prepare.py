@@ -31,7 +31,7 @@ from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
-from tuneful.run.few import by_name, chooses, data_has_names_only, describable, to_be_chosen
+from tuneful.run.few import by_name, chooses, data_has_names_only, describable, shots, to_be_chosen
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
@@ -121,6 +121,10 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     if sampled is None and chooses(recipe, gathered.examples["train"], folder, labelled):
         recipe, objective = to_be_chosen(recipe, size.layers)
+        say(
+            f"few labels, {shots(gathered.examples['train']):g} in the median class: how they are learned is chosen by "
+            "cross-validation inside them (--set choose=none changes that)"
+        )
         gathered = replace(gathered, held_out={part: getattr(recipe.task.data, part) for part in gathered.held_out})
         data = recipe.task.data
     parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
