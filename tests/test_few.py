@@ -70,7 +70,8 @@ def test_out_of_fold_answers_come_from_heads_that_have_not_seen_the_row() -> Non
     assert right(logits, targets).mean() < 0.7
 
 
-def test_the_strength_that_answers_best_is_taken_and_of_equals_the_surest() -> None:
+def test_the_strength_with_the_smallest_loss_is_taken() -> None:
+    """Worked by hand: sure and right loses least, unsure and right less than wrong."""
     targets = torch.tensor([0, 1])
     wrong, unsure, sure = torch.tensor([[0.0, 1], [1, 0]]), torch.tensor([[0.1, 0], [0, 0.1]]), torch.eye(2) * 3
     assert best_strength({1.0: wrong, 2.0: unsure, 3.0: sure}, targets) == 3.0
@@ -178,6 +179,8 @@ def test_with_few_labels_ways_are_tried_and_all_rows_are_learned(few_run: tunefu
     (taken,) = [way for way in ways if way["taken"]]
     assert taken["accuracy"] == max(way["accuracy"] for way in ways)
     assert report["quality"]["accuracy"]["n"] == 24
+    assert report["quality"]["accuracy"]["base"] == pytest.approx(ways[0]["accuracy"], abs=1e-3)
+    assert report["cost"]["choosing_seconds"] == pytest.approx(sum(way["seconds"] for way in ways), abs=0.1)
     assert report["quality"]["accuracy"]["tuned"] == pytest.approx(taken["accuracy"], abs=1e-3)
     assert "sentence_transformers" in (few_run.path / "README.md").read_text(encoding="utf-8")
     assert few_run.load().classify("sunny warm bright") in ("glad", "sad")

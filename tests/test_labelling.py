@@ -86,6 +86,9 @@ def test_the_loop_in_a_terminal(texts: Path, reader_folder: Path) -> None:
     rows = [json.loads(line) for line in (texts.parent / "labelled.jsonl").read_text().splitlines()]
     assert [row["label"] for row in rows] == ["sad", "glad", "glad"]
     assert len({row["text"] for row in rows}) == 3
+    other = label(texts, reader_folder, "", "--labels", "good,bad")
+    assert other.returncode == 2
+    assert "'sad' is none of --labels good,bad" in other.stderr
     on = label(texts, reader_folder, "sad\n", "--labels", "glad,sad", "--count", "1")
     assert "3 of them have a label" in on.stderr
     assert len((texts.parent / "labelled.jsonl").read_text().splitlines()) == 4

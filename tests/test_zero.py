@@ -143,6 +143,9 @@ def test_predict_by_names_alone(reader_folder: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["input"] for line in lines] == ["sunny", "grey"]
     assert {line["prediction"] for line in lines} <= {"glad", "sad"}
+    none = subprocess.run(command[:-2], input="x\n", capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert none.returncode == 2
+    assert "name the classes: --labels" in none.stderr
     one = subprocess.run(
         [*command[:-1], "glad"], input="x\n", capture_output=True, text=True, check=False, cwd=tmp_path
     )

@@ -80,6 +80,11 @@ def _what(
     return recipe, out
 
 
+def _time(cost: dict[str, Any]) -> str:
+    chosen = f", and {minutes(cost['choosing_seconds'])} of trying ways" if cost["choosing_seconds"] else ""
+    return f"{minutes(cost['seconds'])}, predicted {minutes(cost['predicted']['seconds'])}{chosen}"
+
+
 def _speed(cost: dict[str, Any]) -> str:
     shared = cost["tokens_shared"] / max(1, cost["tokens"])
     saved = f"; {shared:.0%} of the tokens were shared and read once" if shared >= 0.01 else ""
@@ -89,11 +94,16 @@ def _speed(cost: dict[str, Any]) -> str:
 def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
-        table("\nQuality on the test rows", QUALITY_COLUMNS, quality_rows(report["quality"]))
+        folds = report["choice"].get("measures_quality")
+        table(
+            f"\nQuality {'by cross-validation' if folds else 'on the test rows'}",
+            QUALITY_COLUMNS,
+            quality_rows(report["quality"]),
+        )
     cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
     facts = [
-        ("time", f"{minutes(cost['seconds'])}, predicted {minutes(cost['predicted']['seconds'])}"),
-        ("speed", _speed(cost)),
+        ("time", _time(cost)),
+        *([("speed", _speed(cost))] if cost["tokens"] else []),
         ("memory", f"{cost['peak_memory_mb']:,} MB, predicted {cost['predicted']['memory_mb']:,} MB"),
         ("learned", f"{cost['trainable_parameters']:,} of {cost['parameters']:,} weights"),
     ]

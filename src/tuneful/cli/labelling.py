@@ -34,7 +34,8 @@ def label_command(
         return
     note("type a number or a name; Enter passes the text over, q ends; every label is saved at once")
     done = _ask(work, count, closed=bool(labels))
-    console.print(f"{done} labels written to {out}; learn from them with: tuneful fit {out} --unlabelled {source}")
+    console.print(f"{done} labels added to {out}, which holds {len(work.given)} of these texts")
+    console.print(f"learn from them with: tuneful fit {out} --unlabelled {source}", soft_wrap=True)
 
 
 def _ask(work: Labelling, count: int, *, closed: bool) -> int:
@@ -42,6 +43,7 @@ def _ask(work: Labelling, count: int, *, closed: bool) -> int:
     while done < count:
         open_ = [place for place in work.next(count + len(passed)) if place not in passed][: min(AGAIN, count - done)]
         for place in open_:
+            console.print(Text(f"\n{done + 1} of {count}", style="dim"))
             answer = _answer(work, place, closed=closed)
             if answer is None:
                 return done
@@ -58,7 +60,6 @@ def _ask(work: Labelling, count: int, *, closed: bool) -> int:
 
 def _answer(work: Labelling, place: int, *, closed: bool) -> str | None:
     """A name; "" to pass the text over; None to end."""
-    console.print()
     console.print(Text(work.texts[place], style="bold"))
     console.print(Text("  ".join(f"{number} {name}" for number, name in enumerate(work.names, 1)), style="dim"))
     while True:

@@ -58,6 +58,8 @@ def predict_command(
         _predict_by_name(name, source, labels, out=out, column=column)
         return
     model = open_model(name, note)
+    if model.labels is None and not model.policy.network.causal:
+        raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     examples = _inputs(source, model, column)
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from tuneful.core.policy import Policy
 from tuneful.core.types import Row
@@ -15,6 +16,7 @@ from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.reading import Collate, class_logits, embeddings
 from tuneful.evaluation.settings import Evaluate
+from tuneful.models.probe import fit_probe
 
 READER_METRICS = {
     "class": ("accuracy", "macro_f1", "mcc"),
@@ -22,6 +24,7 @@ READER_METRICS = {
     "number": ("rmse", "mae", "pearson", "spearman"),
 }
 NEIGHBOURS = 5
+STRENGTH = 30.0  # of the penalty of a solved head: good for vectors of unit length in all we tried
 REMEMBERED = 5000  # training rows the neighbour baseline looks among
 
 
@@ -34,14 +37,18 @@ def examine(
     settings: Evaluate,
     *,
     neighbours: bool = True,
+    few: bool = False,
 ) -> Examined:
-    """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings. Its own
-    head does not exist before tuning. `neighbours` False leaves that out."""
+    """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings, or with
+    `few` labels those of a head solved over them, which needs no neighbours. Its own head does not exist before tuning.
+    `neighbours` False leaves that out."""
     said = {
         "tuned": predictions(class_logits(policy, test, collate), labels),
         "trivial": [_commonest(train, labels)] * len(test),
     }
-    if neighbours:
+    if few:
+        said["base"] = _solved(policy, collate, train, test, labels)
+    elif neighbours:
         said["base"] = _neighbours(policy, collate, train, test, labels)
     return _scored(test, said, labels, settings)
 
@@ -65,19 +72,14 @@ def _scored(test: Sequence[Row], said: Mapping[str, Sequence[Any]], labels: Labe
 
 
 def examine_unseen(
-    policy: Policy,
-    collate: Collate,
     rows: Sequence[Row],
-    answers: Sequence[int],
+    answers: Mapping[str, Sequence[int]],
     labels: LabelSet,
     settings: Evaluate,
 ) -> Examined:
-    """The same for training rows, each answered by what had learned from others; a row is no neighbour of itself."""
-    said = {
-        "tuned": [labels.names[answer] for answer in answers],
-        "trivial": [_commonest(rows, labels)] * len(rows),
-        "base": _neighbours(policy, collate, rows, rows, labels, themselves=True),
-    }
+    """The same for training rows, each answered by what had learned from others: `answers` of "tuned" and "base"."""
+    said: dict[str, list[Any]] = {name: [labels.names[place] for place in found] for name, found in answers.items()}
+    said["trivial"] = [_commonest(rows, labels)] * len(rows)
     return _scored(rows, said, labels, settings)
 
 
@@ -110,11 +112,8 @@ def _neighbours(
     train: Sequence[Row],
     test: Sequence[Row],
     labels: LabelSet,
-    *,
-    themselves: bool = False,
 ) -> list[Any]:
-    """Mean target of the nearest training rows, by cosine similarity in the base model's space. `themselves`: the two
-    are the same rows."""
+    """Mean target of the nearest training rows, by cosine similarity in the base model's space."""
     known = list(train)
     if len(known) > REMEMBERED:
         known = [known[i] for i in np.random.default_rng(0).choice(len(known), REMEMBERED, replace=False)]
@@ -123,14 +122,18 @@ def _neighbours(
     targets = np.array([row.target for row in known])
     if labels.kind == "class":
         targets = np.eye(len(labels.names))[targets]
-    near = asked @ memory.T
-    if themselves and len(known) == len(test):
-        np.fill_diagonal(near, -np.inf)
-    nearest = np.argsort(-near, axis=1)[:, :NEIGHBOURS]
+    nearest = np.argsort(-asked @ memory.T, axis=1)[:, :NEIGHBOURS]
     votes = targets[nearest].mean(1)
     if labels.kind == "number":
         votes = votes[:, None]
     return predictions(votes - 0.5 if labels.kind == "labels" else votes, labels)
+
+
+def _solved(policy: Policy, collate: Collate, train: Sequence[Row], test: Sequence[Row], labels: LabelSet) -> list[Any]:
+    """A head solved over the base model's embeddings of the training rows."""
+    known, asked = (torch.from_numpy(embeddings(policy, rows, collate, original=True)) for rows in (train, test))
+    targets = torch.tensor([row.target for row in train])
+    return predictions(fit_probe(known, targets, STRENGTH, classes=len(labels.names)).logits(asked).numpy(), labels)
 
 
 def _commonest(train: Sequence[Row], labels: LabelSet) -> Any:

@@ -12,6 +12,9 @@ from tuneful.evaluation.words import words
 Answer = Literal["yes", "no", "unclear"]
 
 
+LEAST = 12  # rows; an interval drawn from fewer may have no width at all
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     helped: Answer
@@ -24,6 +27,8 @@ def judge(score: Score | None) -> Verdict:
     nothing was measured."""
     if score is None or not score.against:
         return Verdict("unclear", "not_measured", "")
+    if score.n < LEAST:
+        return Verdict("unclear", "too_few_rows", score.metric)
     higher = score.higher_is_better
     worse = [name for name, gap in score.against.items() if gap.worse(higher)]
     if all(gap.better(higher) for gap in score.against.values()):

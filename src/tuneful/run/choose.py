@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ class Choice:
 
     recipe: Recipe
     facts: Mapping[str, Any]
-    answers: Sequence[int] = field(default_factory=list)  # of the way chosen, out of fold, for each training row
+    answers: Mapping[str, Sequence[int]]  # out of fold, for each training row: "tuned" the way chosen, "base" the floor
 
 
 def to_choose(prepared: Prepared) -> bool:
@@ -66,6 +66,10 @@ def choose(prepared: Prepared, say: Say) -> Choice:
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
     count = prepared.recipe.choose.folds or (2 if len(rows) > MANY else 3)
     parts = folds(wanted.tolist(), count, prepared.recipe.seed)
+    if len(set(wanted.tolist())) == len(rows):
+        say(
+            "one row a class: no fold has seen the class it is asked about, so only names tell anything; label a second"
+        )
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")
     tried = _probes(built, rows, wanted, parts)
     named = _better(tried[-1], tried[0], wanted) if len(tried) > 1 else False
@@ -82,7 +86,11 @@ def choose(prepared: Prepared, say: Say) -> Choice:
     for way in tried:
         say(f"  {_said(way)}: {float(right(way.logits, wanted).mean()):.3f} right, {way.seconds:.0f} s")
     say(f"  taken: {_said(best)}")
-    return Choice(_recipe(prepared, best), _facts(tried, best, wanted, count), best.logits.argmax(1).tolist())
+    return Choice(_recipe(prepared, best), _facts(tried, best, wanted, count), _answers(best, tried[0]))
+
+
+def _answers(best: Tried, floor: Tried) -> dict[str, list[int]]:
+    return {"tuned": best.logits.argmax(1).tolist(), "base": floor.logits.argmax(1).tolist()}
 
 
 def _probes(built: Built, rows: Sequence[Row], wanted: Tensor, parts: np.ndarray) -> list[Tried]:

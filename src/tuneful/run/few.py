@@ -75,8 +75,8 @@ def describable(labels: LabelSet) -> LabelSet:
     """Raises DataError where a class cannot be put in words, which is all there is to know it by."""
     if silent := [name for number, name in enumerate(labels.names) if labels.words(number) is None]:
         raise DataError(
-            f"the label '{silent[0]}' holds no word, so a text cannot be compared with it; describe it: "
-            f'--set data.labels=\'{{"{silent[0]}": "what it means", ...}}\''
+            f"the label '{silent[0]}' holds no word, so a text cannot be compared with it; name it in words, "
+            f'or describe it in a recipe: data: {{labels: {{"{silent[0]}": "what it means"}}}}'
         )
     return labels
 

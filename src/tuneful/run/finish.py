@@ -76,14 +76,12 @@ def _measured(
     _go_on(should_stop)
     if measures and built.prepared.rows("test"):
         say("measuring the tuned model, the base model and simple baselines on the test rows")
-        examined = _examine(built)
+        examined = _examine(built, few=bool(chosen))
     elif measures and chosen.get("answers"):
         say("no rows are held out: cross-validation has measured the way that was taken")
         prepared, labels = built.prepared, built.prepared.labels
         assert labels is not None
-        examined = readers.examine_unseen(
-            built.policy, built.collate, prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate
-        )
+        examined = readers.examine_unseen(prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate)
     _go_on(should_stop)
     generalisation = _generalisation(built, progress) if measures else {}
     _go_on(should_stop)
@@ -93,7 +91,7 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost=_cost(built, progress),
+        cost=_cost(built, progress, chosen),
         forgetting=forgotten,
         data=_data(built, progress, say),
         provenance=provenance(built),
@@ -187,14 +185,14 @@ def provenance(built: Built) -> dict[str, Any]:
     }
 
 
-def _examine(built: Built) -> Examined:
+def _examine(built: Built, *, few: bool) -> Examined:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test = prepared.rows("train"), prepared.rows("test")
     names = [row for row in prepared.repeated if row.target is not None]
     if prepared.labels is not None and all(row.example.place.source == NAMES for row in names):
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
     if prepared.labels is not None:
-        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings)
+        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings, few=few)
     return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
 
 
@@ -238,10 +236,11 @@ def _data(built: Built, progress: Progress, say: Say) -> dict[str, Any]:
     return found
 
 
-def _cost(built: Built, progress: Progress) -> dict[str, Any]:
+def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[str, Any]:
     seconds = max(progress.seconds, 1e-9)
     return {
         "seconds": round(progress.seconds, 2),
+        "choosing_seconds": round(sum(way["seconds"] for way in chosen["facts"]["ways"]), 2) if chosen else 0.0,
         "steps": progress.step,
         "tokens": progress.tokens,
         "tokens_shared": progress.tokens - progress.read,

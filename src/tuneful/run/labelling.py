@@ -96,7 +96,7 @@ def open_labelling(
     names = name_rows(LabelSet.of_names(known), loaded.processor, loaded.processor.max_tokens) if known else []
     worded = _read(loaded, names) if names and len(names) == len(known) else None
     found = Labelling(file, texts, _read(loaded, _rows(loaded, texts)), known, worded)
-    _go_on(found, say)
+    _go_on(found, labels, say)
     return found
 
 
@@ -110,7 +110,7 @@ def _read(loaded: Loaded, rows: Sequence[Row]) -> Tensor:
     return vectors(policy, rows, Collator(Layout.LABELS))
 
 
-def _go_on(found: Labelling, say: Say) -> None:
+def _go_on(found: Labelling, labels: Sequence[str], say: Say) -> None:
     """Takes over what is in the file already; texts that are labelled there and not in the source are left alone."""
     if not found.file.exists():
         return
@@ -124,6 +124,9 @@ def _go_on(found: Labelling, say: Say) -> None:
                 f"{found.file} line {number}: expected an object with text and label, as `tuneful label` writes it; "
                 "choose another file with --out"
             ) from None
+        if labels and name not in labels:
+            raise InputError(f"{found.file} line {number}: '{name}' is none of --labels {','.join(labels)}; "
+                             "name it too, or choose another file with --out")  # fmt: skip
         if text in places:
             found._note(places[text], name)
     say(f"{len(found.given)} of them have a label in {found.file} already")

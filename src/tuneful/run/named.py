@@ -17,6 +17,7 @@ from tuneful.core.device import pick_device, prepare_process
 from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
+from tuneful.data.language import is_english
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import name_rows
 from tuneful.evaluation.reading import token_losses
@@ -24,6 +25,7 @@ from tuneful.models.anchors import named
 from tuneful.models.load import Labels, load, locate
 from tuneful.run.few import describable, writes
 from tuneful.run.heads import put, vectors
+from tuneful.run.prepare import MULTILINGUAL, READER
 from tuneful.run.tuned import Tuned, open_model
 
 Say = Callable[[str], None]
@@ -39,6 +41,8 @@ def answers_by_name(name: str, examples: Sequence[Example], labels: LabelSet, sa
         scores = likelihoods(open_model(name, say), examples, labels)
         return [labels.names[place] for place in scores.argmax(1)]
     texts = [example.text or "" for example in examples]
+    if name == READER and not is_english(texts):
+        say(f"these texts are not English, which is all that {READER} reads; try {MULTILINGUAL}")
     model = named_model(name, labels, texts, say)
     return list(model.classify(texts))
 

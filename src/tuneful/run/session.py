@@ -50,7 +50,7 @@ def run(
         first_alone(lambda: _claim(folder, resume, held))
         if to_choose(prepared):
             choice = choose(prepared, say)
-            folder.write_json(folder.choice, {"facts": choice.facts, "answers": list(choice.answers)})
+            folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
             recipe, prepared = choice.recipe, prepare(choice.recipe, free_mb=planned_mb())
         built = together(lambda: build(prepared, say))
         if not resume:
