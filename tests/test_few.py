@@ -18,7 +18,7 @@ from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.folds import folds
 from tuneful.data.labels import label_set, spoken
 from tuneful.data.layouts import Collator
-from tuneful.data.rows import name_rows
+from tuneful.data.rows import NAMES, name_rows
 from tuneful.models.load import Labels, Loaded, load
 from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.processors import TextProcessor
@@ -98,12 +98,17 @@ def test_names_as_a_person_says_them() -> None:
     assert spoken("7") is None
 
 
-def test_a_head_starts_at_the_classes_means() -> None:
-    """Worked by hand: class 0 has (1, 0) and (0, 1), so it points at 45 degrees; class 1 has (0, 1); class 2 nothing."""
-    vectors = torch.tensor([[1.0, 0], [0, 1], [0, 1]])
-    head = started(vectors, torch.tensor([0, 0, 1]), 3)
-    diagonal = SCALE * 0.5**0.5
-    torch.testing.assert_close(head.weight, torch.tensor([[diagonal, diagonal], [0, SCALE], [0, 0]]))
+def test_a_head_starts_at_the_classes_means_and_names() -> None:
+    """Worked by hand: class 0 has (1, 0) and (0, 1), so it points at 45 degrees; class 1 has (0, 1) and the name (1, 0),
+    which counts a half; class 2 has its name alone; class 3 nothing."""
+    vectors = torch.tensor([[1.0, 0], [0, 1], [0, 1], [1, 0], [0, 1]])
+    sources, classes = ["x", "x", "x", NAMES, NAMES], [0, 0, 1, 1, 2]
+    rows = [Row(Example(Place(source, 1)), np.zeros(1), np.zeros(1), target=name)
+            for source, name in zip(sources, classes, strict=True)]  # fmt: skip
+    head = started(vectors, rows, 4)
+    diagonal, leaning = SCALE * 0.5**0.5, SCALE / 1.25**0.5
+    wanted = [[diagonal, diagonal], [0.5 * leaning, leaning], [0, SCALE], [0, 0]]
+    torch.testing.assert_close(head.weight, torch.tensor(wanted))
 
 
 def pooled(folder: Path) -> tuple[Loaded, dict[str, Tensor], list[str]]:

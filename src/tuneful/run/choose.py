@@ -160,7 +160,7 @@ def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row]) -> None:
     labels = prepared.labels
     assert labels is not None
     found = vectors(policy, rows, built.collate)
-    put(policy.module, started(found, targets(rows), len(labels.names)))
+    put(policy.module, started(found, rows, len(labels.names)))
     task, optimiser = prepared.recipe.task, prepared.recipe.optimiser
     for _ in fit(policy, {task.name: resolved.objective}, built.schedule, built.optimiser, clip=optimiser.clip):
         pass

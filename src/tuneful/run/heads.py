@@ -20,6 +20,7 @@ from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
 SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
+NAMED = 0.5  # weight of a class's name beside the mean of its rows
 FOLDS = 5  # by which the strength of a solved head is chosen
 
 
@@ -33,10 +34,14 @@ def targets(rows: Sequence[Row]) -> Tensor:
     return torch.from_numpy(np.asarray([row.target for row in rows]))
 
 
-def started(vectors_ND: Tensor, classes_N: Tensor, count: int) -> Probe:
-    """A head of class means at unit length (Snell et al. 2017, arXiv:1703.05175, equation 1, by cosine); a class
-    without a row gets zeros."""
-    means = vectors_ND.new_zeros(count, vectors_ND.shape[1]).index_add_(0, classes_N, vectors_ND)
+def started(vectors_ND: Tensor, rows: Sequence[Row], count: int) -> Probe:
+    """A head of class means at unit length (Snell et al. 2017, arXiv:1703.05175, equation 1, by cosine), a class's name
+    counted half a mean, and alone where the class has no row; a class with neither gets zeros."""
+    classes = targets(rows)
+    is_name = torch.tensor([row.example.place.source == NAMES for row in rows])
+    means = vectors_ND.new_zeros(count, vectors_ND.shape[1]).index_add_(0, classes[~is_name], vectors_ND[~is_name])
+    means = means / torch.bincount(classes[~is_name], minlength=count).clamp(min=1)[:, None]
+    means = means.index_add(0, classes[is_name], vectors_ND[is_name], alpha=NAMED)
     return Probe(SCALE * nn.functional.normalize(means, dim=-1), means.new_zeros(count))
 
 
@@ -63,7 +68,7 @@ def begin(built: Built) -> float:
         elif not prepared.resolved.steps:
             probe, _ = solved(found, targets(rows), count, prepared.recipe.seed)
         elif prepared.labels.kind == "class":
-            probe = started(found, targets(rows), count)
+            probe = started(found, rows, count)
         else:
             probe = fit_probe(found, targets(rows), 10.0, classes=count)
     put(policy.module, probe)
