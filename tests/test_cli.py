@@ -233,7 +233,7 @@ def test_chat(generator_run: Path, tmp_path: Path) -> None:
 def test_schema_models_doctor(tmp_path: Path) -> None:
     assert json.loads(tuneful("schema", cwd=tmp_path).stdout)["title"] == "Tuneful recipe"
     names = {model["name"] for model in json.loads(tuneful("models", "list", "--json", cwd=tmp_path).stdout)}
-    assert names == {"smollm2-135m", "minilm-l6"}
+    assert names == {"smollm2-135m", "minilm-l6", "e5-small"}
     assert "Did you mean 'minilm-l6'" in tuneful("models", "path", "minilm", cwd=tmp_path, code=2).stderr
     assert json.loads(tuneful("doctor", "--json", cwd=tmp_path).stdout)["fp32_gflops"] > 0
 
