@@ -23,7 +23,7 @@ BLOCK, BLOCK_BYTES = 32, 18  # weights of a Q4_0 block: a float16 scale and 16 b
 SPECIALS = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": "<unk>",
             "pad_token": "<pad>", "mask_token": "<mask>"}  # fmt: skip
 NAMES = {
-    "emb.word.w": "embeddings.word_embeddings.weight", "emb.word": "embeddings.word_embeddings.weight",
+    "emb.word": "embeddings.word_embeddings.weight",
     "emb.pos": "embeddings.position_embeddings.weight", "emb.type": "embeddings.token_type_embeddings.weight",
     "emb.ln.w": "embeddings.LayerNorm.weight", "emb.ln.b": "embeddings.LayerNorm.bias",
 }  # fmt: skip

