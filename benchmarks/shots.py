@@ -18,8 +18,8 @@ import torch
 import tuneful
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.evaluation.heads import solved, vectors
 from tuneful.models.probe import right
-from tuneful.run.heads import solved, vectors
 
 Pairs = list[tuple[str, str]]
 
@@ -64,7 +64,7 @@ def floor(tuned: tuneful.run.tuned.Tuned, shots: Pairs, test: Pairs, names: list
         return vectors(tuned.policy, rows, collate, original=True)
 
     wanted, asked = (torch.tensor([names.index(label) for _, label in pairs]) for pairs in (shots, test))
-    probe, _ = solved(read(shots), wanted, len(names), seed)
+    probe = solved(read(shots), wanted, len(names), seed)
     return round(float(right(probe.logits(read(test)), asked).mean()), 4)
 
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from tuneful.core.policy import Policy
 from tuneful.core.types import Row
 from tuneful.data.labels import LabelSet
 from tuneful.evaluation.compare import Examined, score
+from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.reading import Collate, class_logits, embeddings
 from tuneful.evaluation.settings import Evaluate
-from tuneful.models.probe import fit_probe
+from tuneful.models.sentence import SentenceForSequenceClassification
 
 READER_METRICS = {
     "class": ("accuracy", "macro_f1", "mcc"),
@@ -24,8 +24,7 @@ READER_METRICS = {
     "number": ("rmse", "mae", "pearson", "spearman"),
 }
 NEIGHBOURS = 5
-STRENGTH = 30.0  # of the penalty of a solved head: good for vectors of unit length in all we tried
-REMEMBERED = 5000  # training rows the neighbour baseline looks among
+REMEMBERED = 5000  # training rows the base looks among
 
 
 def examine(
@@ -36,20 +35,18 @@ def examine(
     labels: LabelSet,
     settings: Evaluate,
     *,
-    neighbours: bool = True,
-    few: bool = False,
+    base: bool = True,
 ) -> Examined:
-    """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings, or with
-    `few` labels those of a head solved over them, which needs no neighbours. Its own head does not exist before tuning.
-    `neighbours` False leaves that out."""
+    """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings; or, where
+    the tuned head reads embeddings too, those of a head solved over them. Its own head does not exist before tuning.
+    `base` False leaves that out."""
     said = {
         "tuned": predictions(class_logits(policy, test, collate), labels),
         "trivial": [_commonest(train, labels)] * len(test),
     }
-    if few:
-        said["base"] = _solved(policy, collate, train, test, labels)
-    elif neighbours:
-        said["base"] = _neighbours(policy, collate, train, test, labels)
+    if base:
+        over_means = isinstance(policy.module, SentenceForSequenceClassification) and labels.kind != "number"
+        said["base"] = (_solved if over_means else _neighbours)(policy, collate, _remembered(train), test, labels)
     return _scored(test, said, labels, settings)
 
 
@@ -106,17 +103,17 @@ def predictions(logits_RC: np.ndarray, labels: LabelSet) -> list[Any]:
     return [labels.names[index] for index in logits_RC.argmax(-1)]
 
 
+def _remembered(train: Sequence[Row]) -> Sequence[Row]:
+    """A seeded sample where there are many."""
+    if len(train) <= REMEMBERED:
+        return train
+    return [train[place] for place in np.random.default_rng(0).choice(len(train), REMEMBERED, replace=False)]
+
+
 def _neighbours(
-    policy: Policy,
-    collate: Collate,
-    train: Sequence[Row],
-    test: Sequence[Row],
-    labels: LabelSet,
+    policy: Policy, collate: Collate, known: Sequence[Row], test: Sequence[Row], labels: LabelSet
 ) -> list[Any]:
-    """Mean target of the nearest training rows, by cosine similarity in the base model's space."""
-    known = list(train)
-    if len(known) > REMEMBERED:
-        known = [known[i] for i in np.random.default_rng(0).choice(len(known), REMEMBERED, replace=False)]
+    """Mean target of the nearest known rows, by cosine similarity in the base model's space."""
     memory = embeddings(policy, known, collate, original=True)
     asked = embeddings(policy, test, collate, original=True)
     targets = np.array([row.target for row in known])
@@ -129,11 +126,10 @@ def _neighbours(
     return predictions(votes - 0.5 if labels.kind == "labels" else votes, labels)
 
 
-def _solved(policy: Policy, collate: Collate, train: Sequence[Row], test: Sequence[Row], labels: LabelSet) -> list[Any]:
-    """A head solved over the base model's embeddings of the training rows."""
-    known, asked = (torch.from_numpy(embeddings(policy, rows, collate, original=True)) for rows in (train, test))
-    targets = torch.tensor([row.target for row in train])
-    return predictions(fit_probe(known, targets, STRENGTH, classes=len(labels.names)).logits(asked).numpy(), labels)
+def _solved(policy: Policy, collate: Collate, known: Sequence[Row], test: Sequence[Row], labels: LabelSet) -> list[Any]:
+    """A head solved over the base model's embeddings of the known rows."""
+    memory, asked = (vectors(policy, rows, collate, original=True) for rows in (known, test))
+    return predictions(solved(memory, targets(known), len(labels.names), 0).logits(asked).numpy(), labels)
 
 
 def _commonest(train: Sequence[Row], labels: LabelSet) -> Any:

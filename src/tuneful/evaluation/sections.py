@@ -23,8 +23,8 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
     if target != "text":
         about["base"] = "about_base_reader"
         about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"
-    if report["choice"]:
-        about["base"] = "about_base_solved"
+    if phrases.is_pooled(report) and target != "number":
+        about["base"] = "about_base_named" if report["data"].get("layout") == "text" else "about_base_solved"
     if not shots:
         about["kshot"] = "about_kshot_any"
     return [

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # C, for vectors of unit length
+STRENGTH = 10.0  # C where nothing chooses it, for vectors of unit length
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # C among which cross-validation chooses
 ITERATIONS, EXACT = 100, 1e-5
 
 

@@ -129,7 +129,7 @@ def _trained_on(name: str, tuned: Tuned) -> list[Row]:
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
     if tuned.labels is not None:
         collate = Collator(Layout.LABELS)
-        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, neighbours=is_run)
+        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run)
     collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares)
     return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
 

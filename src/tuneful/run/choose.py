@@ -22,16 +22,16 @@ from tuneful.core.types import Row
 from tuneful.data.folds import folds
 from tuneful.data.rows import name_rows
 from tuneful.engine.fit import fit
+from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
-from tuneful.models.probe import STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
-from tuneful.models.propagation import propagated
+from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build, build_on
-from tuneful.run.heads import put, started, targets, vectors
+from tuneful.run.heads import put, started
 from tuneful.run.prepare import Prepared
 from tuneful.schedules import SelfTrain
-from tuneful.schedules.selftrain import STRENGTH, surest
+from tuneful.schedules.selftrain import labelled
 
 Say = Callable[[str], None]
 MANY = 400  # rows beyond which two folds tell enough
@@ -126,9 +126,8 @@ def _spread(
         held = torch.from_numpy(parts == part)
         inside = torch.cat([~held, torch.ones(len(names), dtype=torch.bool)])
         known, answers = own[inside], classes[inside]
-        first = fit_probe(known, answers, STRENGTH, classes=count).logits(others).log_softmax(1)
-        both = (first + propagated(known, answers, others, count).log()).softmax(1)
-        where, told = surest(both, SelfTrain().share)
+        first = fit_probe(known, answers, STRENGTH, classes=count).logits(others)
+        _, where, told = labelled(known, answers, others, first, SelfTrain().share)
         probe = fit_probe(torch.cat([known, others[where]]), torch.cat([answers, told]), STRENGTH, classes=count)
         logits[held] = probe.logits(own[: len(rows)][held])
     return Tried("spread", label_names, logits, time.perf_counter() - began)

@@ -22,7 +22,6 @@ from tuneful.core.linear import count
 from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
-from tuneful.data.rows import NAMES
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
@@ -76,7 +75,7 @@ def _measured(
     _go_on(should_stop)
     if measures and built.prepared.rows("test"):
         say("measuring the tuned model, the base model and simple baselines on the test rows")
-        examined = _examine(built, few=bool(chosen))
+        examined = _examine(built)
     elif measures and chosen.get("answers"):
         say("no rows are held out: cross-validation has measured the way that was taken")
         prepared, labels = built.prepared, built.prepared.labels
@@ -185,14 +184,14 @@ def provenance(built: Built) -> dict[str, Any]:
     }
 
 
-def _examine(built: Built, *, few: bool) -> Examined:
+def _examine(built: Built) -> Examined:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test = prepared.rows("train"), prepared.rows("test")
-    names = [row for row in prepared.repeated if row.target is not None]
-    if prepared.labels is not None and all(row.example.place.source == NAMES for row in names):
+    if prepared.labels is not None and prepared.by_name:
+        names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
     if prepared.labels is not None:
-        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings, few=few)
+        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings)
     return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
 
 

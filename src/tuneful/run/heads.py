@@ -5,33 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.policy import Policy
 from tuneful.core.types import Row
-from tuneful.data.folds import folds
 from tuneful.data.rows import NAMES
-from tuneful.evaluation.reading import Collate, embeddings
+from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.models.anchors import named
-from tuneful.models.probe import STRENGTHS, Probe, best_strength, fit_probe, out_of_fold
+from tuneful.models.probe import STRENGTH, Probe, fit_probe
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
 SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
 NAMED = 0.5  # weight of a class's name beside the mean of its rows
-FOLDS = 5  # by which the strength of a solved head is chosen
-
-
-def vectors(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> Tensor:
-    """(N, D) of unit length, as the policy reads the rows now, or read them before tuning."""
-    return torch.from_numpy(embeddings(policy, rows, collate, original=original)).float()
-
-
-def targets(rows: Sequence[Row]) -> Tensor:
-    """(N,) classes or (N, C) memberships."""
-    return torch.from_numpy(np.asarray([row.target for row in rows]))
 
 
 def started(vectors_ND: Tensor, rows: Sequence[Row], count: int) -> Probe:
@@ -45,13 +31,6 @@ def started(vectors_ND: Tensor, rows: Sequence[Row], count: int) -> Probe:
     return Probe(SCALE * nn.functional.normalize(means, dim=-1), means.new_zeros(count))
 
 
-def solved(vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int) -> tuple[Probe, float]:
-    """The best linear head there is, and the strength of its penalty, chosen by cross-validation."""
-    parts = folds([str(target) for target in targets_N.tolist()], FOLDS, seed)
-    strength = best_strength(out_of_fold(vectors_ND, targets_N, parts, STRENGTHS, classes=count), targets_N)
-    return fit_probe(vectors_ND, targets_N, strength, classes=count), strength
-
-
 def begin(built: Built) -> float:
     """Before the first update: a head over means starts where the rows say, or is solved where nothing else learns.
     The seconds it took."""
@@ -62,15 +41,15 @@ def begin(built: Built) -> float:
     with policy.gathered():
         rows = [row for row in prepared.repeated if row.target is not None]
         found, count = vectors(policy, rows, built.collate), len(prepared.labels.names)
-        if all(row.example.place.source == NAMES for row in rows):
+        if prepared.by_name:
             texts = [row for row in prepared.repeated if row.target is None]
             probe = named(found, vectors(policy, texts, built.collate), prior(prepared))
         elif not prepared.resolved.steps:
-            probe, _ = solved(found, targets(rows), count, prepared.recipe.seed)
+            probe = solved(found, targets(rows), count, prepared.recipe.seed)
         elif prepared.labels.kind == "class":
             probe = started(found, rows, count)
         else:
-            probe = fit_probe(found, targets(rows), 10.0, classes=count)
+            probe = fit_probe(found, targets(rows), STRENGTH, classes=count)
     put(policy.module, probe)
     policy.forget()
     return time.perf_counter() - began

@@ -22,15 +22,14 @@ from tuneful.data.language import is_english
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import name_rows
 from tuneful.data.sources import read
+from tuneful.evaluation.heads import vectors
 from tuneful.models.anchors import named
 from tuneful.models.choice import next_to_label, unsure
 from tuneful.models.load import Labels, Loaded, load
-from tuneful.models.probe import fit_probe
-from tuneful.run.heads import vectors
+from tuneful.models.probe import STRENGTH, fit_probe
 from tuneful.run.prepare import MULTILINGUAL, READER
 
 Say = Callable[[str], None]
-STRENGTH = 10.0  # of the head that says what it is unsure of
 
 
 @dataclass(slots=True)

@@ -20,11 +20,12 @@ from tuneful.data.labels import LabelSet
 from tuneful.data.language import is_english
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import name_rows
+from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.reading import token_losses
 from tuneful.models.anchors import named
 from tuneful.models.load import Labels, load, locate
 from tuneful.run.few import describable, writes
-from tuneful.run.heads import put, vectors
+from tuneful.run.heads import put
 from tuneful.run.prepare import MULTILINGUAL, READER
 from tuneful.run.tuned import Tuned, open_model
 

@@ -20,7 +20,7 @@ from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.language import is_english
 from tuneful.data.names import Names
-from tuneful.data.rows import Rows, build, name_rows
+from tuneful.data.rows import NAMES, Rows, build, name_rows
 from tuneful.data.sources import Raw, read
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
@@ -79,6 +79,12 @@ class Prepared:
     def head(self) -> Labels | None:
         """What the model's class head answers; None for text to write."""
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
+
+    @property
+    def by_name(self) -> bool:
+        """No row has a label: the classes are known by their names alone."""
+        known = [row for row in self.repeated if row.target is not None]
+        return self.labels is not None and all(row.example.place.source == NAMES for row in known)
 
     @property
     def scale(self) -> float:

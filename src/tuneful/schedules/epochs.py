@@ -124,14 +124,14 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
-        parts = self._parts(rows, self.cut.micro_tokens)
+        parts = pieces(rows, self.collate, self.cut.micro_tokens)
         if self.cut.ranks > 1:
             parts = self._even(rows, len(parts))
         own = parts[self.cut.rank :: self.cut.ranks]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
         idle = len(own) * self.cut.ranks < len(parts)
         if room.tokens < self.cut.micro_tokens:  # all ranks deal alike; what each reads at once is its own affair
-            own = [smaller for part in own for smaller in self._parts(part, room.tokens)]
+            own = [smaller for part in own for smaller in pieces(part, self.collate, room.tokens)]
         batches = [self.collate(part) for part in own]
         if idle:
             batches.append(self.collate(rows[:1]).silent())
@@ -141,25 +141,12 @@ class EpochSteps:
         """The rows of these parts in smaller ones."""
         rows = [row for part in parts for row in part]
         while len(parts) < len(rows):
-            smaller = self._parts(rows, room.tokens)
+            smaller = pieces(rows, self.collate, room.tokens)
             if len(smaller) > len(parts):
                 return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
             if not room.halve():
                 break
         return None
-
-    def _parts(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
-        """Neighbours together, up to `most` tokens."""
-        parts: list[list[Row]] = [[]]
-        held = 0
-        for row in rows:
-            more = self.collate.added(row, parts[-1][-1] if parts[-1] else None)
-            if parts[-1] and held + more > most:
-                parts.append([])
-                held, more = 0, len(row)
-            parts[-1].append(row)
-            held += more
-        return parts
 
     def _even(self, rows: Sequence[Row], needed: int) -> list[list[Row]]:
         """At least `needed` parts, about as long as one another, and as many for each rank where the rows suffice."""
@@ -167,10 +154,24 @@ class EpochSteps:
         low, high = 1, self.cut.micro_tokens
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if len(self._parts(rows, middle)) <= wanted else (middle + 1, high)
-        parts = self._parts(rows, high)
+            low, high = (low, middle) if len(pieces(rows, self.collate, middle)) <= wanted else (middle + 1, high)
+        parts = pieces(rows, self.collate, high)
         while len(parts) < wanted:
             longest = max((part for part in parts if len(part) > 1), key=lambda part: sum(map(len, part)))
             place, half = parts.index(longest), len(longest) // 2
             parts[place : place + 1] = [longest[:half], longest[half:]]
         return parts
+
+
+def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
+    """Neighbours together, up to `most` tokens."""
+    parts: list[list[Row]] = [[]]
+    held = 0
+    for row in rows:
+        more = collate.added(row, parts[-1][-1] if parts[-1] else None)
+        if parts[-1] and held + more > most:
+            parts.append([])
+            held, more = 0, len(row)
+        parts[-1].append(row)
+        held += more
+    return parts

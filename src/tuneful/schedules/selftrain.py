@@ -17,13 +17,11 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
 from tuneful.core.types import Row, Step
-from tuneful.models.probe import fit_probe
+from tuneful.models.probe import STRENGTH, fit_probe
 from tuneful.models.propagation import propagated
-from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
+from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed, pieces
 
 Share = Annotated[float, Field(gt=0, le=1)]
-TOGETHER = 64  # rows read at once
-STRENGTH = 10.0  # of the head that labels before anything is tuned
 
 
 class SelfTrain(Spec):
@@ -126,20 +124,40 @@ class SelfTrainSteps:
     def _label(self, policy: Policy, number: int) -> Labelled:
         known, unknown = self._known, self._unknown
         targets = torch.tensor([int(row.target) for row in known])
-        vectors, _ = _read(policy, known, self.collate)
-        texts, logits = _read(policy, unknown, self.collate)
-        count = logits.shape[1]
+        vectors, _ = self._read(policy, known)
+        texts, logits = self._read(policy, unknown)
         if not number:  # the head has learned nothing yet
-            logits = fit_probe(vectors, targets, STRENGTH, classes=count).logits(texts)
-        said, spread = logits.log_softmax(1), propagated(vectors, targets, texts, count)
-        agreement = float((said.argmax(1) == spread.argmax(1)).float().mean())
+            logits = fit_probe(vectors, targets, STRENGTH, classes=logits.shape[1]).logits(texts)
+        agreement, found, names = labelled(vectors, targets, texts, logits, self._share(number))
         if self.round is not None and agreement < self.round.agreement:
             return replace(self.round, number=number)
-        places, classes = surest((said + spread.log()).softmax(1), self._share(number))
-        return Labelled(number, agreement, places.tolist(), classes.tolist())
+        return Labelled(number, agreement, found.tolist(), names.tolist())
+
+    def _read(self, policy: Policy, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """(N, D) vectors and (N, C) logits, dropout off, no more tokens at once than training reads."""
+        training = policy.module.training
+        policy.module.eval()
+        vectors, logits = [], []
+        with torch.no_grad(), policy.gathered():
+            for part in pieces(rows, self.collate, self.cut.micro_tokens):
+                read = policy.read(place(self.collate(part), policy.device).inputs)
+                vectors.append(read.embeddings().cpu())
+                logits.append(read.class_logits().cpu())
+        policy.module.train(training)
+        return torch.cat(vectors), torch.cat(logits)
 
     def _share(self, number: int) -> float:
         return 1 - (1 - self.settings.share) / 2**number
+
+
+def labelled(
+    known_ND: Tensor, targets_N: Tensor, texts_MD: Tensor, logits_MC: Tensor, part: float
+) -> tuple[float, Tensor, Tensor]:
+    """What texts without labels seem to be, by a head's logits and by their neighbours: for how many of them the two
+    agree, and of each class the `part` that is surest, as places and classes."""
+    said, spread = logits_MC.log_softmax(1), propagated(known_ND, targets_N, texts_MD, logits_MC.shape[1])
+    agreement = float((said.argmax(1) == spread.argmax(1)).float().mean())
+    return agreement, *surest((said + spread.log()).softmax(1), part)
 
 
 def surest(shares_MC: Tensor, part: float) -> tuple[Tensor, Tensor]:
@@ -152,18 +170,3 @@ def surest(shares_MC: Tensor, part: float) -> tuple[Tensor, Tensor]:
         kept.append(members[order[: math.ceil(part * len(members))]])
     places = torch.cat(kept).sort().values
     return places, classes[places]
-
-
-def _read(policy: Policy, rows: Sequence[Row], collate: Collate) -> tuple[Tensor, Tensor]:
-    """(N, D) vectors and (N, C) logits, dropout off."""
-    training = policy.module.training
-    policy.module.eval()
-    vectors, logits = [], []
-    with torch.no_grad(), policy.gathered():
-        for start in range(0, len(rows), TOGETHER):
-            batch = place(collate(rows[start : start + TOGETHER]), policy.device)
-            read = policy.read(batch.inputs)
-            vectors.append(read.embeddings().cpu())
-            logits.append(read.class_logits().cpu())
-    policy.module.train(training)
-    return torch.cat(vectors), torch.cat(logits)

@@ -1,0 +1,34 @@
+"""Linear heads over what an encoder makes of rows: the vectors, and the best head there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuneful.core.policy import Policy
+from tuneful.core.types import Row
+from tuneful.data.folds import folds
+from tuneful.evaluation.reading import Collate, embeddings
+from tuneful.models.probe import STRENGTHS, Probe, best_strength, fit_probe, out_of_fold
+
+FOLDS = 5  # by which the strength of a penalty is chosen
+
+
+def vectors(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> Tensor:
+    """(N, D) of unit length, as the policy reads the rows now, or read them before tuning."""
+    return torch.from_numpy(embeddings(policy, rows, collate, original=original)).float()
+
+
+def targets(rows: Sequence[Row]) -> Tensor:
+    """(N,) classes or (N, C) memberships."""
+    return torch.from_numpy(np.asarray([row.target for row in rows]))
+
+
+def solved(vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int) -> Probe:
+    """The best linear head there is, the strength of its penalty chosen by cross-validation."""
+    parts = folds([str(target) for target in targets_N.tolist()], FOLDS, seed)
+    strength = best_strength(out_of_fold(vectors_ND, targets_N, parts, STRENGTHS, classes=count), targets_N)
+    return fit_probe(vectors_ND, targets_N, strength, classes=count)
