@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/tuneful fit examples/commands/recipe.yaml
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: setup
 	$(BIN)/ruff check src tests benchmarks examples

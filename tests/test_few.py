@@ -19,6 +19,9 @@ from tuneful.data.folds import folds
 from tuneful.data.labels import label_set, spoken
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import NAMES, name_rows
+from tuneful.evaluation.compare import score
+from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.verdict import judge
 from tuneful.models.load import Labels, Loaded, load
 from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.processors import TextProcessor
@@ -238,6 +241,23 @@ def test_a_head_over_means_is_no_part_of_an_adapter(reader_folder: Path, tmp_pat
     settings = {"objective.pooling": "mean", "adapter": "lora"}
     with pytest.raises(RecipeError, match="use full, top_layers or head"):
         prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+
+
+def test_a_choice_that_cannot_be_made_is_refused(reader_folder: Path, tmp_path: Path) -> None:
+    numbers = write_rows(
+        tmp_path / "n.jsonl", [{"text": row["text"], "label": n / 7} for n, row in enumerate(moods(30))]
+    )
+    with pytest.raises(RecipeError, match="learn one label a text"):
+        check({"data": str(numbers), "model": str(reader_folder), "choose": {"enabled": True}})
+
+
+def test_of_a_handful_of_rows_nothing_is_sure() -> None:
+    """Eleven of eleven right against none: the bootstrap's interval has no width, and still says nothing."""
+    truth, wrong = ["a", "b"] * 6, ["b", "a"] * 6
+    few = score(METRICS["accuracy"], truth[:11], {"tuned": truth[:11], "base": wrong[:11]})
+    enough = score(METRICS["accuracy"], truth, {"tuned": truth, "base": wrong})
+    assert (judge(few).helped, judge(few).reason) == ("unclear", "too_few_rows")
+    assert judge(enough).helped == "yes"
 
 
 def fit_rows(rows: list[dict[str, str]], folder: Path, model: Path, **data: Any) -> tuneful.Run:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch.nn import functional as F
 
 import tuneful
 from intents import rows as intents
+from tuneful.cli.main import main
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Row
 from tuneful.models.propagation import PASSED_ON, SHARPNESS, propagated
 from tuneful.run.api import check, recipe_for
-from tuneful.run.build import build
+from tuneful.run.build import Built, build
+from tuneful.run.choose import Tried
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.schedules.selftrain import Labelled, SelfTrainSteps, surest
 from work import moods, write_rows
@@ -126,7 +131,46 @@ def test_nothing_to_label_and_nothing_to_label_by_are_refused(reader_folder: Pat
         tmp_path / "n.jsonl", [{"text": row["text"], "label": n / 7} for n, row in enumerate(moods(30))]
     )
     with pytest.raises(RecipeError, match="go with labels, one a row"):
-        check({"data": {"source": str(numbers), "unlabelled": str(data)}, "model": model})
+        check({"data": {"source": str(numbers), "unlabelled": str(data)}, "model": model, "schedule": "selftrain"})
+
+
+def test_texts_that_nothing_would_learn_from_are_refused(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(60))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "one"}, {"text": "two"}])
+    recipe = {"data": {"source": str(data), "unlabelled": str(texts)}, "model": str(reader_folder), "choose": "none"}
+    with pytest.raises(RecipeError, match="nothing here learns from texts without labels"):
+        check(recipe)
+    assert any(not row.counts for row in check({**recipe, "schedule": "selftrain"}).repeated)
+
+
+@pytest.mark.parametrize("help_it", [True, False])
+def test_the_run_trains_itself_only_where_that_was_taken(
+    help_it: bool, reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command line; what the trial of the texts answered is made right about all rows, or about none."""
+    from tuneful.run import choose as room
+
+    def spread(built: Built, rows: list[Row], *_: object, label_names: bool) -> Tried:
+        wanted = torch.tensor([row.target for row in rows])
+        return Tried("spread", label_names, F.one_hot(wanted if help_it else 1 - wanted, 2).float(), 0.0)
+
+    monkeypatch.setattr(room, "_spread", spread)
+    monkeypatch.setattr(sys, "argv", ["tuneful"])
+    said = [{"text": row["text"], "label": f"{number % 3 == 0}"} for number, row in enumerate(moods(24))]  # no pattern
+    data = write_rows(tmp_path / "said.jsonl", said)
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(60)[24:]])
+    command = ["fit", str(data), "--unlabelled", str(texts), "--model", str(reader_folder), "--out", str(tmp_path / "run"),
+               "--set", "evaluate.forgetting=false"]  # fmt: skip
+    done = CliRunner().invoke(main, command, standalone_mode=False)
+    assert done.exception is None or done.exit_code == 0, done.output
+    lock = json.loads((tmp_path / "run" / "recipe.lock.json").read_text(encoding="utf-8"))["recipe"]
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    (taken,) = [way["way"] for way in report["choice"]["ways"] if way["taken"]]
+    assert (taken == "spread") is help_it
+    assert (lock["schedule"]["kind"] == "selftrain") is help_it
+    assert (lock["tasks"][0]["data"]["unlabelled"] is not None) is help_it
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert ("which no figure here measures" in page) is help_it
 
 
 @pytest.mark.real

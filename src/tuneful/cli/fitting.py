@@ -94,12 +94,8 @@ def _speed(cost: dict[str, Any]) -> str:
 def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
-        folds = report["choice"].get("measures_quality")
-        table(
-            f"\nQuality {'by cross-validation' if folds else 'on the test rows'}",
-            QUALITY_COLUMNS,
-            quality_rows(report["quality"]),
-        )
+        how = "by cross-validation" if report["choice"].get("measures_quality") else "on the test rows"
+        table(f"\nQuality {how}", QUALITY_COLUMNS, quality_rows(report["quality"]))
     cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
     facts = [
         ("time", _time(cost)),

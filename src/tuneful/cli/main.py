@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from tuneful import __version__
-from tuneful.core.errors import TunefulError
+from tuneful.cli.stop import Stop
+from tuneful.core.errors import InputError, TunefulError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 Command = Callable[..., Any]
@@ -73,7 +74,11 @@ def _all(
 
 
 def labels_in(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """`a, b` -> names. Raises InputError where they are not two or more, all different."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(set(names)) < max(2, len(names)):
+        raise InputError(f"--labels: expected at least two names, all different; found {', '.join(names) or 'none'}")
+    return names
 
 
 def how_to_write(command: Command) -> Command:
@@ -130,7 +135,7 @@ def fit(
         sys.exit(fit_in_processes(processes, sys.argv[1:]))
     from tuneful.cli.fitting import fit_command
 
-    stop = _Stop()
+    stop = Stop()
     signal.signal(signal.SIGINT, stop)
     given = _all(overrides, memory, labels, unlabelled)
     code = fit_command(
@@ -298,22 +303,3 @@ def doctor(as_json: bool, speed: bool, model: str) -> None:
         speed_command(model, as_json=as_json)
     else:
         doctor_command(as_json=as_json)
-
-
-class _Stop:
-    """The first Ctrl-C asks for an orderly end, the second ends at once."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def __call__(self, *_: object) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        from tuneful.core.device import is_first
-
-        if is_first():
-            click.echo("\nstopping after this update and saving; press Ctrl-C again to stop at once", err=True)
-
-    def asked(self) -> bool:
-        return self._asked

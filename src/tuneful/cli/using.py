@@ -78,8 +78,6 @@ def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path
     from tuneful.data.labels import LabelSet
     from tuneful.run.named import answers_by_name
 
-    if len(set(labels)) < max(2, len(labels)):
-        raise InputError(f"--labels: expected at least two names, all different; found {', '.join(labels) or 'none'}")
     examples = _inputs(source, None, column)
     found = answers_by_name(name, examples, LabelSet.of_names(labels), note)
     lines = [_line(example, answer) for example, answer in zip(examples, found, strict=True)]

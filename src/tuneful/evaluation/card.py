@@ -211,7 +211,9 @@ def _training(report: Mapping[str, Any]) -> list[str]:
 def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
     tested, target = (report["data"].get("rows") or {}).get("test"), phrases.target_of(report)
     limits = [say["limit_unmeasured"]]
-    if report["quality"]:
+    if report["choice"].get("measures_quality"):
+        limits = [sections.measured_by_folds(report, say)]
+    elif report["quality"]:
         limits = [say["limit_rows"].format(n=phrases.number(tested))]
     if not report["bias"]:
         limits.append(say["limit_bias"])

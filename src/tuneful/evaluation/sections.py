@@ -148,6 +148,14 @@ def ways(report: Report, say: Say) -> list[dict[str, Any]]:
     ]
 
 
+def measured_by_folds(report: Report, say: Say) -> str:
+    """What quality stands for where no rows were held out; "" where some were."""
+    if not report["choice"].get("measures_quality"):
+        return ""
+    trained = any(way["taken"] and way["way"] == "spread" for way in report["choice"].get("ways") or [])
+    return say["quality_by_folds"] + (say["between_sentences"] + say["then_tuned"] if trained else "")
+
+
 VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "systems": systems,
     "tiles": tiles,
@@ -158,6 +166,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "gates": gates,
     "matrix": matrix,
     "ways": ways,
+    "by_folds": measured_by_folds,
 }
 """By the name the template knows them by."""
 

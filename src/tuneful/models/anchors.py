@@ -36,14 +36,14 @@ def named(names_CD: Tensor, texts_ND: Tensor, prior_C: Tensor | None = None) -> 
     return Probe(scale * anchors, bias)
 
 
-def correction(logits_NC: Tensor, prior_C: Tensor | None = None) -> Tensor:
+def correction(logits_NC: Tensor, prior_C: Tensor | None = None, *, doubt: float = DOUBT) -> Tensor:
     """(C,) what batch calibration adds (Zhou et al. 2024, arXiv:2309.17249, equation 3, with the log of the mean
     probability): a class that all texts are drawn to is taken back by as much. Differs from the paper: the mean is
-    damped by DOUBT rows of each class, so that a handful of texts changes little, and it aims at `prior_C` instead of
+    damped by `doubt` rows of each class, so that a handful of texts changes little, and it aims at `prior_C` instead of
     equal shares."""
     classes = logits_NC.shape[1]
     prior = logits_NC.new_full((classes,), 1 / classes) if prior_C is None else prior_C
-    seen, expected = logits_NC.softmax(1).sum(0), DOUBT * classes * prior
+    seen, expected = logits_NC.softmax(1).sum(0), doubt * classes * prior
     share = (seen + expected) / (seen.sum() + expected.sum())
     return prior.clamp(min=1e-9).log() - share.clamp(min=1e-9).log()
 

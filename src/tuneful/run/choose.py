@@ -41,7 +41,7 @@ MANY = 400  # rows beyond which two folds tell enough
 class Tried:
     """One way, and what it answered about rows it had not seen."""
 
-    way: str  # "probe", "tune"
+    way: str  # "probe", "spread", "tune"
     label_names: bool
     logits: Tensor  # (N, C) out of fold
     seconds: float
@@ -67,22 +67,17 @@ def choose(prepared: Prepared, say: Say) -> Choice:
     count = prepared.recipe.choose.folds or (2 if len(rows) > MANY else 3)
     parts = folds(wanted.tolist(), count, prepared.recipe.seed)
     if len(set(wanted.tolist())) == len(rows):
-        say(
-            "one row a class: no fold has seen the class it is asked about, so only names tell anything; label a second"
-        )
+        say("one row a class: no fold has seen the class it is asked about, so only names tell anything")
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")
     tried = _probes(built, rows, wanted, parts)
-    named = _better(tried[-1], tried[0], wanted) if len(tried) > 1 else False
-    texts = [row for row in prepared.repeated if not row.counts]
-    floor = tried[int(named)]
+    floor = tried[-1] if _better(tried[-1], tried[0], wanted) else tried[0]
+    named, texts = floor.label_names, [row for row in prepared.repeated if not row.counts]
     if texts:
         tried.append(_spread(built, rows, texts, wanted, parts, label_names=named))
     tried.append(_tuned(built, rows, parts, label_names=named))
     best = floor
-    for way in tried[-1:]:
+    for way in tried[tried.index(floor) + 1 :]:
         best = way if _better(way, best, wanted) else best
-    if texts and _better(tried[-2], floor, wanted):
-        best = tried[-2]
     for way in tried:
         say(f"  {_said(way)}: {float(right(way.logits, wanted).mean()):.3f} right, {way.seconds:.0f} s")
     say(f"  taken: {_said(best)}")
@@ -154,14 +149,15 @@ def _tuned(built: Built, rows: Sequence[Row], parts: np.ndarray, *, label_names:
 
 def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row]) -> None:
     """Tunes a policy on these rows as the run would on all of them, in as many updates."""
-    resolved = prepared.resolved
     built = build_on(policy, replace(prepared, repeated=list(rows)))
     labels = prepared.labels
     assert labels is not None
     found = vectors(policy, rows, built.collate)
     put(policy.module, started(found, rows, len(labels.names)))
     task, optimiser = prepared.recipe.task, prepared.recipe.optimiser
-    for _ in fit(policy, {task.name: resolved.objective}, built.schedule, built.optimiser, clip=optimiser.clip):
+    objectives, penalties = {task.name: prepared.resolved.objective}, prepared.recipe.regularisers
+    learning = fit(policy, objectives, built.schedule, built.optimiser, regularisers=penalties, clip=optimiser.clip)
+    for _ in learning:
         pass
     built.optimiser.forget()
 
@@ -184,7 +180,10 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
     if best.way == "probe":
         changes["adapter"] = Head()
     if best.way == "spread":
-        changes |= {"schedule": SelfTrain(), "adapter": given.adapter}
+        changes["schedule"] = SelfTrain()
+    else:  # texts that bring nothing are left out
+        task = task.model_copy(update={"data": task.data.model_copy(update={"unlabelled": None})})
+        changes["tasks"] = [task]
     return given.model_copy(update=changes)
 
 
@@ -211,6 +210,6 @@ def _said(way: Tried) -> str:
     what = {
         "probe": "frozen encoder, solved head",
         "tune": "encoder tuned with its head",
-        "spread": "frozen encoder, texts without labels beside the others",
+        "spread": "texts without labels beside the others, tried on the frozen encoder",
     }[way.way]
     return f"{what}, names of classes as texts" if way.label_names else what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, infer, name_of
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
+from tuneful.schedules import SelfTrain
 
+Say = Callable[[str], None]
 MOST = 20_000_000  # rows times classes; beyond, a head over all of them is not solved in minutes
 LEFT_OPEN = {"adapter", "schedule", "regularisers", "sharded", "quantise"}  # none of which the person has named
 
@@ -25,7 +27,11 @@ LEFT_OPEN = {"adapter", "schedule", "regularisers", "sharded", "quantise"}  # no
 def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:
     """Whether the way is chosen by cross-validation. Raises RecipeError where that is asked for and cannot be."""
     asked = recipe.choose.enabled
-    if asked is False or not labelled or train[0].second is not None or infer(train) != "class":
+    if asked is False:
+        return False
+    if not labelled or train[0].second is not None or infer(train) != "class":
+        if asked is True:
+            raise RecipeError(["choose: the ways there are learn one label a text; leave choose out"])
         return False
     classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
     if classes * len(train) > MOST:
@@ -41,10 +47,14 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     return not given and shots(train) <= recipe.choose.few and not writes(folder)
 
 
-def to_be_chosen(recipe: Recipe, layers: int) -> tuple[Recipe, Objective]:
+def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say) -> tuple[Recipe, Objective]:
     """The recipe of which variants are tried, and what is held out: every label is needed to learn from, and
     cross-validation says how good the result is, so nothing unless the person says so. The upper half of the layers
     learns: as good as all of them with few labels, and twice as fast (docs/log.md)."""
+    say(
+        f"few labels, {shots(train):g} in the median class: how they are learned is chosen by cross-validation inside "
+        "them (--set choose=none changes that)"
+    )
     objective = Classify(pooling="mean")
     adapter = recipe.adapter or TopLayers(layers=max(1, layers // 2))
     data = recipe.task.data
@@ -58,6 +68,20 @@ def to_be_chosen(recipe: Recipe, layers: int) -> tuple[Recipe, Objective]:
 def data_has_names_only(recipe: Recipe, form: Format) -> bool:
     """Texts without labels, and the names of the classes they are to be told apart by."""
     return recipe.task.data.labels is not None and form.name == "text"
+
+
+def check_used(recipe: Recipe, *, choosing: bool, names_only: bool) -> None:
+    """Raises RecipeError for texts without labels, or a prior, that nothing here would make use of."""
+    data, problems = recipe.task.data, []
+    if data.unlabelled is not None and not (choosing or names_only or isinstance(recipe.schedule, SelfTrain)):
+        problems.append(
+            "data.unlabelled: nothing here learns from texts without labels; "
+            "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"
+        )
+    if data.prior is not None and not names_only:
+        problems.append("data.prior: is for classes known by name alone; labelled rows say how often each comes")
+    if problems:
+        raise RecipeError(problems)
 
 
 def by_name(recipe: Recipe) -> Recipe:

@@ -11,23 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuneful.adapters.full import FinishedWeights
-from tuneful.core.device import pick_device, prepare_process
 from tuneful.core.errors import DataError, InputError
-from tuneful.core.policy import Policy
-from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.inputs import inputs
-from tuneful.data.labels import LabelSet, name_of
-from tuneful.data.language import is_english
-from tuneful.data.layouts import Collator
-from tuneful.data.rows import name_rows
+from tuneful.data.labels import name_of, spoken
 from tuneful.data.sources import read
-from tuneful.evaluation.heads import vectors
 from tuneful.models.anchors import named
 from tuneful.models.choice import next_to_label, unsure
-from tuneful.models.load import Labels, Loaded, load
 from tuneful.models.probe import STRENGTH, fit_probe
-from tuneful.run.prepare import MULTILINGUAL, READER
+from tuneful.run.embedded import reader_for
+from tuneful.run.tuned import open_encoder
 
 Say = Callable[[str], None]
 
@@ -86,27 +78,14 @@ def open_labelling(
     texts = list(dict.fromkeys(text for example in examples if (text := (example.text or "").strip())))
     if not texts:
         raise DataError(f"{source} holds no text to label")
-    chosen = model or (READER if is_english(texts) else MULTILINGUAL)
-    prepare_process()
+    chosen = model or reader_for(texts)
     say(f"reading {len(texts):,} texts with {chosen}")
-    known = list(labels)
-    head = Labels(tuple(known) if len(known) > 1 else ("a", "b"), "single_label_classification", pooled=True)
-    loaded = load(chosen, labels=head, device=pick_device(), say=say)
-    names = name_rows(LabelSet.of_names(known), loaded.processor, loaded.processor.max_tokens) if known else []
-    worded = _read(loaded, names) if names and len(names) == len(known) else None
-    found = Labelling(file, texts, _read(loaded, _rows(loaded, texts)), known, worded)
+    encoder = open_encoder(chosen, None, say)
+    words = [said for name in labels if (said := spoken(name)) is not None]
+    worded = encoder.vectors(words) if labels and len(words) == len(labels) else None
+    found = Labelling(file, texts, encoder.vectors(texts), list(labels), worded)
     _go_on(found, labels, say)
     return found
-
-
-def _rows(loaded: Loaded, texts: Sequence[str]) -> list[Row]:
-    encoded = [loaded.processor.text(text, limit=loaded.processor.max_tokens) for text in texts]
-    return [Row(Example(Place("input", n)), item.ids, item.learn) for n, item in enumerate(encoded)]
-
-
-def _read(loaded: Loaded, rows: Sequence[Row]) -> Tensor:
-    policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
-    return vectors(policy, rows, Collator(Layout.LABELS))
 
 
 def _go_on(found: Labelling, labels: Sequence[str], say: Say) -> None:

@@ -10,24 +10,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from tuneful.adapters.full import FinishedWeights
-from tuneful.core.device import pick_device, prepare_process
-from tuneful.core.policy import Policy
 from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
-from tuneful.data.language import is_english
 from tuneful.data.layouts import Collator
-from tuneful.data.rows import name_rows
-from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.reading import token_losses
-from tuneful.models.anchors import named
-from tuneful.models.load import Labels, load, locate
+from tuneful.models.anchors import correction, named
+from tuneful.models.load import locate
+from tuneful.run.embedded import READER, reader_for
 from tuneful.run.few import describable, writes
 from tuneful.run.heads import put
-from tuneful.run.prepare import MULTILINGUAL, READER
-from tuneful.run.tuned import Tuned, open_model
+from tuneful.run.tuned import Tuned, open_encoder, open_model
 
 Say = Callable[[str], None]
 ENOUGH = 30  # texts that say what a model is drawn to anyway; fewer, and texts that say nothing are asked instead
@@ -42,24 +35,19 @@ def answers_by_name(name: str, examples: Sequence[Example], labels: LabelSet, sa
         scores = likelihoods(open_model(name, say), examples, labels)
         return [labels.names[place] for place in scores.argmax(1)]
     texts = [example.text or "" for example in examples]
-    if name == READER and not is_english(texts):
-        say(f"these texts are not English, which is all that {READER} reads; try {MULTILINGUAL}")
+    better = reader_for(texts)
+    if name == READER and better != READER:
+        say(f"these texts are not English, which is all that {READER} reads; try {better}")
     model = named_model(name, labels, texts, say)
     return list(model.classify(texts))
 
 
 def named_model(name: str, labels: LabelSet, texts: Sequence[str], say: Say) -> Tuned:
     """An encoder with a head placed by the names of classes and by these texts."""
-    prepare_process()
-    head = Labels(labels.names, labels.problem, pooled=True)
-    loaded = load(name, labels=head, device=pick_device(), say=say)
-    policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
-    processor, collate = loaded.processor, Collator(Layout.LABELS)
-    encoded = [processor.text(text, limit=processor.max_tokens) for text in texts]
-    rows = [Row(Example(Place("input", n)), item.ids, item.learn) for n, item in enumerate(encoded, 1)]
-    names = name_rows(labels, processor, processor.max_tokens)
-    put(policy.module, named(vectors(policy, names, collate), vectors(policy, rows, collate)))
-    return Tuned(policy, processor, labels)
+    encoder = open_encoder(name, labels, say)
+    words = [str(labels.words(number)) for number in range(len(labels.names))]
+    put(encoder.policy.module, named(encoder.vectors(words), encoder.vectors(texts)))
+    return encoder
 
 
 def likelihoods(tuned: Tuned, examples: Sequence[Example], labels: LabelSet, *, calibrate: bool = True) -> np.ndarray:
@@ -71,7 +59,7 @@ def likelihoods(tuned: Tuned, examples: Sequence[Example], labels: LabelSet, *, 
     if not calibrate:
         return scores
     told = scores if len(scores) >= ENOUGH else _scores(tuned, SAYS_NOTHING, labels)
-    return scores - _log_mean(torch.from_numpy(told)).numpy()
+    return scores + correction(torch.from_numpy(told), doubt=0.0).numpy()
 
 
 def asked(example: Example) -> str:
@@ -93,8 +81,3 @@ def _scores(tuned: Tuned, texts: Sequence[str], labels: LabelSet) -> np.ndarray:
     losses, counts = token_losses(tuned.policy, rows, collate).T.reshape(2, len(texts), len(words))
     alike = len(set(counts[0].tolist())) == 1
     return -losses if alike else -losses / counts
-
-
-def _log_mean(scores_RC: Tensor) -> Tensor:
-    """(C,) log of the mean probability of each class."""
-    return torch.logsumexp(scores_RC.log_softmax(1), 0) - np.log(len(scores_RC))

@@ -18,7 +18,6 @@ from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
-from tuneful.data.language import is_english
 from tuneful.data.names import Names
 from tuneful.data.rows import NAMES, Rows, build, name_rows
 from tuneful.data.sources import Raw, read
@@ -31,15 +30,14 @@ from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe
-from tuneful.run.few import by_name, chooses, data_has_names_only, describable, shots, to_be_chosen
+from tuneful.run.embedded import with_model
+from tuneful.run.few import by_name, check_used, chooses, data_has_names_only, describable, to_be_chosen
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 from tuneful.run.unlabelled import unlabelled_rows
-from tuneful.schedules import SelfTrain
 
 Say = Callable[[str], None]
-READER, MULTILINGUAL, WRITER = "minilm-l6", "e5-small", "smollm2-135m"
 LONGEST = 2048  # tokens of a row when nobody says otherwise
 PARTS = ("train", "validation", "test")
 
@@ -114,25 +112,24 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if recipe.quantise is not None:
         check(recipe.quantise, pick_device())
     recipe, gathered = _gather(recipe, say)
-    if data_has_names_only(recipe, gathered.form):
+    names_only = data_has_names_only(recipe, gathered.form)
+    if names_only:
         recipe = by_name(recipe)
         gathered = replace(gathered, held_out={"validation": 0.0, "test": 0.0})
     data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
     objective = _choose_objective(recipe, form, say)
     labelled = objective.layout is Layout.LABELS
-    recipe = _choose_model(recipe, labelled, gathered.examples.get("train", ()), say)
+    recipe = with_model(recipe, labelled, gathered.examples.get("train", ()), say)
     if not gathered.examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
-    if sampled is None and chooses(recipe, gathered.examples["train"], folder, labelled):
-        recipe, objective = to_be_chosen(recipe, size.layers)
-        say(
-            f"few labels, {shots(gathered.examples['train']):g} in the median class: how they are learned is chosen by "
-            "cross-validation inside them (--set choose=none changes that)"
-        )
-        gathered = replace(gathered, held_out={part: getattr(recipe.task.data, part) for part in gathered.held_out})
+    choosing = sampled is None and chooses(recipe, gathered.examples["train"], folder, labelled)
+    check_used(recipe, choosing=choosing, names_only=names_only)
+    if choosing:
+        recipe, objective = to_be_chosen(recipe, size.layers, gathered.examples["train"], say)
         data = recipe.task.data
+        gathered = replace(gathered, held_out={"validation": data.validation, "test": data.test})
     parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=labelled)
     processor = load_processor(
         str(recipe.model),
@@ -160,7 +157,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
-    learned = repeated if isinstance(recipe.schedule, SelfTrain) else [row for row in repeated if row.counts]
+    learned = recipe.schedule.learns(repeated)
     resolved = resolve(recipe, objective, limit, learned, size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, size, say, planned_mb() if free_mb is None else free_mb)
     return Prepared(
@@ -271,16 +268,6 @@ def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:
         raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
                            f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
     return objective
-
-
-def _choose_model(recipe: Recipe, labelled: bool, train: Sequence[Example], say: Say) -> Recipe:
-    if recipe.model is not None:
-        return recipe
-    english = not labelled or is_english(example.text or "" for example in train)
-    chosen = (READER if english else MULTILINGUAL) if labelled else WRITER
-    why = f"the data has {'labels' if labelled else 'text to write'}{'' if english else ' and is not English'}"
-    say(f"model {chosen}, because {why} (--model changes that)")
-    return recipe.model_copy(update={"model": chosen})
 
 
 def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Row]:

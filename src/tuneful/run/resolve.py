@@ -15,7 +15,6 @@ from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
-from tuneful.schedules import SelfTrain
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 LOOKS = 10  # at the validation rows, a run
@@ -57,8 +56,7 @@ def resolve(
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
     if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
-        rounds = recipe.schedule.rounds if isinstance(recipe.schedule, SelfTrain) else 0
-        steps = max(POOLED_STEPS * max(1, rounds), (2 * rounds or LEAST_EPOCHS) * per_epoch)
+        steps = recipe.schedule.rounds * max(POOLED_STEPS, recipe.schedule.usual_epochs * per_epoch)
     if pooled and isinstance(adapter, Head):
         steps = 0  # the head is solved
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))

@@ -16,7 +16,7 @@ from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build
-from tuneful.run.choose import choose, to_choose
+from tuneful.run.choose import Choice, choose, to_choose
 from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
@@ -48,13 +48,12 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
-        if to_choose(prepared):
-            choice = choose(prepared, say)
-            folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
-            recipe, prepared = choice.recipe, prepare(choice.recipe, free_mb=planned_mb())
+        choice = choose(prepared, say) if to_choose(prepared) else None
+        if choice is not None:
+            recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
         built = together(lambda: build(prepared, say))
         if not resume:
-            first_alone(lambda: _write_down(built, recipe, folder, command))
+            first_alone(lambda: _write_down(built, recipe, folder, command, choice))
         progress = Progress()
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
         stop = _asked_of_all(should_stop)
@@ -84,8 +83,10 @@ def _claim(folder: RunFolder, resume: bool, held: ExitStack) -> None:
     _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
 
 
-def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str) -> None:
+def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str, choice: Choice | None) -> None:
     write_lock(built, folder, command)
+    if choice is not None:
+        folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
     write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
 
 

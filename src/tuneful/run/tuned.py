@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tuneful.adapters.full import FinishedWeights
 from tuneful.adapters.lowrank import attach_saved
@@ -17,8 +18,9 @@ from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.core.quantised import Kind, check
 from tuneful.core.types import Example, Layout, Message, Place, Row
-from tuneful.data.labels import LabelSet
+from tuneful.data.labels import PROBLEMS, LabelSet
 from tuneful.data.layouts import Collator
+from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.readers import predictions
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.load import Labels, Loaded, load, locate
@@ -102,12 +104,19 @@ class Tuned:
     def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
         """(R, C) logits."""
         self._label_set()
+        return class_logits(self.policy, self._read(texts), Collator(Layout.LABELS))
+
+    def vectors(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
+        """(R, D) of unit length: the mean of each text's hidden states."""
+        return vectors(self.policy, self._read(texts), Collator(Layout.LABELS))
+
+    def _read(self, texts: Sequence[str | tuple[str, str]]) -> list[Row]:
         rows = []
         for number, text in enumerate(texts, 1):
             first, second = (text, None) if isinstance(text, str) else text
             encoded = self.processor.text(first, second, limit=self.processor.max_tokens)
-            rows.append(Row(Example(Place("input", number), text=first), encoded.ids, encoded.learn, target=0))
-        return class_logits(self.policy, rows, Collator(Layout.LABELS))
+            rows.append(Row(Example(Place("input", number), text=first), encoded.ids, encoded.learn))
+        return rows
 
     def save_merged(self, folder: str | Path) -> None:
         """One plain transformers model in float32, with tokenizer and template."""
@@ -135,6 +144,17 @@ def open_model(name: str, say: Say = lambda _: None, *, quantise: Kind | None = 
     loaded = load(name, labels=labels, dtype=dtype, quantise=quantise, say=say, device=pick_device())
     policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
     return Tuned(policy, loaded.processor, _label_set(loaded) if labels else None)
+
+
+def open_encoder(name: str, labels: LabelSet | None, say: Say = lambda _: None) -> Tuned:
+    """A model, embedded name, folder or hub id, that reads texts as vectors; its head for these labels is yet to be
+    placed."""
+    prepare_process()
+    names = labels.names if labels is not None else ("a", "b")  # a head there must be, and nobody asks it
+    loaded = load(name, labels=Labels(names, PROBLEMS["class"], pooled=True), device=pick_device(), say=say)
+    return Tuned(
+        Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module)), loaded.processor, labels
+    )
 
 
 def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:

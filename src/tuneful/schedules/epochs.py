@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -23,21 +23,26 @@ LEAST = 8  # tokens at once, below which memory is not what is wrong
 class Epochs(Spec):
     """The whole data again and again."""
 
+    rounds: ClassVar[int] = 1
+    usual_epochs: ClassVar[int] = 5  # of a round, with few labels
+
     kind: Literal["epochs"] = "epochs"
     epochs: PositiveFloat | None = None
     """How often each row is seen; parts of an epoch are allowed. None: the objective's own number."""
     steps: PositiveInt | None = None
     """Updates; given, it stands instead of `epochs`."""
 
+    def learns(self, rows: Sequence[Row]) -> list[Row]:
+        """Those with something to learn as they stand; others wait for a schedule that labels them."""
+        return [row for row in rows if row.counts]
+
     def planned(self, epochs: float, steps: int) -> Epochs:
         """The same with nothing left open."""
         return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
 
     def over(self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int) -> EpochSteps:
-        """The steps of a run; rows that have nothing to learn wait for a schedule that labels them."""
-        if not isinstance(rows, Streamed):
-            rows = [row for row in rows if row.counts]
-        return EpochSteps(rows, collate, cut, total, seed)
+        """The steps of a run."""
+        return EpochSteps(rows if isinstance(rows, Streamed) else self.learns(rows), collate, cut, total, seed)
 
 
 @dataclass(frozen=True, slots=True)

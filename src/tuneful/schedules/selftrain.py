@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -33,6 +33,8 @@ class SelfTrain(Spec):
     anew, with the model as it has become; where the views agree about fewer texts than before, the labels stay.
     """
 
+    usual_epochs: ClassVar[int] = 2  # of a round
+
     kind: Literal["selftrain"] = "selftrain"
     rounds: PositiveInt = 2
     """How often the texts are labelled."""
@@ -44,6 +46,9 @@ class SelfTrain(Spec):
     """How often each row is seen, over all rounds. None: twice a round."""
     steps: PositiveInt | None = None
     """Updates of all rounds; given, it stands instead of `epochs`."""
+
+    def learns(self, rows: Sequence[Row]) -> list[Row]:
+        return list(rows)
 
     def planned(self, epochs: float, steps: int) -> SelfTrain:
         """The same with nothing left open."""

@@ -1,0 +1,28 @@
+"""Which embedded model is taken where nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tuneful.core.types import Example
+from tuneful.data.language import is_english
+from tuneful.recipe import Recipe
+
+Say = Callable[[str], None]
+READER, MULTILINGUAL, WRITER = "minilm-l6", "e5-small", "smollm2-135m"
+
+
+def reader_for(texts: Iterable[str]) -> str:
+    """The embedded encoder that reads these texts."""
+    return READER if is_english(texts) else MULTILINGUAL
+
+
+def with_model(recipe: Recipe, labelled: bool, train: Sequence[Example], say: Say) -> Recipe:
+    """The recipe with a model, and a word about which."""
+    if recipe.model is not None:
+        return recipe
+    chosen = reader_for(example.text or "" for example in train) if labelled else WRITER
+    why = f"the data has {'labels' if labelled else 'text to write'}"
+    why += " and is not English" if chosen == MULTILINGUAL else ""
+    say(f"model {chosen}, because {why} (--model changes that)")
+    return recipe.model_copy(update={"model": chosen})
