@@ -21,7 +21,8 @@ from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
-from tuneful.models.load import Labels, load
+from tuneful.models.heads import Labels
+from tuneful.models.load import load
 from tuneful.objectives import Classify
 from tuneful.schedules.epochs import Cut, EpochSteps
 

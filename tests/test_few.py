@@ -22,15 +22,16 @@ from tuneful.data.rows import NAMES, name_rows
 from tuneful.evaluation.compare import score
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.verdict import judge
-from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.heads import Labels
+from tuneful.models.load import Loaded, load
 from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
-from tuneful.run.choose import _tuned
 from tuneful.run.heads import SCALE, started
 from tuneful.run.prepare import prepare
+from tuneful.run.ways import Beside, Trial, tuned
 from work import moods, write_rows
 
 MOODS = Labels(("glad", "sad"), "single_label_classification", pooled=True)
@@ -201,7 +202,8 @@ def test_every_fold_begins_with_the_encoder_as_it_was(reader_folder: Path, tmp_p
     rows = built.prepared.rows("train")
     before = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     parts = folds([row.target for row in rows], 3)
-    first, second = (_tuned(built, rows, parts, label_names=False).logits for _ in range(2))
+    trial = Trial(built, rows, torch.tensor([row.target for row in rows]), parts)
+    first, second = (tuned(trial, Beside()).logits for _ in range(2))
     torch.testing.assert_close(first, second)
     for name, tensor in built.policy.attached.state().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

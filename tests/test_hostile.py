@@ -280,7 +280,9 @@ def test_models(name: str, generator_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mymodel/", "models/my model", "owner/na--me", "owner/name.git", "a/b/c"])
 def test_names_that_no_model_can_have(name: str) -> None:
-    with pytest.raises(ModelError, match=r"there is no model .*no such folder, and not a hub id.*Embedded: .*minilm-l6"):
+    with pytest.raises(
+        ModelError, match=r"there is no model .*no such folder, and not a hub id.*Embedded: .*minilm-l6"
+    ):
         locate(name)
 
 

@@ -19,9 +19,9 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.types import Row
 from tuneful.models.propagation import PASSED_ON, SHARPNESS, propagated
 from tuneful.run.api import check, recipe_for
-from tuneful.run.build import Built, build
-from tuneful.run.choose import Tried
+from tuneful.run.build import build
 from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.ways import Beside, Trial, Tried
 from tuneful.schedules.selftrain import Labelled, SelfTrainSteps, surest
 from work import moods, write_rows
 
@@ -150,11 +150,11 @@ def test_the_run_trains_itself_only_where_that_was_taken(
     """By the command line; what the trial of the texts answered is made right about all rows, or about none."""
     from tuneful.run import choose as room
 
-    def spread(built: Built, rows: list[Row], *_: object, label_names: bool) -> Tried:
-        wanted = torch.tensor([row.target for row in rows])
-        return Tried("spread", label_names, F.one_hot(wanted if help_it else 1 - wanted, 2).float(), 0.0)
+    def spread(trial: Trial, beside: Beside, _: object) -> Tried:
+        wanted = trial.wanted
+        return Tried("spread", beside, F.one_hot(wanted if help_it else 1 - wanted, 2).float(), 0.0)
 
-    monkeypatch.setattr(room, "_spread", spread)
+    monkeypatch.setattr(room, "spread", spread)
     monkeypatch.setattr(sys, "argv", ["tuneful"])
     said = [{"text": row["text"], "label": f"{number % 3 == 0}"} for number, row in enumerate(moods(24))]  # no pattern
     data = write_rows(tmp_path / "said.jsonl", said)

@@ -14,12 +14,14 @@ from tuneful.core.protocols import Adapter, Attached, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
-from tuneful.models.load import Labels, Loaded, load
+from tuneful.models.heads import VECTORS, Labels
+from tuneful.models.load import Loaded, load
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+MASK = "<|mask|>"  # last, so that the numbers of the others are those they always had
 SPECIALS = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<|cls|>", "<|sep|>")
 
 
@@ -29,18 +31,19 @@ def tiny_tokenizer(template: str | None = CHATML) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *alphabet])}
+    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *alphabet, MASK])}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(list(SPECIALS))
+    core.add_special_tokens([*SPECIALS, MASK])
     pairs = [(token, vocabulary[token]) for token in ("<|cls|>", "<|sep|>")]
     core.post_processor = processors.TemplateProcessing(
         single="<|cls|> $A <|sep|>", pair="<|cls|> $A <|sep|> $B <|sep|>", special_tokens=pairs
     )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", cls_token="<|cls|>", sep_token="<|sep|>"
-    )
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|pad|>", cls_token="<|cls|>", sep_token="<|sep|>",
+        mask_token=MASK,
+    )  # fmt: skip
     made.chat_template = template
     return made
 
@@ -86,7 +89,8 @@ def tiny_policy(
 ) -> tuple[Policy, Loaded]:
     """A tiny model with an adapter, on the CPU in float32."""
     labels = Labels(("no", "yes", "maybe"), "single_label_classification") if layout is Layout.LABELS else None
-    loaded = load(str(folder), labels=labels)
+    wanted = VECTORS if layout is Layout.TEXTS else labels
+    loaded = load(str(folder), labels=wanted, fills=layout is Layout.MASKED)
     attached = (adapter or Full()).attach(loaded.module, labels=labels is not None)
     return Policy(loaded.network, attached), loaded
 
@@ -96,7 +100,10 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
     rows = []
     for number in range(count):
         text = "ab" * (number + 1)
-        if layout is Layout.LABELS:
+        if layout.alone:
+            encoded = loaded.processor.pieces(text, limit=64)[0]
+            rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
+        elif layout is Layout.LABELS:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))
         else:

@@ -62,7 +62,11 @@ def recipe_options(command: Command) -> Command:
 
 
 def _all(
-    overrides: tuple[str, ...], memory: str | None, labels: str | None = None, unlabelled: str | None = None
+    overrides: tuple[str, ...],
+    memory: str | None,
+    labels: str | None = None,
+    unlabelled: str | None = None,
+    generated: str | None = None,
 ) -> list[str]:
     """Options that are short for a --set."""
     found = [] if memory is None else [f"memory={memory}"]
@@ -70,6 +74,8 @@ def _all(
         found.append(f"data.labels={json.dumps(labels_in(labels))}")
     if unlabelled is not None:
         found.append(f"data.unlabelled={json.dumps(unlabelled)}")
+    if generated is not None:
+        found.append(f"data.generated={json.dumps(generated)}")
     return [*overrides, *found]
 
 
@@ -110,6 +116,7 @@ def quiet_libraries(command: Command) -> Command:
 @recipe_options
 @click.option("--labels", metavar="A,B,C", help="Names of the classes, for texts without (enough) labels.")
 @click.option("--unlabelled", metavar="FILE", help="Texts without labels, to learn from beside TARGET.")
+@click.option("--generated", metavar="FILE", help="Rows that a model wrote, learned if that helps; see synthesise.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
@@ -123,6 +130,7 @@ def fit(
     as_json: bool,
     labels: str | None,
     unlabelled: str | None,
+    generated: str | None,
     out: Path | None,
     resume: bool,
     language: str,
@@ -137,7 +145,7 @@ def fit(
 
     stop = Stop()
     signal.signal(signal.SIGINT, stop)
-    given = _all(overrides, memory, labels, unlabelled)
+    given = _all(overrides, memory, labels, unlabelled, generated)
     code = fit_command(
         target, model=model, overrides=given, as_json=as_json, out=out, resume=resume, language=language,
         should_stop=stop.asked,

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 class Layout(StrEnum):
     """What one unit of an objective is, and so how rows become batches."""
 
-    TOKENS = "tokens"  # one loss per learned token
+    TOKENS = "tokens"  # one loss per learned token, told by what stands before it
+    MASKED = "masked"  # one loss per learned token, told by what stands around it
+    TEXTS = "texts"  # one loss per row, which needs no label
     LABELS = "labels"  # one loss per row
+
+    @property
+    def writes(self) -> bool:
+        """The model writes text; otherwise it reads."""
+        return self is Layout.TOKENS
+
+    @property
+    def alone(self) -> bool:
+        """An encoder learns from texts and nothing else."""
+        return self in (Layout.MASKED, Layout.TEXTS)
 
 
 @dataclass(frozen=True, slots=True)

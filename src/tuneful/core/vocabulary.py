@@ -30,13 +30,16 @@ class Vocabulary:
     scale: float = 1.0
     cap: float | None = None  # Gemma 2: cap * tanh(logits / cap)
     packed: Packed | None = None  # the same weight, in the order that many small products like best
+    own: Callable[[Tensor], Tensor] | None = None  # (M, D) -> (M, V): the architecture's own code stands for all that
 
     def often(self) -> Vocabulary:
         """For many calls of `logits` with a few positions each."""
-        return replace(self, packed=Packed([self.weight])) if packs(self.weight) else self
+        return replace(self, packed=Packed([self.weight])) if self.own is None and packs(self.weight) else self
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """(M, V) in float32; call it on a chunk."""
+        if self.own is not None:
+            return self.own(hidden_MD)
         bias = None if self.bias is None else self.bias.to(hidden_MD.dtype)
         if self.packed is not None and hidden_MD.dtype == self.weight.dtype:
             logits_MV = self.packed.across(hidden_MD, None, bias).float()
@@ -51,7 +54,7 @@ class Vocabulary:
     @property
     def plain(self) -> bool:
         """Nothing but a matrix, so the hand-written gradient below applies."""
-        return self.bias is None and self.scale == 1.0 and self.cap is None
+        return self.bias is None and self.scale == 1.0 and self.cap is None and self.own is None
 
 
 def token_logprobs(vocabulary: Vocabulary, hidden_MD: Tensor, targets_M: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Collator:
             "segments": _tensor(np.asarray(forest.segments)),
             "rows": _tensor(np.asarray(forest.last)),
         }
-        targets, weights = (_token_targets if self.layout is Layout.TOKENS else _label_targets)(rows, forest)
+        targets, weights = TARGETS[self.layout](rows, forest)
         units = float(weights.sum())
         return Batch(inputs, targets, weights, units, forest.tokens, self.task, self._group_ids(rows))
 
@@ -45,12 +45,13 @@ class Collator:
         return torch.tensor([known.get(row.example.group or "", -1) for row in rows])
 
 
-def _token_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
-    """One unit a learned token: `where` (M,) the packed place that predicts it, `tokens` (M,), `rows` (M,)."""
+def _token_targets(rows: Sequence[Row], forest: Forest, before: int = 1) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a learned token: `where` (M,) the packed place that predicts it, which lies so many places `before` it,
+    `tokens` (M,), `rows` (M,)."""
     where, tokens, weights, owners = [], [], [], []
     for number, row in enumerate(rows):
-        learned = np.flatnonzero(row.learn[1:]) + 1
-        where.append(forest.places[number][learned - 1])
+        learned = np.flatnonzero(row.learn[before:]) + before
+        where.append(forest.places[number][learned - before])
         tokens.append(row.ids[learned])
         weights.append(row.learn[learned])
         owners.append(np.full(len(learned), number))
@@ -58,6 +59,17 @@ def _token_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
     return {name: _tensor(np.concatenate(parts)) for name, parts in targets.items()}, torch.from_numpy(
         np.concatenate(weights).astype(np.float32)
     )
+
+
+def _masked_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """The same, each token told at its own place."""
+    return _token_targets(rows, forest, before=0)
+
+
+def _text_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row; `where` (M,) and `rows` (M,) are those of its own tokens, special ones left out."""
+    targets, _ = _masked_targets(rows, forest)
+    return targets, torch.ones(len(rows))
 
 
 def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
@@ -69,6 +81,14 @@ def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
     if labels.is_floating_point():
         labels = labels.float()
     return {"labels": labels}, torch.tensor([float(row.target is not None) for row in rows])
+
+
+TARGETS = {
+    Layout.TOKENS: _token_targets,
+    Layout.MASKED: _masked_targets,
+    Layout.TEXTS: _text_targets,
+    Layout.LABELS: _label_targets,
+}
 
 
 def _tensor(values: np.ndarray) -> Tensor:

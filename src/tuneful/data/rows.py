@@ -14,6 +14,7 @@ from tuneful.data.labels import LabelSet
 
 UNCUT = 1 << 30  # tokens
 NAMES = "label names"  # the source of rows that are names of classes
+GENERATED = "generated row"  # the unit of rows that a model wrote
 
 
 @dataclass(slots=True)
@@ -41,10 +42,12 @@ def build(
         try:
             if labels:
                 rows = _labelled(example, processor, limit, labels)
+            elif layout.alone:
+                rows = _alone(example, processor, limit, whole=layout is Layout.TEXTS)
             else:
                 rows = _learned(example, processor, limit, learn_all)
             for row, encoded, cut in rows:
-                if layout is Layout.TOKENS and not row.learned:
+                if layout is not Layout.LABELS and not row.learned:
                     raise DataError("nothing in this row would be learned")
                 out.texts[len(out.rows)] = encoded
                 out.rows.append(row)
@@ -77,6 +80,20 @@ def name_rows(labels: LabelSet, processor: Processor, limit: int) -> list[Row]:
             example = Example(Place(NAMES, number + 1), text=text, label=name)
             rows.append(Row(example, encoded.ids, encoded.learn, target=number))
     return rows
+
+
+def generated_rows(examples: Sequence[Example], labels: LabelSet, processor: Processor, limit: int) -> list[Row]:
+    """Rows that a model wrote, and that say so."""
+    rows = []
+    for example in examples:
+        marked = replace(example, place=replace(example.place, unit=GENERATED))
+        encoded = processor.text(example.text or "", limit=limit)
+        rows.append(Row(marked, encoded.ids, encoded.learn, target=labels.target(example)))
+    return rows
+
+
+def is_generated(row: Row) -> bool:
+    return row.example.place.unit == GENERATED
 
 
 def build_row(example: Example, encoded: Encoded) -> Row:
@@ -112,6 +129,15 @@ def _learned(
                 "Shorten the row or raise data.max_tokens"
             )
         yield build_row(example, encoded), encoded, False
+
+
+def _alone(example: Example, processor: Processor, limit: int, *, whole: bool) -> Iterator[tuple[Row, Encoded, bool]]:
+    """A text to be learned from without any answer; `whole` for one row a text, cut where it is too long."""
+    if example.text is None:
+        raise DataError("this row is no plain text; an encoder learns from texts, one a row")
+    pieces = processor.pieces(example.text, limit=limit)
+    for encoded in pieces[:1] if whole else pieces:
+        yield Row(example, encoded.ids, encoded.learn), encoded, whole and len(pieces) > 1
 
 
 def _passages(example: Example, processor: Processor, limit: int) -> Iterator[tuple[Row, Encoded, bool]]:

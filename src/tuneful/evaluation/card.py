@@ -13,6 +13,7 @@ from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
 
+PIPELINES = {"text": "text-generation", "tokens": "fill-mask", "vectors": "sentence-similarity"}
 SETTINGS = (
     "precision",
     "adapter",
@@ -48,7 +49,7 @@ def card(report: Mapping[str, Any], language: str) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> str:
-    pipeline = "text-generation" if phrases.target_of(report) == "text" else "text-classification"
+    pipeline = PIPELINES.get(phrases.target_of(report), "text-classification")
     head = {
         "library_name": "peft" if phrases.adapter_of(report) == "lora" else "transformers",
         "base_model": phrases.model_name(report),
@@ -111,9 +112,9 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     found = report["generalisation"]
     if not found:
         return [say["not_in_this_run"]]
-    tried = [[way["name"], phrases.number(way["accuracy"]), phrases.number(way["loss"]),
+    tried = [[way["name"], phrases.number(way["accuracy"]), way["gap"], phrases.number(way["loss"]),
               say["yes"] if way["taken"] else ""] for way in sections.ways(report, say)]  # fmt: skip
-    columns = [say[f"column_{name}"] for name in ("way", "right", "loss", "taken")]
+    columns = [say[f"column_{name}"] for name in ("way", "right", "gap", "loss", "taken")]
     ways = [_table(columns, tried), say["ways_caption"].format(**report["choice"])] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows.append([say["gap"], phrases.signed(found.get("gap"))])
@@ -185,7 +186,7 @@ def _data(report: Mapping[str, Any], say: Say) -> list[str]:
     for part in phrases.PARTS:
         count = phrases.number((data.get("rows") or {}).get(part))
         facts.append((say["rows_of"].format(part=phrases.part(part, say)), count))
-    if phrases.target_of(report) == "text":
+    if phrases.target_of(report) in ("text", "tokens"):
         learned = phrases.share(data.get("learned_tokens"), data.get("tokens"), say)
         facts.append((say["tokens_learned"], learned))
     for key, name in (("duplicates",) * 2, ("leaked",) * 2, ("dropped", "dropped_count"), ("truncated",) * 2):
@@ -219,7 +220,12 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
         limits.append(say["limit_bias"])
     if not report["forgetting"]:
         limits.append(say["limit_forgetting"])
-    fault = {"text": "limit_generator", "number": "limit_reader_number"}.get(target, "limit_reader")
+    faults = {
+        "text": "limit_generator",
+        "number": "limit_reader_number",
+        **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),
+    }
+    fault = faults.get(target, "limit_reader")
     limits.append(say[fault])
     if base := phrases.model_name(report):
         limits.append(say["limit_base"].format(base=f"`{base}`"))

@@ -44,7 +44,7 @@ def examine(
     shot_rows = _with_shots(processor, train, test_rows, settings.shots)
     losses = {
         "base": token_losses(policy, test_rows, collate, original=True),
-        "trivial": _unigram_losses(train, test_rows),
+        "trivial": unigram_losses(train, test_rows),
     }
     if shot_rows is not None:
         losses["kshot"] = token_losses(policy, shot_rows, collate, original=True)
@@ -152,7 +152,7 @@ def _own_turns(test: Sequence[Row]) -> Iterator[tuple[Message, ...]]:
         yield own
 
 
-def _unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+def unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
     """A model that knows only how often each token is an answer's (add-one smoothing over the tokens seen)."""
     counts = Counter(int(token) for row in train for token in row.ids[row.learn > 0])
     total = counts.total() + len(counts) + 1

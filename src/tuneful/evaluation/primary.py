@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuneful.core.errors import RecipeError
-from tuneful.core.types import Row
+from tuneful.core.types import Layout, Row
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
 from tuneful.evaluation.readers import READER_METRICS
@@ -21,10 +21,10 @@ def metrics_for(kind: Kind | None, *, asked: bool = True) -> tuple[str, ...]:
     return (*TEXT_METRICS, "perplexity") if asked else ("perplexity",)
 
 
-def check_primary(settings: Evaluate, labels: LabelSet | None, test: Sequence[Row]) -> None:
+def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, test: Sequence[Row]) -> None:
     """Raises RecipeError when `evaluate.primary` is not among what the test rows are measured by."""
-    asked = not test or any(row.prompt for row in test)
-    known = metrics_for(labels.kind if labels else None, asked=asked)
+    asked = layout.writes and (not test or any(row.prompt for row in test))
+    known = ("accuracy",) if layout is Layout.TEXTS else metrics_for(labels.kind if labels else None, asked=asked)
     if settings.primary is None or settings.primary in known:
         return
     data = SAID[labels.kind] if labels else "text to write" if asked else "plain text"

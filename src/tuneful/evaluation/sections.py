@@ -20,7 +20,10 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
     recipe, target = report["provenance"].get("recipe") or {}, phrases.target_of(report)
     shots = (recipe.get("evaluate") or {}).get("shots")
     about = {system: f"about_{system}" for system in SYSTEMS}
-    if target != "text":
+    if target == "tokens":
+        own = report["quality"].get("perplexity", {}).get("trivial") is not None
+        about |= {"base": "about_base" if own else "about_common", "trivial": "about_common"}
+    elif target not in ("text", "vectors"):
         about["base"] = "about_base_reader"
         about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"
     if phrases.is_pooled(report) and target != "number":
@@ -143,8 +146,16 @@ def matrix(report: Report, say: Say) -> dict[str, Any] | None:
 def ways(report: Report, say: Say) -> list[dict[str, Any]]:
     """The ways of learning that were tried, in the order they were."""
     return [
-        {**way, "name": say[f"way_{way['way']}"] + (say["way_names"] if way["label_names"] else "")}
-        for way in report["choice"].get("ways") or []
+        {
+            **way,
+            "name": say[f"way_{way['way']}"]
+            + (say["way_names"] if way["label_names"] else "")
+            + (say["way_generated"] if way.get("generated") else ""),
+            "gap": phrases.interval(way.get("ci95") if way is not first else None, say),
+        }
+        for tried in [report["choice"].get("ways") or []]
+        for first in tried[:1]
+        for way in tried
     ]
 
 

@@ -22,9 +22,9 @@ from tuneful.models.block import parted
 from tuneful.models.embedded import EMBEDDED, pull
 from tuneful.models.examine import adopt, examine
 from tuneful.models.explain import explained
+from tuneful.models.heads import Labels, gguf_in, read_module
 from tuneful.models.network import Network
 from tuneful.models.processors import TextProcessor, prompt_in
-from tuneful.models.sentence import read_sentence_classifier
 
 Say = Callable[[str], None]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -32,15 +32,6 @@ READABLE = ("*.safetensors", "*.safetensors.index.json", "*.gguf")
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.md"]
 QUANTISED = ["*.gguf"]  # only where there is nothing else: many models lie beside their own quantised copies
 CODE = ["*.py"]  # only where the person trusts it
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What a classification head answers: its outputs' names, and the kind of answer transformers knows."""
-
-    names: tuple[str, ...]
-    problem: str  # single_label_classification | multi_label_classification | regression
-    pooled: bool = False  # the head reads the mean of a text's hidden states, whatever head the architecture has
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +50,25 @@ def load(
     name: str,
     *,
     labels: Labels | None = None,
+    fills: bool = False,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
     quantise: Kind | None = None,
     say: Say = lambda _: None,
 ) -> Loaded:
-    """`labels` asks for a classification head (a new one unless the checkpoint has one that fits); `quantise` keeps
-    the linear layers of the blocks so, frozen."""
+    """`labels` asks for a classification head (a new one unless the checkpoint has one that fits), `fills` for the one
+    that names masked tokens; `quantise` keeps the linear layers of the blocks so, frozen."""
     folder = locate(name, say, trust_remote_code=trust_remote_code)
     with explained(name, folder), _no_bars():
         pooled = labels is not None and labels.pooled
         processor = load_processor(
-            name, folder, writes=labels is None, pooled=pooled, trust_remote_code=trust_remote_code
+            name, folder, writes=labels is None and not fills, pooled=pooled, trust_remote_code=trust_remote_code
         )
-        read = _Read(folder, labels, dtype, trust_remote_code, processor.pad_id)
-        keeps = dtype == torch.bfloat16 and labels is None and _gguf(folder) is None and kept.worth(folder)
+        read = _Read(folder, labels, dtype, trust_remote_code, processor.pad_id, fills)
+        keeps = (
+            dtype == torch.bfloat16 and labels is None and not fills and gguf_in(folder) is None and kept.worth(folder)
+        )
         module, network = _kept(read, say) if keeps else _examined(read)
     if quantise is not None and not quantise_layers(module, quantise, device):  # before the whole of it moves there
         raise ModelError(f"{name} has no plain linear layers in its blocks: there is nothing to quantise")
@@ -91,9 +85,10 @@ class _Read:
     dtype: torch.dtype
     trust_remote_code: bool
     pad_id: int
+    fills: bool
 
     def module(self, folder: Path, dtype: torch.dtype) -> Any:
-        module = _load_module(folder, self.labels, dtype, self.trust_remote_code)
+        module = read_module(folder, self.labels, dtype, self.trust_remote_code, fills=self.fills)
         if getattr(module.config, "pad_token_id", None) is None:
             module.config.pad_token_id = self.pad_id
         return module
@@ -138,7 +133,7 @@ def load_processor(
 
     with explained(name, folder):
         given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-        if (gguf := _gguf(folder)) is not None:
+        if (gguf := gguf_in(folder)) is not None:
             given["gguf_file"] = gguf.name
         tokenizer = AutoTokenizer.from_pretrained(folder.parent if folder.is_file() else folder, **given)
         generation, config = _json(folder, "generation_config.json"), _json(folder, "config.json")
@@ -152,6 +147,8 @@ def locate(name: str, say: Say = lambda _: None, *, trust_remote_code: bool = Fa
     if name in EMBEDDED:
         return pull(EMBEDDED[name], say)
     path = Path(name).expanduser()
+    if (path / "recipe.lock.json").exists():
+        return _of_run(name, path)
     if path.exists():
         return _checked(name, path)
     if _is_hub_id(name):
@@ -184,33 +181,6 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _load_module(folder: Path, labels: Labels | None, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    given: dict[str, Any] = {
-        "local_files_only": True,
-        "trust_remote_code": trust_remote_code,
-        "dtype": dtype,
-    }
-    if (gguf := _gguf(folder)) is not None:
-        given["gguf_file"] = gguf.name
-        folder = folder.parent if folder.is_file() else folder
-    else:
-        given["use_safetensors"] = True
-    if labels is None:
-        return AutoModelForCausalLM.from_pretrained(folder, **given)
-    answers = {
-        "id2label": dict(enumerate(labels.names)),
-        "label2id": {label: index for index, label in enumerate(labels.names)},
-        "problem_type": labels.problem,
-    }
-    if labels.pooled:
-        return read_sentence_classifier(folder, given, answers)
-    return AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=len(labels.names), ignore_mismatched_sizes=True, **answers, **given
-    )
-
-
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """A second's bar for each file of weights is noise."""
@@ -225,13 +195,24 @@ def _no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _of_run(name: str, path: Path) -> Path:
+    """A run stands for the model it made."""
+    if (path / "model").exists():
+        return _checked(name, path / "model")
+    what = "an adapter, no model of its own" if (path / "adapter").exists() else "no model yet"
+    raise ModelError(
+        f"the run {name} holds {what}; tune it with --set save.merged=true, or save the two as one: "
+        f'tuneful.load("{name}").save_merged("folder")'
+    )
+
+
 def _checked(name: str, path: Path) -> Path:
     if path.is_file():
         if path.suffix == ".gguf":
             return path
         raise ModelError(f"{name} is a file; a model is a folder with config.json and *.safetensors, or a .gguf file")
     if any(path.glob(kind) for kind in READABLE if list(path.glob(kind))):
-        if not (path / "config.json").exists() and _gguf(path) is None:
+        if not (path / "config.json").exists() and gguf_in(path) is None:
             raise ModelError(f"{name} has weights but no config.json: copy the whole model folder")
         return path
     pickles = [file.name for kind in PICKLES for file in path.glob(kind)]
@@ -281,14 +262,6 @@ def _is_whole(folder: Path, trust_remote_code: bool) -> bool:
     if shards := set((index.get("weight_map") or {}).values()):
         return bool(config) and all((folder / shard).exists() for shard in shards)
     return (bool(config) and bool(list(folder.glob("*.safetensors")))) or bool(list(folder.glob("*.gguf")))
-
-
-def _gguf(folder: Path) -> Path | None:
-    if folder.is_file():
-        return folder if folder.suffix == ".gguf" else None
-    if list(folder.glob("*.safetensors")):
-        return None
-    return next(iter(sorted(folder.glob("*.gguf"))), None)
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,10 +68,12 @@ class Network:
         return self.longest is None or tokens <= self.longest
 
     def vocabulary(self, module: Any) -> Vocabulary:
-        """The output head of a language model."""
+        """The output head of a language model; of one that fills gaps, whatever its own head code does."""
         head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
         if head is None:
             raise ModelError(f"{type(module).__name__} has no vocabulary head: it cannot write text")
+        if not self.causal:
+            return Vocabulary(head.weight, own=partial(_own_scores, module))
         config = text_config(module)
         scale = 1 / getattr(config, "logits_scaling", 1.0) * getattr(config, "logit_scale", 1.0)
         cap = getattr(config, "final_logit_softcapping", None)
@@ -177,6 +180,14 @@ def _given_states(module: nn.Module, states: Tensor) -> Iterator[None]:
         del body.forward
 
 
+def _own_scores(module: nn.Module, hidden_MD: Tensor) -> Tensor:
+    """(M, V) by the model's own head code, as if these states were one row."""
+    row = torch.ones(1, len(hidden_MD), dtype=torch.long, device=hidden_MD.device)
+    with _given_states(module, hidden_MD[None]):
+        scores: Tensor = module(input_ids=row, attention_mask=row).logits[0]
+    return scores.float()
+
+
 class _Recalled(BaseModelOutputWithPooling):  # type: ignore[misc]
     """The outputs of a body; what a head asks for beyond them (caches, attentions) is None."""
 
@@ -198,4 +209,4 @@ def _body(module: nn.Module) -> Any:
 
 def text_config(module: nn.Module) -> Any:
     config: Any = getattr(module, "config", SimpleNamespace())
-    return config.gettext_config() if hasattr(config, "gettext_config") else config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config

@@ -111,6 +111,27 @@ class TextProcessor:
             text = f"{text}\n{second}"
         return _encoded(given["input_ids"], spans, text, learn=0.0)
 
+    def pieces(self, text: str, *, limit: int) -> list[Encoded]:
+        """A text for a reader that learns from it: every token but the special ones is learned. What is longer than
+        `limit` tokens becomes several pieces."""
+        text = self.prompt_of_texts + text
+        given = self.tokenizer(
+            text,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_overflowing_tokens=True,
+            truncation=True,
+            max_length=limit,
+        )
+        found = []
+        for ids, spans, special in zip(
+            given["input_ids"], given["offset_mapping"], given["special_tokens_mask"], strict=True
+        ):
+            encoded = _encoded(ids, spans, text, learn=1.0)
+            encoded.learn[np.asarray(special, dtype=bool)] = 0.0
+            found.append(encoded)
+        return found
+
     def passage(self, text: str) -> Encoded:
         """A plain text to be learned from its first token to the stop token that ends it."""
         given = self.tokenizer(text, return_offsets_mapping=True)
@@ -121,6 +142,13 @@ class TextProcessor:
         encoded = _encoded(ids, spans, text, learn=1.0)
         encoded.learn[0] = 0.0  # nothing comes before the first token, so nothing predicts it
         return encoded
+
+    @property
+    def mask_id(self) -> int:
+        """The token that stands for a hidden one. Raises DataError where there is none."""
+        if self.tokenizer.mask_token_id is None:
+            raise DataError("the model's tokenizer has no mask token, so nothing can be hidden from it")
+        return int(self.tokenizer.mask_token_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

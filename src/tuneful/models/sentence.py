@@ -22,12 +22,14 @@ PARTS = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize", 
 
 
 class SentenceForSequenceClassification(nn.Module):
-    """(R, C) logits by one linear layer over the unit-length mean (R, D) of a body's hidden states."""
+    """(R, C) logits by one linear layer over the unit-length mean (R, D) of a body's hidden states; with no class, the
+    mean itself."""
 
     def __init__(self, body: Any, classes: int) -> None:
         super().__init__()
         self.body, self.config = body, body.config
-        self.classifier = nn.Linear(body.config.get_text_config().hidden_size, classes)
+        width = body.config.get_text_config().hidden_size
+        self.classifier = nn.Linear(width, classes) if classes else None
 
     @property
     def base_model(self) -> Any:
@@ -37,7 +39,8 @@ class SentenceForSequenceClassification(nn.Module):
         states = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
         real = attention_mask[..., None].to(states.dtype)
         mean = (states * real).sum(1) / real.sum(1)
-        return SequenceClassifierOutput(logits=self.classifier(F.normalize(mean, dim=-1)))
+        vectors = F.normalize(mean, dim=-1)
+        return SequenceClassifierOutput(logits=vectors if self.classifier is None else self.classifier(vectors))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.body.get_input_embeddings()
@@ -52,17 +55,29 @@ class SentenceForSequenceClassification(nn.Module):
         weights = dict(self.state_dict() if state_dict is None else state_dict)
         body = {name.removeprefix("body."): value for name, value in weights.items() if name.startswith("body.")}
         self.body.save_pretrained(folder, state_dict=body)
-        for place, kind in PARTS.items():
+        parts = {place: kind for place, kind in PARTS.items() if place != HEAD or self.classifier is not None}
+        for place, kind in parts.items():
             (Path(folder) / place).mkdir(exist_ok=True)
             if place:
-                _write(Path(folder) / place / "config.json", _settings(kind, self.classifier))
-        head = {f"linear.{name}": weights[f"classifier.{name}"].contiguous() for name in ("weight", "bias")}
-        save_file(head, Path(folder) / HEAD / "model.safetensors")
+                _write(Path(folder) / place / "config.json", self._settings(kind))
+        if self.classifier is not None:
+            head = {f"linear.{name}": weights[f"classifier.{name}"].contiguous() for name in ("weight", "bias")}
+            save_file(head, Path(folder) / HEAD / "model.safetensors")
         modules = [
             {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for place, (path, kind) in enumerate(PARTS.items())
+            for place, (path, kind) in enumerate(parts.items())
         ]
         _write(Path(folder) / "modules.json", modules)
+
+    def _settings(self, kind: str) -> dict[str, Any]:
+        width = self.body.config.get_text_config().hidden_size
+        if kind == "Pooling":
+            return {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True,
+                    "pooling_mode_cls_token": False}  # fmt: skip
+        if kind == "Dense" and self.classifier is not None:
+            return {"in_features": width, "out_features": self.classifier.out_features, "bias": True,
+                    "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+        return {}
 
 
 def holds_head(folder: Path) -> bool:
@@ -83,22 +98,12 @@ def read_sentence_classifier(
         setattr(body.config, name, value)
     module = SentenceForSequenceClassification(body, len(answers["id2label"]))
     with torch.no_grad():
-        if holds_head(folder):
+        if module.classifier is not None and holds_head(folder):
             head = load_file(folder / HEAD / "model.safetensors")
             if head["linear.weight"].shape == module.classifier.weight.shape:
                 module.classifier.weight.copy_(head["linear.weight"])
                 module.classifier.bias.copy_(head["linear.bias"])
     return module
-
-
-def _settings(kind: str, head: nn.Linear) -> dict[str, Any]:
-    if kind == "Pooling":
-        return {"word_embedding_dimension": head.in_features, "pooling_mode_mean_tokens": True,
-                "pooling_mode_cls_token": False}  # fmt: skip
-    if kind == "Dense":
-        return {"in_features": head.in_features, "out_features": head.out_features, "bias": True,
-                "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
-    return {}
 
 
 def _write(file: Path, value: Any) -> None:

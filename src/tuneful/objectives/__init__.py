@@ -2,8 +2,10 @@
 
 from tuneful.core.spec import Spec, Table
 from tuneful.objectives.classify import Classify
+from tuneful.objectives.contrast import Contrast
+from tuneful.objectives.masked import Masked
 from tuneful.objectives.next_token import NextToken
 
-__all__ = ["OBJECTIVES", "Classify", "NextToken"]
+__all__ = ["OBJECTIVES", "Classify", "Contrast", "Masked", "NextToken"]
 
-OBJECTIVES: Table[Spec] = Table("objective", [NextToken, Classify], group="tuneful.objectives")
+OBJECTIVES: Table[Spec] = Table("objective", [NextToken, Classify, Masked, Contrast], group="tuneful.objectives")

@@ -51,6 +51,9 @@ class Data(Spec):
     """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
     unlabelled: str | None = None
     """Texts without labels (file, folder or hub id), for the schedule `selftrain`."""
+    generated: str | None = None
+    """Labelled rows that a model wrote (`tuneful synthesise`). Learned beside the others where few labels are chosen
+    for, if cross-validation on the others says that they help; never measured by."""
     layout: LayoutName | None = None
     """None: found from the columns."""
     encoding: str = "utf-8"

@@ -101,6 +101,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
             return load(
                 str(recipe.model),
                 labels=prepared.head,
+                fills=prepared.layout is Layout.MASKED,
                 dtype=compute if adapter.freezes else torch.float32,
                 device="cpu" if shares_out else pick_device(),
                 trust_remote_code=recipe.trust_remote_code,
@@ -115,6 +116,8 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     autocast = None if adapter.freezes or compute == torch.float32 else compute
     if shares_out:
         return _shared_out(loaded, attached, autocast)
+    if prepared.layout.alone:  # what is read is never the same twice
+        return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)
 

@@ -17,12 +17,13 @@ def reader_for(texts: Iterable[str]) -> str:
     return READER if is_english(texts) else MULTILINGUAL
 
 
-def with_model(recipe: Recipe, labelled: bool, train: Sequence[Example], say: Say) -> Recipe:
+def with_model(recipe: Recipe, reads: bool, train: Sequence[Example], say: Say) -> Recipe:
     """The recipe with a model, and a word about which."""
     if recipe.model is not None:
         return recipe
-    chosen = reader_for(example.text or "" for example in train) if labelled else WRITER
-    why = f"the data has {'labels' if labelled else 'text to write'}"
+    chosen = reader_for(example.text or "" for example in train) if reads else WRITER
+    labelled = recipe.task.objective is None
+    why = f"the data has {'labels' if labelled else 'text to read'}" if reads else "the data has text to write"
     why += " and is not English" if chosen == MULTILINGUAL else ""
     say(f"model {chosen}, because {why} (--model changes that)")
     return recipe.model_copy(update={"model": chosen})

@@ -78,6 +78,11 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool) -> None:
             "data.unlabelled: nothing here learns from texts without labels; "
             "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"
         )
+    if data.generated is not None and not choosing and recipe.choose.enabled is not False:
+        problems.append(
+            "data.generated: generated rows are weighed by cross-validation over few labels; --set choose.enabled=true "
+            "asks for that, and choose=none learns them unasked"
+        )
     if data.prior is not None and not names_only:
         problems.append("data.prior: is for classes known by name alone; labelled rows say how often each comes")
     if problems:

@@ -23,12 +23,14 @@ from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
-from tuneful.evaluation import forgetting, generators, readers
+from tuneful.evaluation import alone, forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
+from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
+from tuneful.objectives import Contrast, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -186,7 +188,12 @@ def provenance(built: Built) -> dict[str, Any]:
 
 def _examine(built: Built) -> Examined:
     prepared, settings = built.prepared, built.recipe.evaluate
-    train, test = prepared.rows("train"), prepared.rows("test")
+    train, test, objective = prepared.rows("train"), prepared.rows("test"), prepared.resolved.objective
+    if isinstance(objective, Masked):
+        own = holds_masked_head(prepared.folder)
+        return alone.examine_masked(built.policy, objective, built.collate, train, test, base=own)
+    if isinstance(objective, Contrast):
+        return alone.examine_contrast(built.policy, objective, built.collate, test)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)

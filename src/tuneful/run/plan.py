@@ -64,12 +64,14 @@ def work_of(
     """Counted from architecture and rows, for each of which there are `scale`; `trainable` and `joined` are guessed
     while no model is loaded."""
     seen = resolved.epochs * scale
-    tokens = resolved.objective.layout is Layout.TOKENS
+    layout = resolved.objective.layout
+    tokens = layout in (Layout.TOKENS, Layout.MASKED)
+    told = getattr(resolved.objective, "rate", 1.0)  # share of the learned tokens that are asked for
     frozen = resolved.adapter.freezes
     shares = world() if resolved.recipe.sharded else 1
     return Work(
         tokens=round(seen * sum(map(len, rows))),
-        learned=round(seen * sum(row.learned for row in rows)),
+        learned=round(seen * told * sum(row.learned for row in rows)) if layout is not Layout.TEXTS else 0,
         steps=resolved.steps,
         body=size.body,
         vocabulary=size.vocabulary if tokens else 0,

@@ -11,31 +11,33 @@ from pathlib import Path
 import numpy as np
 
 from tuneful.core.device import pick_device
-from tuneful.core.errors import DataError, RecipeError
-from tuneful.core.protocols import Objective, Pools
+from tuneful.core.errors import DataError
+from tuneful.core.protocols import Objective
 from tuneful.core.quantised import check
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.names import Names
-from tuneful.data.rows import NAMES, Rows, build, name_rows
+from tuneful.data.rows import NAMES, Rows, build
 from tuneful.data.sources import Raw, read
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
-from tuneful.models.load import Labels, load_processor, locate
+from tuneful.models.heads import VECTORS, Labels
+from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
-from tuneful.objectives import Classify, NextToken
+from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.run.embedded import with_model
 from tuneful.run.few import by_name, check_used, chooses, data_has_names_only, describable, to_be_chosen
+from tuneful.run.further import further_rows
+from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
-from tuneful.run.unlabelled import unlabelled_rows
 
 Say = Callable[[str], None]
 LONGEST = 2048  # tokens of a row when nobody says otherwise
@@ -75,7 +77,9 @@ class Prepared:
 
     @property
     def head(self) -> Labels | None:
-        """What the model's class head answers; None for text to write."""
+        """What the model's class head answers; None for tokens."""
+        if self.layout is Layout.TEXTS:
+            return VECTORS
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
     @property
@@ -117,13 +121,13 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         recipe = by_name(recipe)
         gathered = replace(gathered, held_out={"validation": 0.0, "test": 0.0})
     data, form, sampled, dropped = recipe.task.data, gathered.form, gathered.sampled, gathered.dropped
-    objective = _choose_objective(recipe, form, say)
-    labelled = objective.layout is Layout.LABELS
-    recipe = with_model(recipe, labelled, gathered.examples.get("train", ()), say)
+    recipe = with_model(recipe, reads(recipe, form), gathered.examples.get("train", ()), say)
     if not gathered.examples.get("train"):
         raise DataError(f"no training row can be used; the first: {dropped[0].place}: {dropped[0].reason}")
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
+    objective = choose_objective(recipe, form, folder, say)
+    labelled = objective.layout is Layout.LABELS
     choosing = sampled is None and chooses(recipe, gathered.examples["train"], folder, labelled)
     check_used(recipe, choosing=choosing, names_only=names_only)
     if choosing:
@@ -134,10 +138,11 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     processor = load_processor(
         str(recipe.model),
         folder,
-        writes=not labelled,
-        pooled=pools(objective),
+        writes=objective.layout.writes,
+        pooled=pools(objective) or objective.layout is Layout.TEXTS,
         trust_remote_code=recipe.trust_remote_code,
     )
+    objective = with_mask(objective, processor)
     counts = sampled.counts() if sampled and labelled else None
     labels = (
         _labels(parts.train, objective, folder, recipe.trust_remote_code, sampled, counts, data.labels)
@@ -150,10 +155,10 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=labels,
                      learn_all=data.learn == "all")  # fmt: skip
     built = {part: encode(getattr(parts, part)) for part in PARTS}
-    check_primary(recipe.evaluate, labels, built["test"].rows)
+    check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
-    repeated = [*repeated, *_further(recipe, objective, labels, parts, processor, limit, say)]
+    repeated = [*repeated, *further_rows(recipe, objective, labels, parts, processor, limit, say)]
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -163,21 +168,6 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     return Prepared(
         resolved, form, parts, built, labels, found, processor, folder, size, gathered.sha256, repeated, stream
     )
-
-
-def _further(
-    recipe: Recipe,
-    objective: Objective,
-    labels: LabelSet | None,
-    parts: Split,
-    processor: TextProcessor,
-    limit: int,
-    say: Say,
-) -> list[Row]:
-    """What is learned beside the training rows: names of classes, texts that have no label yet."""
-    named = labels is not None and isinstance(objective, Pools) and objective.label_names
-    names = name_rows(labels, processor, limit) if named and labels is not None else []
-    return names + unlabelled_rows(recipe, labels, parts, processor, limit, say)
 
 
 def _gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
@@ -250,24 +240,6 @@ def _with_names_of_their_own(
                 replace(raw, place=replace(raw.place, source=own)) for raw in rows
             ]  # fmt: skip
         yield weight, named
-
-
-def _choose_objective(recipe: Recipe, form: Format, say: Say) -> Objective:
-    labelled = form.name in ("labelled", "labelled_pair") or data_has_names_only(recipe, form)
-    objective: Objective | None = recipe.task.objective
-    if objective is None:
-        if not form.learns:
-            raise RecipeError([
-                f"tasks.0.objective: the data is in the layout '{form.name}', and this version has no objective "
-                "made for it. --set objective=next_token learns the wanted answers"
-            ])  # fmt: skip
-        chosen = Classify() if labelled else NextToken()
-        say(f"layout {form.name}: objective {chosen.kind} (--set objective=... changes that)")
-        return chosen
-    if objective.layout is Layout.LABELS and not labelled:
-        raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
-                           f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
-    return objective
 
 
 def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Row]:

@@ -19,6 +19,7 @@ from tuneful.recipe import Recipe
 MOST_TOKENS = 4096  # of an update whose size nobody named
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
+CAREFUL = {Layout.TEXTS: 0.1}  # of the adapter's rate, where a batch may undo much of what an encoder knows
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -44,13 +45,15 @@ def resolve(
     if recipe.sharded:
         _check_sharded(recipe)
     count, mean = (len(rows), mean_tokens(rows)) if count is None else (count, mean_tokens(rows, examples=True))
-    labelled = objective.layout is Layout.LABELS
-    adapter: Adapter = recipe.adapter or (Full() if labelled and recipe.quantise is None else Lora())
+    labelled, reads = objective.layout is Layout.LABELS, not objective.layout.writes
+    adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
+    if objective.layout.alone:
+        _check_alone(recipe, adapter)
     if pooled:
         _check_pooled(adapter)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
-        recipe.optimiser.tokens_per_step, count, mean, labelled, pooled
+        recipe.optimiser.tokens_per_step, count, mean, reads, pooled or objective.layout is Layout.TEXTS
     )
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
@@ -71,7 +74,7 @@ def resolve(
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
-    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else 1.0)
+    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else CAREFUL.get(objective.layout, 1.0))
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
 
@@ -85,6 +88,15 @@ def _check_pooled(adapter: Adapter) -> None:
         raise RecipeError([
             "tasks.0.objective.pooling: a head over means is no part of an adapter's file; "
             "use full, top_layers or head"
+        ])  # fmt: skip
+
+
+def _check_alone(recipe: Recipe, adapter: Adapter) -> None:
+    """What comes out is an encoder to begin with, so the weights themselves learn."""
+    if adapter.freezes or recipe.quantise is not None:
+        raise RecipeError([
+            "adapter: an encoder that learns from texts alone is there to be tuned further, so its weights learn; "
+            "use full or top_layers, without quantise"
         ])  # fmt: skip
 
 
@@ -123,13 +135,13 @@ def mean_tokens(rows: Sequence[Row], *, examples: bool = False) -> float:
     return max(1.0, sum(map(len, rows)) / max(1, len({row.example.place for row in rows} if examples else rows)))
 
 
-def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, labelled: bool, pooled: bool) -> int:
+def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, reads: bool, many: bool) -> int:
     """About a hundred updates an epoch where the rows allow it: LoRA learns more from many small updates."""
     if tokens_per_step is not None:
         return max(1, round(tokens_per_step / mean))
-    if pooled:
+    if many:
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
-    low, high = (8, 32) if labelled else (4, 16)
+    low, high = (8, 32) if reads else (4, 16)
     return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
 
 

@@ -23,7 +23,8 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.readers import predictions
 from tuneful.evaluation.reading import class_logits
-from tuneful.models.load import Labels, Loaded, load, locate
+from tuneful.models.heads import Labels
+from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sampling import Generator
 from tuneful.models.sentence import holds_head
@@ -160,6 +161,7 @@ def open_encoder(name: str, labels: LabelSet | None, say: Say = lambda _: None) 
 def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
+    _refuse_silent(folder, recipe_of(lock))
     trust = bool(recipe["trust_remote_code"])
     names, kind = lock["labels"], lock["label_kind"]
     problem = next((problem for problem, known in KINDS.items() if known == kind), "")
@@ -186,6 +188,16 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
     data = recipe_of(lock).task.data
     return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None, data.columns, data.encoding)
+
+
+def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:
+    """An encoder that learned from texts alone answers nothing yet."""
+    objective = recipe.task.objective
+    if objective is not None and objective.layout.alone:
+        raise RunFolderError(
+            f"{folder.path} holds an encoder that learned from texts alone; it gives no labels by itself. "
+            f"Tune it on: tuneful fit DATA --model {folder.path}; or with names of classes: predict {folder.model}"
+        )
 
 
 def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:

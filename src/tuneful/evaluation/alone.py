@@ -1,0 +1,84 @@
+"""How well an encoder knows texts that nobody labelled: it names hidden tokens, or finds a text by a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from tuneful.core.device import place
+from tuneful.core.policy import Outputs, Policy
+from tuneful.core.types import Batch, Row
+from tuneful.evaluation.compare import Examined, score
+from tuneful.evaluation.generators import unigram_losses
+from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.reading import Collate, batches
+from tuneful.objectives import Contrast, Masked
+from tuneful.objectives.noise import chances, shortened
+
+DELETED = 0.3  # of a text's tokens, where it is to be found by the rest
+
+
+class _Before(Policy):
+    """The policy as it was before tuning, for objectives that know of no other."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy.network, policy.attached, autocast=policy.autocast, gathered=policy.gathered)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        return self.read(batch.inputs, original=True)
+
+
+def examine_masked(
+    policy: Policy, objective: Masked, collate: Collate, train: Sequence[Row], test: Sequence[Row], *, base: bool
+) -> Examined:
+    """Perplexity of hidden tokens, the same ones for every system. `base` False: the model named none before tuning,
+    so how common each token is among the training rows stands for it."""
+    common = unigram_losses(train, test)
+    losses = {"tuned": _masked_losses(policy, objective, collate, test)}
+    losses["base"] = _masked_losses(_Before(policy), objective, collate, test) if base else common
+    if base:
+        losses["trivial"] = common
+    return Examined([score(METRICS["perplexity"], range(len(test)), losses)], "perplexity", [])
+
+
+def examine_contrast(policy: Policy, objective: Contrast, collate: Collate, test: Sequence[Row]) -> Examined:
+    """How often a text that lacks some of its tokens lies nearest to the whole of it, among all test rows."""
+    share = objective.deleted or DELETED
+    found = {
+        "tuned": _found(policy, collate, test, share, original=False),
+        "base": _found(policy, collate, test, share, original=True),
+    }
+    return Examined([score(METRICS["accuracy"], list(range(len(test))), found)], "accuracy", [])
+
+
+def _masked_losses(policy: Policy, objective: Masked, collate: Collate, rows: Sequence[Row]) -> np.ndarray:
+    """(R, 2): summed loss, and how many tokens it stands for."""
+    policy.module.eval()
+    found = np.zeros((len(rows), 2))
+    with torch.no_grad():
+        for part, batch in batches(rows, collate):
+            batch = place(batch, policy.device)
+            losses, owners = objective(policy, batch).losses.double().cpu(), batch.targets["rows"].cpu()
+            policy.forget()
+            sums = torch.zeros(len(part), dtype=torch.float64).index_add_(0, owners, losses)
+            found[part] = np.stack([sums.numpy(), np.bincount(owners.numpy(), minlength=len(part))], 1)
+    return found
+
+
+def _found(policy: Policy, collate: Collate, rows: Sequence[Row], share: float, *, original: bool) -> list[int]:
+    """The row each shortened row is taken for."""
+    policy.module.eval()
+    whole, parts = [torch.empty(0)] * len(rows), [torch.empty(0)] * len(rows)
+    with torch.no_grad():
+        for part, batch in batches(rows, collate):
+            batch = place(batch, policy.device)
+            ids, where = batch.inputs["input_ids"], batch.targets["where"]
+            gone = torch.zeros(ids.shape[1], dtype=torch.bool, device=ids.device)
+            gone[where] = chances(policy, ids, len(where)) < share
+            for into, inputs in ((whole, batch.inputs), (parts, shortened(batch.inputs, gone))):
+                vectors = policy.read(inputs, original=original).embeddings().cpu()
+                for number, vector in zip(part, vectors, strict=True):
+                    into[number] = vector
+    return [int(nearest) for nearest in (torch.stack(parts) @ torch.stack(whole).T).argmax(1)]

@@ -1,0 +1,108 @@
+"""What is learned beside the training rows: names of classes, generated rows, texts that have no label yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tuneful.core.errors import DataError, RecipeError
+from tuneful.core.protocols import Objective, Pools, Processor
+from tuneful.core.types import Example, Row
+from tuneful.data.duplicates import said_in
+from tuneful.data.formats import detect, understand
+from tuneful.data.inputs import inputs
+from tuneful.data.labels import LabelSet, name_of
+from tuneful.data.rows import generated_rows, name_rows
+from tuneful.data.sources import read
+from tuneful.data.splits import Split
+from tuneful.recipe import Recipe
+
+Say = Callable[[str], None]
+MOST_GENERATED = 3  # rows for each labelled one, so that what is learned stays mostly what people wrote
+LEAST_GENERATED = 8  # of a class, where it has hardly any rows
+
+
+def further_rows(
+    recipe: Recipe,
+    objective: Objective,
+    labels: LabelSet | None,
+    split: Split,
+    processor: Processor,
+    limit: int,
+    say: Say,
+) -> list[Row]:
+    """Each text once; those that stand in the labelled data or are held out left out. Raises InputError."""
+    named = labels is not None and isinstance(objective, Pools) and objective.label_names
+    names = name_rows(labels, processor, limit) if named and labels is not None else []
+    known = {said_in(example) for part in (split.train, split.validation, split.test) for example in part}
+    generated = _generated(recipe, labels, split.train, known, say)
+    texts = _unlabelled(recipe, labels, known, say)
+    encoded = [(example, processor.text(example.text or "", limit=limit)) for example in texts]
+    made = generated_rows(generated, labels, processor, limit) if labels is not None else []
+    return [*names, *made, *(Row(example, item.ids, item.learn) for example, item in encoded)]
+
+
+def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: Say) -> list[Example]:
+    source, data = recipe.task.data.unlabelled, recipe.task.data
+    if source is None:
+        return []
+    if labels is None or labels.kind != "class":
+        raise RecipeError(["data.unlabelled: texts without labels go with labels, one a row"])
+    tables = read(source, encoding=data.encoding, seed=recipe.seed, learns=False, say=say)
+    named = {"text": data.text} if data.text is not None else {}
+    found = [example for table in tables.values() if table
+             for example in inputs(table, named, labelled=True, column=None)]  # fmt: skip
+    texts = _once(found, known)
+    say(f"{len(texts)} texts without labels" + (f", {len(found) - len(texts)} more were there already"
+                                                 if len(texts) < len(found) else ""))  # fmt: skip
+    return texts
+
+
+def _generated(
+    recipe: Recipe, labels: LabelSet | None, train: Sequence[Example], known: set[str], say: Say
+) -> list[Example]:
+    """Not too many of any class, drawn with the recipe's seed."""
+    source = recipe.task.data.generated
+    if source is None:
+        return []
+    if labels is None or labels.kind != "class":
+        raise RecipeError(["data.generated: generated rows go with labels, one a row"])
+    found = []
+    for table in read(source, encoding=recipe.task.data.encoding, seed=recipe.seed, say=say).values():
+        if table:
+            form, columns = detect(table, recipe.task.data.columns)
+            good, bad = understand(table, form, columns)
+            if form.name != "labelled" or bad:
+                place = bad[0].place if bad else table[0].place
+                raise DataError(f"{place}: expected a text with a label, as `tuneful synthesise` writes them")
+            found += good
+    for example in found:
+        if name_of(example.label) not in labels.names:
+            raise DataError(f"{example.place}: the label '{name_of(example.label)}' is none of the labelled data's")
+    kept = _thinned(_once(found, known), train, recipe.seed)
+    say(f"{len(kept)} generated rows" + (f" of {len(found)}" if len(kept) < len(found) else ""))
+    return kept
+
+
+def _thinned(generated: Sequence[Example], train: Sequence[Example], seed: int) -> list[Example]:
+    real = Counter(name_of(example.label) for example in train)
+    taken: Counter[str] = Counter()
+    kept = []
+    for place in np.random.default_rng([seed, 11]).permutation(len(generated)):
+        name = name_of(generated[place].label)
+        if taken[name] < max(LEAST_GENERATED, MOST_GENERATED * real[name]):
+            taken[name] += 1
+            kept.append(int(place))
+    return [generated[place] for place in sorted(kept)]
+
+
+def _once(examples: Sequence[Example], known: set[str]) -> list[Example]:
+    """Adds to `known` what is kept."""
+    kept = []
+    for example in examples:
+        if (said := said_in(example)) not in known:
+            known.add(said)
+            kept.append(example)
+    return kept

@@ -1,0 +1,69 @@
+"""What is learned from data of this layout with a model of this kind, where nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tuneful.core.errors import DataError, RecipeError
+from tuneful.core.protocols import Objective
+from tuneful.core.types import Layout
+from tuneful.data.formats import Format
+from tuneful.models.processors import TextProcessor
+from tuneful.objectives import Classify, Masked, NextToken
+from tuneful.recipe import Recipe
+from tuneful.run.few import data_has_names_only, writes
+
+Say = Callable[[str], None]
+
+
+def reads(recipe: Recipe, form: Format) -> bool:
+    """An encoder is wanted, by the data or by the person."""
+    given: Objective | None = recipe.task.objective
+    return has_labels(recipe, form) if given is None else not given.layout.writes
+
+
+def has_labels(recipe: Recipe, form: Format) -> bool:
+    return form.name in ("labelled", "labelled_pair") or data_has_names_only(recipe, form)
+
+
+def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Objective:
+    """The objective of the recipe, or the one made for data and model. Raises RecipeError where they do not go
+    together."""
+    given: Objective | None = recipe.task.objective
+    labelled = has_labels(recipe, form)
+    if given is None:
+        return _usual(form, folder, labelled, say)
+    if given.layout is Layout.LABELS and not labelled:
+        raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
+                           f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
+    if given.layout.alone and not (labelled or form.name == "text"):
+        raise RecipeError([f"tasks.0.objective: an encoder learns from plain texts; the data is in the layout "
+                           f"'{form.name}'. Name the column: --set data.text=..."])  # fmt: skip
+    if given.layout.alone and writes(folder):
+        raise RecipeError(["tasks.0.objective: this is for encoders, and the model writes text; "
+                           "objective=next_token learns from plain texts"])  # fmt: skip
+    return given
+
+
+def _usual(form: Format, folder: Path, labelled: bool, say: Say) -> Objective:
+    if not form.learns:
+        raise RecipeError([
+            f"tasks.0.objective: the data is in the layout '{form.name}', and this version has no objective "
+            "made for it. --set objective=next_token learns the wanted answers"
+        ])  # fmt: skip
+    chosen: Objective = Classify() if labelled else NextToken()
+    if form.name == "text" and not labelled and not writes(folder):
+        chosen = Masked()
+    say(f"layout {form.name}: objective {chosen.kind} (--set objective=... changes that)")  # type: ignore[attr-defined]
+    return chosen
+
+
+def with_mask(objective: Objective, processor: TextProcessor) -> Objective:
+    """The same, knowing the token that hides others. Raises RecipeError where the tokenizer has none."""
+    if not isinstance(objective, Masked) or objective.token is not None:
+        return objective
+    try:
+        return objective.model_copy(update={"token": processor.mask_id})
+    except DataError as problem:
+        raise RecipeError([f"tasks.0.objective: {problem}; objective=contrast needs none"]) from None
