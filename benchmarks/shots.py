@@ -105,7 +105,24 @@ def clinc(data: Path) -> tuple[Pairs, Pairs, list[str]]:
     return pairs[0], pairs[1], [text for text, _ in found["oos_test"]]
 
 
-SETS = {"banking": banking, "clinc": clinc}
+def domains(data: Path) -> tuple[Pairs, Pairs, list[str]]:
+    """The same texts, told apart by the ten areas their intents belong to."""
+    area = {intent: name for name, intents in
+            json.loads((data / "clinc150" / "domains.json").read_text(encoding="utf-8")).items()
+            for intent in intents}  # fmt: skip
+    train, test, strange = clinc(data)
+    return [(text, area[label]) for text, label in train], [(text, area[label]) for text, label in test], strange
+
+
+def hate(data: Path) -> tuple[Pairs, Pairs, list[str]]:
+    """Tweets: hate speech, offensive language, neither. The last fifth is asked about."""
+    with (data / "davidson_hate" / "labeled_data.csv").open(newline="", encoding="utf-8") as stream:
+        pairs = [(row["tweet"], ("hate", "offensive", "neither")[int(row["class"])]) for row in csv.DictReader(stream)]
+    cut = len(pairs) * 4 // 5
+    return pairs[:cut], pairs[cut:], []
+
+
+SETS = {"banking": banking, "clinc": clinc, "domains": domains, "hate": hate}
 
 
 def write(file: Path, pairs: Pairs) -> None:

@@ -278,6 +278,11 @@ def place(batch: Batch, device: torch.device) -> Batch:
     )
 
 
+def secret(name: str) -> str | None:
+    """A key the person keeps in the environment, so that it stands in no file and no history."""
+    return os.environ.get(name) or None
+
+
 def cache_folder() -> Path:
     """`TUNEFUL_CACHE`, or `~/.cache/tuneful`."""
     return Path(os.environ.get("TUNEFUL_CACHE") or Path.home() / ".cache" / "tuneful")

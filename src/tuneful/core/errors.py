@@ -45,6 +45,14 @@ class CheckpointError(InputError):
     """A checkpoint that is damaged or belongs to another run."""
 
 
+class EndpointError(TunefulError):
+    """A model behind an address that does not answer; `passing` if it may a moment later."""
+
+    def __init__(self, said: str, *, passing: bool = True) -> None:
+        super().__init__(said)
+        self.passing = passing
+
+
 class OutOfMemory(TunefulError):
     """Not even the smallest part of an update fits."""
 

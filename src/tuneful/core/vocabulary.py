@@ -83,10 +83,12 @@ def token_kl(vocabulary: Vocabulary, hidden_MD: Tensor, from_vocabulary: Vocabul
 
 
 def per_position(vocabulary: Vocabulary, hidden_MD: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """Any value a position computed from its logits, chunk by chunk, recomputed in the backward pass."""
+    """Any value a position computed from its logits, chunk by chunk, recomputed in the backward pass. Where the matrix
+    learns, every chunk adds a gradient as large as the matrix, so chunks are few."""
+    most = CHUNK_LOGITS if vocabulary.weight.requires_grad else CHUNK_LOGITS_OFTEN
     values = [
         checkpoint(function, hidden_MD[rows], rows, use_reentrant=False)
-        for rows in chunks(len(hidden_MD), vocabulary.weight.shape[0], CHUNK_LOGITS_OFTEN)
+        for rows in chunks(len(hidden_MD), vocabulary.weight.shape[0], most)
     ]
     return torch.cat(values) if values else hidden_MD.new_zeros(0, dtype=torch.float32)
 

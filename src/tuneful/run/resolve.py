@@ -17,6 +17,7 @@ from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
+MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
 CAREFUL = {Layout.TEXTS: 0.1}  # of the adapter's rate, where a batch may undo much of what an encoder knows
@@ -52,8 +53,9 @@ def resolve(
         _check_alone(recipe, adapter)
     if pooled:
         _check_pooled(adapter)
+    tokens_per_step = recipe.optimiser.tokens_per_step or (MASKED_TOKENS if objective.layout is Layout.MASKED else None)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
-        recipe.optimiser.tokens_per_step, count, mean, reads, pooled or objective.layout is Layout.TEXTS
+        tokens_per_step, count, mean, reads, pooled or objective.layout is Layout.TEXTS
     )
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))

@@ -1,0 +1,247 @@
+"""Further rows written by a model: what is asked, what is kept, and what happens when the model behind an address fails."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.nn import functional as F
+
+from tuneful.cli.main import main
+from tuneful.core.errors import DataError, EndpointError
+from tuneful.core.types import Message
+from tuneful.data.synthesise import EACH, fits, requests_for, texts_in
+from tuneful.models.endpoint import TRIES, Endpoint
+from tuneful.run.sift import Written, sift
+from tuneful.run.synthesise import labelled_rows
+from work import MOODS, moods, write_rows
+
+ROWS = [(row["text"], row["label"]) for row in moods(12)]
+SAID = {name: name for name in MOODS}
+
+
+class Server:
+    """Answers as `answer` does: a text, or a number for a status, or bytes for whatever is no chat completion."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.answer: Any = self.helpful
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append({**body, "key": self.headers.get("Authorization"), "path": self.path})
+                found = outer.answer(body)
+                status, told = (found, b"no") if isinstance(found, int) else (200, found)
+                if isinstance(told, str):
+                    told = json.dumps({"choices": [{"message": {"content": told}}]}).encode()
+                with suppress(OSError):  # who asked may not have waited
+                    self.send_response(status)
+                    self.end_headers()
+                    self.wfile.write(told)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def helpful(self, body: dict[str, Any]) -> str:
+        """Lines of words of the mood that is asked for, each once."""
+        mood = next(name for name in MOODS if f'"{name}"' in body["messages"][0]["content"])
+        words, turn = MOODS[mood].split(), body["seed"]
+        return "\n".join(
+            f"{n + 1}. {words[n % 6]} {words[(n + turn + 1) % 6]} {words[(n + 2) % 6]} {mood}{turn}{n}"
+            for n in range(5)
+        )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An address on this computer, which tests may otherwise not ask."""
+    monkeypatch.setattr(socket.socket, "connect", socket.SocketType.connect)
+    monkeypatch.setattr("tuneful.models.endpoint.PAUSE", 0.0)
+    found = Server()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+def synthesise(server: Server, folder: Path, *more: str, encoder: Path) -> Any:
+    data = write_rows(folder / "moods.jsonl", moods(12))
+    command = ["synthesise", str(data), "--endpoint", server.url, "--model", "m", "--each", "20",
+               "--out", str(folder / "made.jsonl"), "--encoder", str(encoder), *more]  # fmt: skip
+    return CliRunner().invoke(main, command)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_class_is_asked_for_with_rows_of_its_own() -> None:
+    requests = requests_for(ROWS, SAID, count=12, seed=0)
+    assert Counter(request.label for request in requests) == {"glad": 3, "sad": 3}  # 12 texts, five a request
+    assert len({request.key for request in requests}) == 6
+    for request in requests:
+        assert all(ROWS[place][1] == request.label for place in request.shown)
+        assert all(ROWS[place][0] in request.messages[0].content for place in request.shown)
+        assert f"Write {EACH} other" in request.messages[0].content
+    assert requests == requests_for(ROWS, SAID, count=12, seed=0)
+    assert {request.key for request in requests_for(ROWS[:2], SAID, count=12, seed=0)} == {
+        request.key for request in requests_for(ROWS[:2], SAID, count=12, seed=1)
+    }  # one row a class: only the turn differs
+
+
+@pytest.mark.parametrize(("answer", "texts"), [
+    ("1. one\n2) two\n- three\n* four", ["one", "two", "three", "four"]),
+    ('Here are some texts:\n"a b"\n\n“c d”', ["a b", "c d"]),
+    ('["x y", "z", 3, null]', ["x y", "z"]),
+    ("以下是文本：\n1. 今天很好\n「明天見」", ["今天很好", "明天見"]),
+    ("", []), ("42", []), ("{\"a\": 1}", []), ("...\n---\n12345", []),
+    ("3 apples are here", ["3 apples are here"]), ("9.5 percent of it", ["9.5 percent of it"]),
+])  # fmt: skip
+def test_what_of_an_answer_is_a_text(answer: str, texts: list[str]) -> None:
+    assert texts_in(answer) == texts
+
+
+def test_lengths() -> None:
+    assert [fits("x" * n, ["abcd", "abcdefgh"]) for n in (1, 2, 16, 17)] == [False, True, True, False]
+
+
+def test_sifting_says_why() -> None:
+    """Vectors in a plane: class a lies along x, class b along y."""
+    rows = [("a" * n, "a") for n in range(10, 16)] + [("b" * n, "b") for n in range(10, 16)]
+    angles = {text: (0.02 * place if label == "a" else 1.5 - 0.02 * place) for place, (text, label) in enumerate(rows)}
+    angles |= {"good one here": 0.05, "good and like it": 0.06, "far from it all": 0.6, "quite other kind": 1.4}
+    request = requests_for(rows, {"a": "a", "b": "b"}, count=5, seed=0)[0]
+    texts = [
+        "good one here",
+        "Good, one here!",
+        "good and like it",
+        "far from it all",
+        "quite other kind",
+        "z",
+        rows[0][0],
+    ]
+
+    def read(texts: Any) -> torch.Tensor:
+        turned = torch.tensor([angles[text] for text in texts])
+        return F.normalize(torch.stack([turned.cos(), turned.sin()], 1), dim=1)
+
+    kept, refused = sift([Written(text, "a", request) for text in texts], rows, read)
+    assert [one.text for one in kept] == ["good one here"]
+    assert refused == {
+        "too long or too short": 1, "the same as another text": 2, "says what another says": 1,
+        "unlike its class": 1, "taken for another class": 1,
+    }  # fmt: skip
+
+
+def test_rows_say_where_they_come_from(server: Server, reader_folder: Path, tmp_path: Path) -> None:
+    done = synthesise(server, tmp_path, "--json", encoder=reader_folder)
+    assert done.exit_code == 0, done.output
+    told, rows = json.loads(done.stdout), lines(tmp_path / "made.jsonl")
+    assert told["requests"] == 8
+    assert told["texts"] == 40
+    assert told["kept"] == len(rows) == 40 - sum(told["refused"].values()) > 0
+    asked = {line["request"] for line in lines(tmp_path / "made.answers.jsonl")}
+    for row in rows:
+        assert row["origin"]["model"] == "m"
+        assert row["origin"]["request"] in asked
+        assert set(row["origin"]["shown"]) <= {text for text, _ in ROWS}
+        assert row["label"] in row["text"]  # the helpful server writes it into its lines
+    assert {question["path"] for question in server.asked} == {"/v1/chat/completions"}
+
+
+def test_what_was_answered_is_not_asked_again(server: Server, reader_folder: Path, tmp_path: Path) -> None:
+    """The address fails after three answers; the same command goes on where it stood."""
+    answered: list[int] = []
+
+    def fails(body: dict[str, Any]) -> Any:
+        answered.append(1)
+        return server.helpful(body) if len(answered) <= 3 else 503
+
+    server.answer = fails
+    first = synthesise(server, tmp_path, encoder=reader_folder)
+    assert first.exit_code == 1
+    assert "3 of 8 requests are answered and kept" in first.output
+    assert "answers 503" in first.output
+    assert not (tmp_path / "made.jsonl").exists()
+    with (tmp_path / "made.answers.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"request": "cut o')  # as by kill -9
+    server.answer, before = server.helpful, len(server.asked)
+    second = synthesise(server, tmp_path, encoder=reader_folder)
+    assert second.exit_code == 0, second.output
+    assert len(server.asked) - before == 5
+    assert len({line["request"] for line in lines(tmp_path / "made.answers.jsonl")}) == 8
+    third = synthesise(server, tmp_path, encoder=reader_folder)
+    assert third.exit_code == 0
+    assert len(server.asked) - before == 5
+    assert "8 of 8 requests are answered" in third.output
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"<html>", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"\xff"]
+)
+def test_an_address_that_answers_nonsense(nonsense: bytes, server: Server) -> None:
+    server.answer = lambda _: nonsense
+    with pytest.raises(EndpointError, match="answers with"):
+        Endpoint(server.url, "m", pause=0.0).write([Message("user", "hi")], limit=5, temperature=0, seed=0)
+    assert len(server.asked) == TRIES
+
+
+def test_an_address_that_is_slow_or_gone_or_refuses(server: Server) -> None:
+    waits = threading.Event()
+    server.answer = lambda _: (waits.wait(1), "late")[1]
+    slow = Endpoint(server.url, "m", seconds=0.05, pause=0.0)
+    with pytest.raises(EndpointError, match="timed out"):
+        slow.write([Message("user", "hi")], limit=5, temperature=0, seed=0)
+    waits.set()
+    server.answer, before = (lambda _: 401), len(server.asked)
+    with pytest.raises(EndpointError, match="answers 401"):
+        Endpoint(server.url, "m", "key", pause=0.0).write([Message("user", "hi")], limit=5, temperature=0, seed=0)
+    assert len(server.asked) == before + 1  # a wrong key stays wrong
+    assert server.asked[-1]["key"] == "Bearer key"
+    with pytest.raises(EndpointError, match="refused"):
+        Endpoint("http://127.0.0.1:9/v1", "m", pause=0.0).write([Message("user", "x")], limit=5, temperature=0, seed=0)
+
+
+def test_a_model_on_this_computer_writes(generator_folder: Path, reader_folder: Path, tmp_path: Path) -> None:
+    """A random model writes nothing worth keeping, and the command ends well."""
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    command = ["synthesise", str(data), "--model", str(generator_folder), "--each", "5", "--out", str(tmp_path / "m.jsonl"),
+               "--encoder", str(reader_folder), "--json"]  # fmt: skip
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["requests"] == 2
+    assert len(lines(tmp_path / "m.answers.jsonl")) == 2
+
+
+def test_refusals(server: Server, reader_folder: Path, tmp_path: Path) -> None:
+    def message(*more: str) -> str:
+        done = synthesise(server, tmp_path, *more, encoder=reader_folder)
+        assert done.exit_code == 2
+        return done.output
+
+    assert "name a .jsonl file" in message("--out", str(tmp_path / "a.csv"))
+    assert "expected an address" in message("--endpoint", "localhost:8000")
+    assert "no such environment variable" in message("--key-from", "TUNEFUL_NO_SUCH_KEY")
+    (tmp_path / "odd.answers.jsonl").write_text("what\nis this\n", encoding="utf-8")
+    assert "line 1 is no answer" in message("--out", str(tmp_path / "odd.jsonl"))
+    assert not server.asked
+    bare = write_rows(tmp_path / "bare.jsonl", [{"text": "one"}, {"text": "two"}])
+    with pytest.raises(DataError, match="one label each"):
+        labelled_rows(str(bare), lambda _: None)
+    same = write_rows(tmp_path / "same.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
+    with pytest.raises(DataError, match="the same label"):
+        labelled_rows(str(same), lambda _: None)
