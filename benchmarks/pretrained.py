@@ -28,7 +28,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "texts.csv"
         write(file, drawn(train, 0, 0)[1][:MOST])
-        settings: dict[str, Any] = {"objective": args.objective, "evaluate": "none", "data.test": 0, "data.text": "text"}
+        settings: dict[str, Any] = {
+            "objective": args.objective,
+            "evaluate": "none",
+            "data.test": 0,
+            "data.text": "text",
+        }
         if args.epochs:
             settings["schedule.epochs"] = args.epochs
         began = time.perf_counter()

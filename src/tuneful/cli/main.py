@@ -61,21 +61,12 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
-def _all(
-    overrides: tuple[str, ...],
-    memory: str | None,
-    labels: str | None = None,
-    unlabelled: str | None = None,
-    generated: str | None = None,
-) -> list[str]:
-    """Options that are short for a --set."""
+def _all(overrides: tuple[str, ...], memory: str | None, labels: str | None = None, **data: str | None) -> list[str]:
+    """Options that are short for a --set; `data` are those named as the recipe's data settings are."""
     found = [] if memory is None else [f"memory={memory}"]
     if labels is not None:
         found.append(f"data.labels={json.dumps(labels_in(labels))}")
-    if unlabelled is not None:
-        found.append(f"data.unlabelled={json.dumps(unlabelled)}")
-    if generated is not None:
-        found.append(f"data.generated={json.dumps(generated)}")
+    found += [f"data.{name}={json.dumps(value)}" for name, value in data.items() if value is not None]
     return [*overrides, *found]
 
 
@@ -116,6 +107,7 @@ def quiet_libraries(command: Command) -> Command:
 @recipe_options
 @click.option("--labels", metavar="A,B,C", help="Names of the classes, for texts without (enough) labels.")
 @click.option("--unlabelled", metavar="FILE", help="Texts without labels, to learn from beside TARGET.")
+@click.option("--teacher", metavar="RUN", help="A run or model that labels texts which have no label.")
 @click.option("--generated", metavar="FILE", help="Rows that a model wrote, learned if that helps; see synthesise.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
@@ -131,6 +123,7 @@ def fit(
     labels: str | None,
     unlabelled: str | None,
     generated: str | None,
+    teacher: str | None,
     out: Path | None,
     resume: bool,
     language: str,
@@ -145,7 +138,7 @@ def fit(
 
     stop = Stop()
     signal.signal(signal.SIGINT, stop)
-    given = _all(overrides, memory, labels, unlabelled, generated)
+    given = _all(overrides, memory, labels, unlabelled=unlabelled, generated=generated, teacher=teacher)
     code = fit_command(
         target, model=model, overrides=given, as_json=as_json, out=out, resume=resume, language=language,
         should_stop=stop.asked,

@@ -82,14 +82,9 @@ def name_rows(labels: LabelSet, processor: Processor, limit: int) -> list[Row]:
     return rows
 
 
-def generated_rows(examples: Sequence[Example], labels: LabelSet, processor: Processor, limit: int) -> list[Row]:
-    """Rows that a model wrote, and that say so."""
-    rows = []
-    for example in examples:
-        marked = replace(example, place=replace(example.place, unit=GENERATED))
-        encoded = processor.text(example.text or "", limit=limit)
-        rows.append(Row(marked, encoded.ids, encoded.learn, target=labels.target(example)))
-    return rows
+def as_generated(example: Example) -> Example:
+    """The same, saying that a model wrote it."""
+    return replace(example, place=replace(example.place, unit=GENERATED))
 
 
 def is_generated(row: Row) -> bool:

@@ -51,6 +51,9 @@ class Data(Spec):
     """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
     unlabelled: str | None = None
     """Texts without labels (file, folder or hub id), for the schedule `selftrain`."""
+    teacher: str | None = None
+    """A run, or a model with a class head, that labels the texts of `unlabelled`, or those of a source that has no
+    labels at all, so that a smaller model learns what it knows."""
     generated: str | None = None
     """Labelled rows that a model wrote (`tuneful synthesise`). Learned beside the others where few labels are chosen
     for, if cross-validation on the others says that they help; never measured by."""

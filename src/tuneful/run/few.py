@@ -29,6 +29,10 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     asked = recipe.choose.enabled
     if asked is False:
         return False
+    if recipe.task.data.teacher is not None:  # it has seen the labels, so asking about them would prove nothing
+        if asked is True:
+            raise RecipeError(["choose: a teacher knows the labels that the ways would be asked about; leave one out"])
+        return False
     if not labelled or train[0].second is not None or infer(train) != "class":
         if asked is True:
             raise RecipeError(["choose: the ways there are learn one label a text; leave choose out"])
@@ -73,7 +77,8 @@ def data_has_names_only(recipe: Recipe, form: Format) -> bool:
 def check_used(recipe: Recipe, *, choosing: bool, names_only: bool) -> None:
     """Raises RecipeError for texts without labels, or a prior, that nothing here would make use of."""
     data, problems = recipe.task.data, []
-    if data.unlabelled is not None and not (choosing or names_only or isinstance(recipe.schedule, SelfTrain)):
+    used = choosing or names_only or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
+    if data.unlabelled is not None and not used:
         problems.append(
             "data.unlabelled: nothing here learns from texts without labels; "
             "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"

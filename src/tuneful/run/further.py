@@ -14,10 +14,11 @@ from tuneful.data.duplicates import said_in
 from tuneful.data.formats import detect, understand
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import LabelSet, name_of
-from tuneful.data.rows import generated_rows, name_rows
+from tuneful.data.rows import as_generated, name_rows
 from tuneful.data.sources import read
 from tuneful.data.splits import Split
 from tuneful.recipe import Recipe
+from tuneful.run.teacher import taught
 
 Say = Callable[[str], None]
 MOST_GENERATED = 3  # rows for each labelled one, so that what is learned stays mostly what people wrote
@@ -39,9 +40,15 @@ def further_rows(
     known = {said_in(example) for part in (split.train, split.validation, split.test) for example in part}
     generated = _generated(recipe, labels, split.train, known, say)
     texts = _unlabelled(recipe, labels, known, say)
-    encoded = [(example, processor.text(example.text or "", limit=limit)) for example in texts]
-    made = generated_rows(generated, labels, processor, limit) if labels is not None else []
-    return [*names, *made, *(Row(example, item.ids, item.learn) for example, item in encoded)]
+    if recipe.task.data.teacher is not None and texts:
+        texts = taught(recipe.task.data.teacher, texts, labels, say)
+    return [*names, *(_row(example, labels, processor, limit) for example in [*generated, *texts])]
+
+
+def _row(example: Example, labels: LabelSet | None, processor: Processor, limit: int) -> Row:
+    encoded = processor.text(example.text or "", limit=limit)
+    known = labels is not None and example.label is not None
+    return Row(example, encoded.ids, encoded.learn, target=labels.target(example) if known and labels else None)
 
 
 def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: Say) -> list[Example]:
@@ -81,7 +88,7 @@ def _generated(
     for example in found:
         if name_of(example.label) not in labels.names:
             raise DataError(f"{example.place}: the label '{name_of(example.label)}' is none of the labelled data's")
-    kept = _thinned(_once(found, known), train, recipe.seed)
+    kept = [as_generated(example) for example in _thinned(_once(found, known), train, recipe.seed)]
     say(f"{len(kept)} generated rows" + (f" of {len(found)}" if len(kept) < len(found) else ""))
     return kept
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tuneful.core.device import pick_device
-from tuneful.core.errors import DataError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.quantised import check
 from tuneful.core.types import Dropped, Example, Layout, Row
@@ -38,6 +38,7 @@ from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
+from tuneful.run.teacher import as_labelled, taught, told
 
 Say = Callable[[str], None]
 LONGEST = 2048  # tokens of a row when nobody says otherwise
@@ -108,6 +109,7 @@ class Gathered:
     held_out: Mapping[str, float]  # what `split` takes for validation and test
     sha256: str
     sampled: Sampled | None = None  # where rows are not held
+    teaches: bool = False  # all labels are a teacher's
 
 
 def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = None) -> Prepared:
@@ -116,6 +118,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if recipe.quantise is not None:
         check(recipe.quantise, pick_device())
     recipe, gathered = _gather(recipe, say)
+    gathered = _taught(recipe, gathered, say)
     names_only = data_has_names_only(recipe, gathered.form)
     if names_only:
         recipe = by_name(recipe)
@@ -157,6 +160,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     built = {part: encode(getattr(parts, part)) for part in PARTS}
     check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
+    if data.teacher is not None:
+        found.notes.append(told(data.teacher, measured=gathered.teaches and bool(built["test"].rows)))
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     repeated = [*repeated, *further_rows(recipe, objective, labels, parts, processor, limit, say)]
     if sampled is not None and repeated:
@@ -183,6 +188,18 @@ def _gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
     held = {"validation": data.validation, "test": data.test}
     return recipe, Gathered(*_understand(recipe, tables), held, _sha256(tables))
+
+
+def _taught(recipe: Recipe, gathered: Gathered, say: Say) -> Gathered:
+    """Texts without labels, where there is a teacher and nothing else that knows any."""
+    data = recipe.task.data
+    if data.teacher is None or gathered.form.name != "text":
+        return gathered
+    if gathered.sampled is not None:
+        raise RecipeError(["data.teacher: labels texts that are held; --set data.streaming=false holds them"])
+    known = None if data.labels is None else LabelSet.of_names(data.labels)
+    examples = {part: taught(data.teacher, found, known, say) for part, found in gathered.examples.items() if found}
+    return replace(gathered, examples=examples, form=as_labelled(gathered.form), teaches=True)
 
 
 def _labels(
