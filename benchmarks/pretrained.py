@@ -1,5 +1,5 @@
-"""Does an encoder that first learned from the task's own texts make more of a few labels? Prints one JSON line: accuracy
-on the test set of a solved head over the encoder as it was and as it became, one figure a seed of the shots."""
+"""Does an encoder that first learned from the task's own texts make more of a few labels? Prints one JSON line:
+accuracy on the test set of a solved head over the encoder as it was and as it became, one figure a seed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""Recipe -> what its sources hold, understood as examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Dropped, Example
+from tuneful.data.formats import Format, detect, understand
+from tuneful.data.labels import LabelSet
+from tuneful.data.names import Names
+from tuneful.data.sources import Raw, read
+from tuneful.recipe import Recipe
+from tuneful.run.few import by_name, data_has_names_only
+from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
+from tuneful.run.teacher import as_labelled, taught
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the sources hold, as far as it is known before training."""
+
+    form: Format
+    examples: Mapping[str, list[Example]]
+    dropped: list[Dropped]
+    weights: Mapping[str, float]  # of the rows of each file
+    held_out: Mapping[str, float]  # what `split` takes for validation and test
+    sha256: str
+    sampled: Sampled | None = None  # where rows are not held
+    teaches: bool = False  # all labels are a teacher's
+    names_only: bool = False  # of the classes nothing but the names is known
+
+
+def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
+    """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
+    InputError."""
+    recipe, gathered = _read(recipe, say)
+    gathered = _taught(recipe, gathered, say)
+    if data_has_names_only(recipe, gathered.form):
+        nothing = {"validation": 0.0, "test": 0.0}
+        return by_name(recipe), replace(gathered, held_out=nothing, names_only=True)
+    return recipe, gathered
+
+
+def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
+    """The recipe says whether rows are held."""
+    data = recipe.task.data
+    streams = is_streamed(data, say)
+    data = data.model_copy(update={"streaming": streams})
+    recipe = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
+    if streams:
+        found = look(recipe, say)
+        held = held_out(data, found.rows)
+        return recipe, Gathered(found.form, found.examples, found.dropped, {}, held, found.sha256, found)
+    tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
+    held = {"validation": data.validation, "test": data.test}
+    return recipe, Gathered(*_understand(recipe, tables), held, _sha256(tables))
+
+
+def _taught(recipe: Recipe, gathered: Gathered, say: Say) -> Gathered:
+    """Texts without labels, where there is a teacher and nothing else that knows any."""
+    data = recipe.task.data
+    if data.teacher is None or gathered.form.name != "text":
+        return gathered
+    if gathered.sampled is not None:
+        raise RecipeError(["data.teacher: labels texts that are held; --set data.streaming=false holds them"])
+    known = None if data.labels is None else LabelSet.of_names(data.labels)
+    examples = {part: taught(data.teacher, found, known, say) for part, found in gathered.examples.items() if found}
+    return replace(gathered, examples=examples, form=as_labelled(gathered.form), teaches=True)
+
+
+def _understand(
+    recipe: Recipe, tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]]
+) -> tuple[Format, dict[str, list[Example]], list[Dropped], dict[str, float]]:
+    """Examples by split, and for each source file the weight of its rows."""
+    data = recipe.task.data
+    examples: dict[str, list[Example]] = {}
+    dropped: list[Dropped] = []
+    weights: dict[str, float] = {}
+    forms: list[Format] = []
+    for weight, table in _with_names_of_their_own(tables, [source.path for source in data.sources]):
+        for part, rows in table.items():
+            if rows:
+                form, columns = detect(rows, data.columns, data.layout)
+                forms.append(form)
+                good, bad = understand(rows, form, columns)
+                examples.setdefault(part, []).extend(good)
+                dropped += bad
+                weights[rows[0].place.source] = weight
+    if data.labels is None or {form.name for form in forms} - {"text", "labelled"}:
+        one_layout(forms)
+    return forms[0], examples, dropped, weights
+
+
+def _with_names_of_their_own(
+    tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]], paths: Sequence[str]
+) -> Iterator[tuple[float, dict[str, Sequence[Raw]]]]:
+    """Rows say where they come from in a name that no other file has."""
+    names = Names()
+    for number, ((weight, table), path) in enumerate(zip(tables, paths, strict=True), 1):
+        named: dict[str, Sequence[Raw]] = {}
+        for part, rows in table.items():
+            name = rows[0].place.source if rows else ""
+            own = names.own(name, path, part, alone=len(table) == 1, number=number)
+            named[part] = rows if own == name else [
+                replace(raw, place=replace(raw.place, source=own)) for raw in rows
+            ]  # fmt: skip
+        yield weight, named
+
+
+def _sha256(tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]]) -> str:
+    """Of what was read, so that a changed file is noticed and a moved one is not."""
+    digest = hashlib.sha256()
+    for _, table in tables:
+        for part in sorted(table):
+            for raw in table[part]:
+                digest.update(repr((part, sorted(raw.fields.items(), key=lambda item: item[0]))).encode())
+    return digest.hexdigest()
