@@ -17,7 +17,7 @@ from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
-MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything
+MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
 CAREFUL = {Layout.TEXTS: 0.1}  # of the adapter's rate, where a batch may undo much of what an encoder knows
@@ -53,9 +53,8 @@ def resolve(
         _check_alone(recipe, adapter)
     if pooled:
         _check_pooled(adapter)
-    tokens_per_step = recipe.optimiser.tokens_per_step or (MASKED_TOKENS if objective.layout is Layout.MASKED else None)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
-        tokens_per_step, count, mean, reads, pooled or objective.layout is Layout.TEXTS
+        recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
@@ -137,13 +136,15 @@ def mean_tokens(rows: Sequence[Row], *, examples: bool = False) -> float:
     return max(1.0, sum(map(len, rows)) / max(1, len({row.example.place for row in rows} if examples else rows)))
 
 
-def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, reads: bool, many: bool) -> int:
+def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: Layout, pooled: bool) -> int:
     """About a hundred updates an epoch where the rows allow it: LoRA learns more from many small updates."""
     if tokens_per_step is not None:
         return max(1, round(tokens_per_step / mean))
-    if many:
+    if layout is Layout.MASKED:
+        return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
+    if pooled or layout is Layout.TEXTS:
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
-    low, high = (8, 32) if reads else (4, 16)
+    low, high = (4, 16) if layout.writes else (8, 32)
     return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
 
 
