@@ -177,6 +177,8 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
 @click.option("--column", help="Column that holds the text or the request.")
 @click.option("--labels", metavar="A,B,C", help="Tell texts apart by these names; the model need not be tuned.")
+@click.option("--shots", metavar="DATA", help="Show a model that writes the rows of DATA nearest to each request.")
+@click.option("--shown", type=click.IntRange(1), default=4, show_default=True, help="How many of them.")
 @how_to_write
 @quiet_libraries
 def predict(
@@ -185,6 +187,8 @@ def predict(
     out: Path | None,
     column: str | None,
     labels: str | None,
+    shots: str | None,
+    shown: int,
     new_tokens: int,
     temperature: float,
     stops: tuple[str, ...],
@@ -194,7 +198,7 @@ def predict(
 
     predict_command(
         model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops,
-        labels=None if labels is None else labels_in(labels),
+        labels=None if labels is None else labels_in(labels), shots=shots, shown=shown,
     )  # fmt: skip
 
 

@@ -47,13 +47,18 @@ def predict_command(
     temperature: float,
     stops: Sequence[str],
     labels: Sequence[str] | None = None,
+    shots: str | None = None,
+    shown: int = 4,
 ) -> None:
+    from tuneful.run.incontext import with_examples
     from tuneful.run.tuned import open_model
 
     if out is not None and out.exists():
         raise InputError(f"{out} exists; choose another file with --out, or remove it")
     if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
+    if labels is not None and shots is not None:
+        raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
     if labels is not None:
         _predict_by_name(name, source, labels, out=out, column=column)
         return
@@ -61,10 +66,11 @@ def predict_command(
     if model.labels is None and not model.policy.network.causal:
         raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     examples = _inputs(source, model, column)
+    asked = examples if shots is None else with_examples(model, examples, shots, shown, note)
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
         part = examples[start : start + TOGETHER]
-        answers = model.answers_to(part, limit=limit, temperature=temperature, stops=stops)
+        answers = model.answers_to(asked[start : start + TOGETHER], limit=limit, temperature=temperature, stops=stops)
         for example, answer in zip(part, answers, strict=True):
             lines.append(_line(example, answer))
             if out is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ import numpy as np
 from tuneful.core.device import give_back_freed_memory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Processor
-from tuneful.core.types import Message, Row
-from tuneful.data.rows import build_row, conversation_of
+from tuneful.core.types import Row
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.metrics import METRICS, words
 from tuneful.evaluation.reading import Collate, token_losses
 from tuneful.evaluation.settings import Evaluate
+from tuneful.evaluation.shots import with_shots
 from tuneful.models.sampling import Generator
 
 TEXT_METRICS = ("exact_match", "rouge_l", "token_f1")
@@ -41,7 +41,7 @@ def examine(
     """Rows with an answer to a prompt; plain texts are measured by perplexity alone. `tuned` False: there is only
     the base model."""
     test_rows = list(test)
-    shot_rows = _with_shots(processor, train, test_rows, settings.shots)
+    shot_rows = with_shots(policy, processor, train, test_rows, settings)
     losses = {
         "base": token_losses(policy, test_rows, collate, original=True),
         "trivial": unigram_losses(train, test_rows),
@@ -112,44 +112,6 @@ def _answers(
     commonest = Counter(answer_of(row, processor) for row in train if row.prompt).most_common(1)
     said["trivial"] = [commonest[0][0] if commonest else ""] * len(asked)
     return said
-
-
-def _with_shots(processor: Processor, train: Sequence[Row], test: Sequence[Row], shots: int) -> list[Row] | None:
-    """The test rows with the same few training rows in front, fewer where they do not fit; None: no such baseline."""
-    examples = [conversation_of(row.example) for row in train[: 8 * shots] if row.prompt]
-    if not shots or not examples or not all(row.prompt for row in test):
-        return None
-    shown = [examples[round(place)] for place in np.linspace(0, len(examples) - 1, min(shots, len(examples)))]
-    rows = []
-    for row, own in zip(test, _own_turns(test), strict=True):
-        for count in range(len(shown), -1, -1):
-            head = [message for message in own if message.role == "system"][:1]
-            before = [_context(m) for shot in shown[:count] for m in shot if m.role != "system"]
-            turns = (*head, *before, *own[len(head) :])
-            encoded = processor.conversation(turns, row.example.tools)
-            if len(encoded) == 1 and len(encoded[0].ids) <= processor.max_tokens:
-                rows.append(build_row(row.example, encoded[0]))
-                break
-    return rows if len(rows) == len(test) else None
-
-
-def _context(message: Message) -> Message:
-    return Message(message.role, message.content, False, message.name, message.tool_calls)
-
-
-def _own_turns(test: Sequence[Row]) -> Iterator[tuple[Message, ...]]:
-    """Each row's conversation with the very answers the row asks for, so that all systems are measured on the same
-    tokens: all of them, or one, where the template rewrites earlier turns and every answer is a row of its own."""
-    rows_of = Counter(id(row.example) for row in test)
-    seen: Counter[int] = Counter()
-    for row in test:
-        own = conversation_of(row.example)
-        if rows_of[id(row.example)] > 1:
-            learned = [index for index, message in enumerate(own) if message.learned]
-            this = learned[seen[id(row.example)]]
-            seen[id(row.example)] += 1
-            own = (*(_context(message) for message in own[:this]), own[this])
-        yield own
 
 
 def unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:

@@ -27,6 +27,8 @@ class Evaluate(Spec):
     """Test rows a generator answers in full, once for each system that is compared."""
     shots: NonNegativeInt = 4
     """Training rows shown in the prompt of the k-shot baseline; 0 = leave it out."""
+    shots_by: Literal["spread", "nearest"] = "spread"
+    """Which rows those are: the same for every test row, so that they are read once, or for each the nearest to it."""
     new_tokens: PositiveInt | None = None
     """Longest answer in tokens. None: 32 more than all but the longest training answers, at most 512."""
     primary: MetricName | None = None
