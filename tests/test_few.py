@@ -29,8 +29,11 @@ from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
+from tuneful.run.folder import RunFolder
 from tuneful.run.heads import SCALE, started
 from tuneful.run.prepare import prepare
+from tuneful.run.session import run
+from tuneful.run.train import Interrupted
 from tuneful.run.ways import Beside, Trial, tuned
 from work import moods, write_rows
 
@@ -207,6 +210,16 @@ def test_every_fold_begins_with_the_encoder_as_it_was(reader_folder: Path, tmp_p
     torch.testing.assert_close(first, second)
     for name, tensor in built.policy.attached.state().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_stopping_while_ways_are_tried_leaves_nothing_behind(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    recipe = recipe_for(data, model=str(reader_folder), settings={})
+    with pytest.raises(Interrupted):
+        list(run(recipe, tmp_path / "run", should_stop=lambda: True))
+    assert not RunFolder(tmp_path / "run").exists()
+    again = run(recipe, tmp_path / "run")  # the folder is free
+    assert next(iter(again)).kind == "plan"
 
 
 def test_the_lock_holds_what_was_taken_and_repeats_it(few_run: tuneful.Run, tmp_path: Path) -> None:

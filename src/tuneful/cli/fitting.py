@@ -51,7 +51,9 @@ def fit_command(
                 bar.show(record)
     except Interrupted:
         if is_first():
-            errors.print(f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume")
+            begun = RunFolder(path).lock.exists()
+            on = f"saved. Go on with: tuneful fit {shlex.quote(str(path))} --resume"
+            errors.print(on if begun else "stopped before the way of learning was chosen; nothing was written")
         return INTERRUPTED
     folder = RunFolder(path)
     report = folder.read_json(folder.report)

@@ -45,12 +45,12 @@ def to_choose(prepared: Prepared) -> bool:
     return prepared.recipe.choose.enabled is True and prepared.pooled
 
 
-def choose(prepared: Prepared, say: Say) -> Choice:
-    """Tries the ways on the training rows of `prepared`, whose recipe is that of the costliest."""
+def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambda: False) -> Choice:
+    """Tries the ways on the training rows of `prepared`, whose recipe is that of the costliest. Raises Interrupted."""
     built = build(prepared, say)
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
     count = prepared.recipe.choose.folds or (2 if len(rows) > MANY else 3)
-    trial = Trial(built, rows, wanted, folds(wanted.tolist(), count, prepared.recipe.seed))
+    trial = Trial(built, rows, wanted, folds(wanted.tolist(), count, prepared.recipe.seed), should_stop)
     if len(set(wanted.tolist())) == len(rows):
         say("one row a class: no fold has seen the class it is asked about, so only names tell anything")
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")

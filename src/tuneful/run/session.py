@@ -48,7 +48,7 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
-        choice = choose(prepared, say) if to_choose(prepared) else None
+        choice = choose(prepared, say, _asked_of_all(should_stop)) if to_choose(prepared) else None
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
         built = together(lambda: build(prepared, say))

@@ -25,7 +25,7 @@ LISTED = 100  # skipped rows listed one by one
 
 
 class Interrupted(Exception):
-    """The person asked to stop; everything is saved."""
+    """The person asked to stop; everything that was begun is saved."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, 
 from tuneful.run.build import Built, build_on
 from tuneful.run.heads import put, started
 from tuneful.run.prepare import Prepared
+from tuneful.run.train import Interrupted
 from tuneful.schedules import SelfTrain
 from tuneful.schedules.selftrain import labelled
 
@@ -31,6 +32,7 @@ class Trial:
     rows: Sequence[Row]
     wanted: Tensor  # (N,)
     folds: np.ndarray  # (N,)
+    should_stop: Callable[[], bool] = lambda: False
 
     @property
     def classes(self) -> int:
@@ -113,14 +115,14 @@ def spread(trial: Trial, beside: Beside, texts: Sequence[Row]) -> Tried:
 
 
 def tuned(trial: Trial, beside: Beside) -> Tried:
-    """The encoder tuned with its head, from the start for every fold."""
+    """The encoder tuned with its head, from the start for every fold. Raises Interrupted."""
     began, built = time.perf_counter(), trial.built
     start = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     logits = torch.zeros(len(trial.rows), trial.classes)
     for part in np.unique(trial.folds):
         inside = [row for row, fold in zip(trial.rows, trial.folds, strict=True) if fold != part] + beside.rows
         held = np.flatnonzero(trial.folds == part).tolist()
-        _learn(built.prepared, built.policy, inside)
+        _learn(built.prepared, built.policy, inside, trial.should_stop)
         answers = class_logits(built.policy, [trial.rows[place] for place in held], built.collate)
         logits[held] = torch.from_numpy(answers)
         built.policy.attached.load(start)
@@ -128,7 +130,7 @@ def tuned(trial: Trial, beside: Beside) -> Tried:
     return Tried("tune", beside, logits, time.perf_counter() - began)
 
 
-def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row]) -> None:
+def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row], should_stop: Callable[[], bool]) -> None:
     """Tunes a policy on these rows as the run would on all of them, in as many updates."""
     built = build_on(policy, replace(prepared, repeated=list(rows)))
     labels = prepared.labels
@@ -137,5 +139,6 @@ def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row]) -> None:
     task, optimiser = prepared.recipe.task, prepared.recipe.optimiser
     objectives, penalties = {task.name: prepared.resolved.objective}, prepared.recipe.regularisers
     for _ in fit(policy, objectives, built.schedule, built.optimiser, regularisers=penalties, clip=optimiser.clip):
-        pass
+        if should_stop():
+            raise Interrupted
     built.optimiser.forget()
