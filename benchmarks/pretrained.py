@@ -18,8 +18,6 @@ from tuneful.evaluation.heads import solved
 from tuneful.models.probe import right
 from tuneful.run.tuned import Tuned, open_encoder
 
-MOST = 10_000  # texts
-
 
 def main() -> None:
     args = arguments()
@@ -27,7 +25,7 @@ def main() -> None:
     names = sorted({label for _, label in train})
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "texts.csv"
-        write(file, drawn(train, 0, 0)[1][:MOST])
+        write(file, drawn(train, 0, 0)[1][: args.texts])
         settings: dict[str, Any] = {
             "objective": args.objective,
             "evaluate": "none",
@@ -36,6 +34,8 @@ def main() -> None:
         }
         if args.epochs:
             settings["schedule.epochs"] = args.epochs
+        if args.rate:
+            settings["optimiser.learning_rate"] = args.rate
         began = time.perf_counter()
         run = tuneful.fit(file, model=args.model, out=Path(scratch) / "run", settings=settings)
         seconds = time.perf_counter() - began
@@ -61,6 +61,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="minilm-l6")
     parser.add_argument("--objective", default="masked")
     parser.add_argument("--epochs", type=float)
+    parser.add_argument("--rate", type=float)
+    parser.add_argument("--texts", type=int, default=10_000)
     parser.add_argument("--shots", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=5)
     return parser.parse_args()

@@ -25,6 +25,12 @@ from tuneful.objectives import NextToken
 from tuneful.schedules.epochs import Cut, EpochSteps
 
 pytestmark = pytest.mark.real
+QUICK_BF16 = pytest.mark.skipif(
+    not torch.cuda.is_available()
+    and not torch.cpu._is_avx512_bf16_supported()
+    and not torch.cpu._is_amx_tile_supported(),
+    reason="this processor has no products in bf16: imitated, they take minutes",
+)
 CAPITALS = [
     ("France", "Paris"),
     ("Japan", "Tokyo"),
@@ -102,7 +108,7 @@ def test_it_answers_and_stops(smollm2: Path) -> None:
     assert sum(answer.stopped for answer in answers) >= 4
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=QUICK_BF16)])
 def test_a_few_updates_teach_a_habit(smollm2: Path, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     policy, loaded = writer(dtype)
@@ -115,6 +121,7 @@ def test_a_few_updates_teach_a_habit(smollm2: Path, dtype: torch.dtype) -> None:
     assert after[0] / after[1] < 0.6 * before[0] / before[1], "countries it was not taught"
 
 
+@QUICK_BF16
 def test_going_on_equals_not_stopping_in_bf16(smollm2: Path, tmp_path: Path) -> None:
     def start() -> tuple[Policy, EpochSteps, Updater]:
         torch.manual_seed(0)
