@@ -16,6 +16,7 @@ import tuneful
 from tuneful.core.errors import ModelError, RecipeError, RunFolderError
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
+from tuneful.evaluation.alone import examine_masked
 from tuneful.models.load import load
 from tuneful.objectives import Contrast, Masked
 from tuneful.objectives.noise import chances, shortened
@@ -40,7 +41,7 @@ def test_losses_of_hidden_tokens_are_those_of_the_models_own_forward_pass(reader
     told = losses > 0
     assert 0 < int(told.sum()) < len(losses)
     assert not bool(losses[~told].any())
-    drawn = chances(policy, batch.inputs["input_ids"], len(losses))
+    drawn = chances(policy, batch)
     assert torch.equal(told, (drawn < 0.3) | (drawn == drawn.min()))
     hidden_of_row = [told[batch.targets["rows"] == number] for number in range(len(rows))]
     found = []
@@ -53,6 +54,31 @@ def test_losses_of_hidden_tokens_are_those_of_the_models_own_forward_pass(reader
             logits = policy.module(input_ids=covered[None], attention_mask=torch.ones_like(covered)[None]).logits[0]
         found.append(F.cross_entropy(logits[places].float(), ids[places], reduction="none").detach() / 0.3)
     torch.testing.assert_close(losses[told], torch.cat(found), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_hidden_while_measuring_does_not_depend_on_the_batch(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.MASKED)
+    policy.module.eval()
+    rows = tiny_rows(loaded, Layout.MASKED)
+    collate = Collator(Layout.MASKED)
+    apart = torch.cat([chances(policy, collate([row])) for row in rows])
+    assert torch.equal(apart, chances(policy, collate(rows)))
+    policy.module.train()
+    assert not torch.equal(apart, chances(policy, collate(rows)))
+
+
+def test_the_perplexity_is_that_of_the_hidden_tokens(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.MASKED)
+    rows, collate = tiny_rows(loaded, Layout.MASKED), Collator(Layout.MASKED)
+    objective = Masked(rate=0.4, token=loaded.processor.mask_id)
+    found = examine_masked(policy, objective, collate, rows, rows, base=False).scores[0].values
+    policy.module.eval()
+    told = objective(policy, collate(rows)).losses.detach() * 0.4
+    assert found["tuned"] == pytest.approx(float(told[told > 0].mean().exp()), rel=1e-4)
+    tokens = collate(rows).targets["tokens"]
+    common = [-math.log((int((tokens == token).sum()) + 1) / (len(tokens) + len(tokens.unique()) + 1))
+              for token in tokens[told > 0]]  # fmt: skip
+    assert found["base"] == pytest.approx(math.exp(sum(common) / len(common)), rel=1e-4)
 
 
 def test_special_tokens_are_never_hidden_nor_left_out(reader_folder: Path) -> None:
@@ -117,9 +143,9 @@ def test_an_encoder_learns_from_texts_and_is_tuned_further(
     recipe |= {"schedule": {"epochs": 8}, "optimiser": {"learning_rate": 3e-3}}
     run = tuneful.fit(recipe, out=tmp_path / "run")
     found = run.report["quality"][metric]
-    print(found)
     assert found["tuned"] < 0.8 * found["base"] if metric == "perplexity" else found["tuned"] > found["base"]
-    assert "base" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert ("whatever stands around it" in page) is (objective == "masked")
     with pytest.raises(RunFolderError, match="learned from texts alone"):
         tuneful.load(run.path)
     labelled = write_rows(tmp_path / "moods.jsonl", moods(60))
@@ -153,6 +179,8 @@ def test_refusals(reader_folder: Path, generator_folder: Path, tmp_path: Path) -
         check({"data": source, "model": str(generator_folder), "objective": "masked"})
     with pytest.raises(RecipeError, match="use full or top_layers"):
         check({"data": source, "model": str(reader_folder), "objective": "contrast", "adapter": "lora"})
+    with pytest.raises(RecipeError, match="encoder of texts alone gives none"):
+        check({"data": source, "model": str(reader_folder), "objective": "contrast", "regularisers": ["reference_kl"]})
     asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": "a b", "completion": "c"}] * 9)
     with pytest.raises(RecipeError, match="learns from plain texts"):
         check({"data": str(asked), "model": str(reader_folder), "objective": "masked"})

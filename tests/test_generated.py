@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tuneful
 from tuneful.core.errors import DataError, RecipeError
+from tuneful.data.folds import folds
 from tuneful.data.rows import is_generated
+from tuneful.evaluation.heads import targets
 from tuneful.run.api import check
+from tuneful.run.build import build
 from tuneful.run.further import LEAST_GENERATED
+from tuneful.run.ways import Beside, Trial, probe
 from work import MOODS, moods, write_rows
 
 QUIET = {"evaluate": {"forgetting": False}}
@@ -48,6 +53,61 @@ def test_generated_rows_are_learned_only_where_they_help(swapped: bool, reader_f
     assert "generated rows learned beside them" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
+def test_rows_written_from_a_row_say_nothing_about_it(reader_folder: Path, tmp_path: Path) -> None:
+    """Labels are noise; each generated row nearly repeats one labelled row. Learned beside the fold that holds it, it
+    would give the answer away."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"text": row["text"], "label": f"{label}"}
+        for row, label in zip(moods(24), rng.permutation(24) % 2, strict=True)
+    ]
+    copies = [{**row, "text": f"{row['text']}!?", "origin": {"shown": [row["text"]]}} for row in rows]
+    data, known = write_rows(tmp_path / "rows.jsonl", rows), write_rows(tmp_path / "known.jsonl", copies)
+    unknown = write_rows(tmp_path / "unknown.jsonl", [{**row, "origin": None} for row in copies])
+    right = []
+    for generated in (known, unknown):
+        built = build(check({"data": {"source": str(data), "generated": str(generated)}, "model": str(reader_folder)}))
+        trial = Trial(built, built.prepared.rows("train"), targets(built.prepared.rows("train")),
+                      folds([row["label"] for row in rows], 3))  # fmt: skip
+        made = [row for row in built.prepared.repeated if is_generated(row)]
+        assert len(made) == 24
+        for held, beside in trial.parts(Beside(generated=made)):
+            shown = {text for row in beside for text in row.example.shown}
+            assert not shown & {row.example.text for row, asked in zip(trial.rows, held, strict=True) if asked}
+        right.append(float(probe(trial, Beside(generated=made)).right(trial.wanted).mean()))
+    assert right[0] < 0.65 < right[1] - 0.1
+
+
+def test_rows_that_know_of_held_out_ones_are_left_out(reader_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.jsonl", moods(24))
+    held = [{"text": f"a {row['text']} morning over the hills and far away", "label": row["label"]} for row in moods(6)]
+    write_rows(tmp_path / "data" / "test.jsonl", held)
+    rows = [{"text": "lovely bright sweet", "label": "glad", "origin": {"shown": [held[0]["text"]]}},
+            {"text": held[0]["text"] + "!", "label": "glad"}, {"text": "dreary bitter cold", "label": "sad"}]  # fmt: skip
+    generated = write_rows(tmp_path / "made.jsonl", rows)
+    data = {"source": str(tmp_path / "data"), "generated": str(generated)}
+    made = [
+        row.example.text for row in check({"data": data, "model": str(reader_folder)}).repeated if is_generated(row)
+    ]
+    assert made == ["dreary bitter cold"]
+
+
+def test_columns_of_ones_own(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(
+        tmp_path / "own.jsonl", [{"said": row["text"], "mood": row["label"], "n": 1} for row in moods(12)]
+    )
+    recipe = {"data": {"source": str(data), "text": "said", "label": "mood", "generated": str(made(tmp_path, swapped=False))},
+              "model": str(reader_folder)}  # fmt: skip
+    assert any(map(is_generated, check(recipe).repeated))
+
+
+def test_a_run_that_goes_on_notices_other_generated_rows(reader_folder: Path, tmp_path: Path) -> None:
+    one = check(few(tmp_path, reader_folder, made(tmp_path, swapped=False))).data_sha256
+    other = check(few(tmp_path, reader_folder, made(tmp_path, swapped=True))).data_sha256
+    assert one != other
+
+
 def test_not_too_many_and_none_that_is_there_already(reader_folder: Path, tmp_path: Path) -> None:
     held_out = {"validation": 0, "test": 4}
     given = few(tmp_path, reader_folder, write_rows(tmp_path / "copies.jsonl", moods(12)))
@@ -74,3 +134,5 @@ def test_refusals(reader_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="weighed by cross-validation over few labels"):
         check(recipe)
     assert any(map(is_generated, check({**recipe, "choose": "none"}).repeated))
+    with pytest.raises(RecipeError, match="rows that are held"):
+        check({**recipe, "data": {**recipe["data"], "streaming": True}, "choose": "none"})  # type: ignore[dict-item]

@@ -77,5 +77,7 @@ def test_refusals(generator_folder: Path, reader_folder: Path, tmp_path: Path) -
     bare = write_rows(tmp_path / "bare.jsonl", [{"text": "one"}, {"text": "two"}])
     both = CliRunner().invoke(main, ["predict", "minilm-l6", str(asked), "--labels", "a,b", "--shots", str(bare)])
     assert (both.exit_code, "leave one out" in both.output) == (2, True)
+    alone = CliRunner().invoke(main, ["predict", str(generator_folder), str(asked), "--shown", "2"])
+    assert (alone.exit_code, "name those too" in alone.output) == (2, True)
     nothing = CliRunner().invoke(main, ["predict", str(generator_folder), str(asked), "--shots", str(bare)])
     assert (nothing.exit_code, "nothing to show" in nothing.output) == (2, True)

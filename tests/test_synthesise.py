@@ -8,10 +8,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -20,10 +22,10 @@ from torch.nn import functional as F
 from tuneful.cli.main import main
 from tuneful.core.errors import DataError, EndpointError
 from tuneful.core.types import Message
-from tuneful.data.synthesise import EACH, fits, requests_for, texts_in
-from tuneful.models.endpoint import TRIES, Endpoint
+from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
+from tuneful.models.endpoint import Endpoint
 from tuneful.run.sift import Written, sift
-from tuneful.run.synthesise import labelled_rows
+from tuneful.run.synthesise import Journal, Remote, labelled_rows
 from work import MOODS, moods, write_rows
 
 ROWS = [(row["text"], row["label"]) for row in moods(12)]
@@ -36,6 +38,7 @@ class Server:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
         self.answer: Any = self.helpful
+        self.half = 0  # answers that are to break off
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +51,9 @@ class Server:
                     told = json.dumps({"choices": [{"message": {"content": told}}]}).encode()
                 with suppress(OSError):  # who asked may not have waited
                     self.send_response(status)
+                    if outer.half:
+                        outer.half -= 1
+                        self.send_header("Content-Length", str(len(told) + 9))
                     self.end_headers()
                     self.wfile.write(told)
 
@@ -71,7 +77,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An address on this computer, which tests may otherwise not ask."""
     monkeypatch.setattr(socket.socket, "connect", socket.SocketType.connect)
-    monkeypatch.setattr("tuneful.models.endpoint.PAUSE", 0.0)
+    monkeypatch.setattr("tuneful.models.endpoint.time.sleep", lambda _: None)
     found = Server()
     yield found
     found.server.shutdown()
@@ -86,33 +92,38 @@ def synthesise(server: Server, folder: Path, *more: str, encoder: Path) -> Any:
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
 
 
 def test_every_class_is_asked_for_with_rows_of_its_own() -> None:
     requests = requests_for(ROWS, SAID, count=12, seed=0)
     assert Counter(request.label for request in requests) == {"glad": 3, "sad": 3}  # 12 texts, five a request
-    assert len({request.key for request in requests}) == 6
+    assert len({request.key("m", 0.9) for request in requests}) == 6
+    dealt = groups(ROWS, 0)
     for request in requests:
         assert all(ROWS[place][1] == request.label for place in request.shown)
+        assert {dealt[place] for place in request.shown} == {request.group}
         assert all(ROWS[place][0] in request.messages[0].content for place in request.shown)
         assert f"Write {EACH} other" in request.messages[0].content
     assert requests == requests_for(ROWS, SAID, count=12, seed=0)
-    assert {request.key for request in requests_for(ROWS[:2], SAID, count=12, seed=0)} == {
-        request.key for request in requests_for(ROWS[:2], SAID, count=12, seed=1)
-    }  # one row a class: only the turn differs
+    assert {request.group for request in requests if request.label == "glad"} == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("answer", "texts"), [
     ("1. one\n2) two\n- three\n* four", ["one", "two", "three", "four"]),
     ('Here are some texts:\n"a b"\n\n“c d”', ["a b", "c d"]),
-    ('["x y", "z", 3, null]', ["x y", "z"]),
+    ('["x y", "z", 3, null]', ["x y", "z"]), ('```json\n["a b",\n "c d"]\n```', ["a b", "c d"]),
+    ('["a b", "c \\"d\\"", "e', ["a b", 'c "d"']), ("**1. bold**\n'Tis the season", ["bold", "'Tis the season"]),
     ("以下是文本：\n1. 今天很好\n「明天見」", ["今天很好", "明天見"]),
     ("", []), ("42", []), ("{\"a\": 1}", []), ("...\n---\n12345", []),
     ("3 apples are here", ["3 apples are here"]), ("9.5 percent of it", ["9.5 percent of it"]),
 ])  # fmt: skip
 def test_what_of_an_answer_is_a_text(answer: str, texts: list[str]) -> None:
     assert texts_in(answer) == texts
+
+
+def test_of_an_answer_that_was_cut_the_last_text_is_left_out() -> None:
+    assert texts_in("1. one\n2. two\n3. thr", cut=True) == ["one", "two"]
 
 
 def test_lengths() -> None:
@@ -124,7 +135,7 @@ def test_sifting_says_why() -> None:
     rows = [("a" * n, "a") for n in range(10, 16)] + [("b" * n, "b") for n in range(10, 16)]
     angles = {text: (0.02 * place if label == "a" else 1.5 - 0.02 * place) for place, (text, label) in enumerate(rows)}
     angles |= {"good one here": 0.05, "good and like it": 0.06, "far from it all": 0.6, "quite other kind": 1.4}
-    request = requests_for(rows, {"a": "a", "b": "b"}, count=5, seed=0)[0]
+    request = replace(requests_for(rows, {"a": "a", "b": "b"}, count=5, seed=0)[0], group=0)
     texts = [
         "good one here",
         "Good, one here!",
@@ -139,7 +150,7 @@ def test_sifting_says_why() -> None:
         turned = torch.tensor([angles[text] for text in texts])
         return F.normalize(torch.stack([turned.cos(), turned.sin()], 1), dim=1)
 
-    kept, refused = sift([Written(text, "a", request) for text in texts], rows, read)
+    kept, refused = sift([Written(text, "a", request) for text in texts], rows, np.zeros(len(rows)), read)
     assert [one.text for one in kept] == ["good one here"]
     assert refused == {
         "too long or too short": 1, "the same as another text": 2, "says what another says": 1,
@@ -154,10 +165,9 @@ def test_rows_say_where_they_come_from(server: Server, reader_folder: Path, tmp_
     assert told["requests"] == 8
     assert told["texts"] == 40
     assert told["kept"] == len(rows) == 40 - sum(told["refused"].values()) > 0
-    asked = {line["request"] for line in lines(tmp_path / "made.answers.jsonl")}
     for row in rows:
         assert row["origin"]["model"] == "m"
-        assert row["origin"]["request"] in asked
+        assert row["origin"]["request"] in {line["request"] for line in lines(tmp_path / "made.answers.jsonl")}
         assert set(row["origin"]["shown"]) <= {text for text, _ in ROWS}
         assert row["label"] in row["text"]  # the helpful server writes it into its lines
     assert {question["path"] for question in server.asked} == {"/v1/chat/completions"}
@@ -179,6 +189,8 @@ def test_what_was_answered_is_not_asked_again(server: Server, reader_folder: Pat
     assert not (tmp_path / "made.jsonl").exists()
     with (tmp_path / "made.answers.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"request": "cut o')  # as by kill -9
+    with (tmp_path / "made.answers.jsonl").open("ab") as raw:
+        raw.write("有".encode()[:2])  # in the middle of a character
     server.answer, before = server.helpful, len(server.asked)
     second = synthesise(server, tmp_path, encoder=reader_folder)
     assert second.exit_code == 0, second.output
@@ -190,41 +202,92 @@ def test_what_was_answered_is_not_asked_again(server: Server, reader_folder: Pat
     assert "8 of 8 requests are answered" in third.output
 
 
-@pytest.mark.parametrize(
-    "nonsense", [b"<html>", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"\xff"]
-)
-def test_an_address_that_answers_nonsense(nonsense: bytes, server: Server) -> None:
+def test_an_answer_is_kept_whatever_it_holds(server: Server, reader_folder: Path, tmp_path: Path) -> None:
+    """Line separators of other scripts, and nothing at all."""
+    server.answer = lambda body: f"1. sunny\u2028 warm\n2. sweet\x85 lovely {body['seed']}" if body["seed"] else ""
+    first = synthesise(server, tmp_path, encoder=reader_folder)
+    assert first.exit_code == 0, first.output
+    before = len(server.asked)
+    again = synthesise(server, tmp_path, encoder=reader_folder)
+    assert again.exit_code == 0, again.output
+    assert len(server.asked) == before == 8  # also an empty answer was paid for
+
+
+def test_one_request_that_is_never_answered_keeps_no_other_back(
+    server: Server, reader_folder: Path, tmp_path: Path
+) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        return 503 if body["seed"] == 2 and '"glad"' in body["messages"][0]["content"] else server.helpful(body)
+
+    server.answer = answer
+    done = synthesise(server, tmp_path, encoder=reader_folder)
+    assert done.exit_code == 0, done.output
+    assert "1 requests stay without an answer" in done.output
+    assert len(lines(tmp_path / "made.answers.jsonl")) == 7
+
+
+def test_another_model_is_asked_anew_and_named(server: Server, reader_folder: Path, tmp_path: Path) -> None:
+    for model, asked in (("m", 8), ("dear", 16), ("m", 16)):
+        done = synthesise(server, tmp_path, "--model", model, encoder=reader_folder)
+        assert done.exit_code == 0, done.output
+        assert len(server.asked) == asked
+        assert {row["origin"]["model"] for row in lines(tmp_path / "made.jsonl")} == {model}
+
+
+def test_who_stops_asking_keeps_what_is_on_its_way(server: Server, tmp_path: Path) -> None:
+    """After the first answer of four; the other three are paid for as well."""
+    journal = Journal(tmp_path / "answers.jsonl", "m", 0.9)
+    requests = requests_for(ROWS, SAID, count=20, seed=0)
+    answers = Remote(Endpoint(server.url, "m"), 0.9).write(requests, 50, journal.keep)
+    next(answers)
+    answers.close()
+    assert len(lines(journal.file)) == 4 == len(server.asked)
+
+
+@pytest.mark.parametrize("nonsense", [b"<html>", b'{"choices": []}', b"[1]", b"\xff"])
+def test_an_address_that_answers_nonsense_is_not_paid_again(nonsense: bytes, server: Server) -> None:
     server.answer = lambda _: nonsense
     with pytest.raises(EndpointError, match="answers with"):
-        Endpoint(server.url, "m", pause=0.0).write([Message("user", "hi")], limit=5, temperature=0, seed=0)
-    assert len(server.asked) == TRIES
+        Endpoint(server.url, "m").write([Message("user", "hi")], limit=5, temperature=0, seed=0)
+    assert len(server.asked) == 1
+
+
+def test_a_body_that_breaks_off_is_asked_for_again(server: Server) -> None:
+    server.half = 2
+    server.answer = lambda _: "whole"
+    assert Endpoint(server.url, "m").write([Message("user", "hi")], limit=5, temperature=0, seed=0) == ("whole", False)
+    assert len(server.asked) == 3
 
 
 def test_an_address_that_is_slow_or_gone_or_refuses(server: Server) -> None:
     waits = threading.Event()
     server.answer = lambda _: (waits.wait(1), "late")[1]
-    slow = Endpoint(server.url, "m", seconds=0.05, pause=0.0)
+    slow = Endpoint(server.url, "m", seconds=0.05)
     with pytest.raises(EndpointError, match="timed out"):
         slow.write([Message("user", "hi")], limit=5, temperature=0, seed=0)
     waits.set()
     server.answer, before = (lambda _: 401), len(server.asked)
     with pytest.raises(EndpointError, match="answers 401"):
-        Endpoint(server.url, "m", "key", pause=0.0).write([Message("user", "hi")], limit=5, temperature=0, seed=0)
+        Endpoint(server.url, "m", "key").write([Message("user", "hi")], limit=5, temperature=0, seed=0)
     assert len(server.asked) == before + 1  # a wrong key stays wrong
     assert server.asked[-1]["key"] == "Bearer key"
     with pytest.raises(EndpointError, match="refused"):
-        Endpoint("http://127.0.0.1:9/v1", "m", pause=0.0).write([Message("user", "x")], limit=5, temperature=0, seed=0)
+        Endpoint("http://127.0.0.1:9/v1", "m").write([Message("user", "x")], limit=5, temperature=0, seed=0)
 
 
 def test_a_model_on_this_computer_writes(generator_folder: Path, reader_folder: Path, tmp_path: Path) -> None:
-    """A random model writes nothing worth keeping, and the command ends well."""
+    """What it wrote is kept beside, and not asked for again."""
     data = write_rows(tmp_path / "moods.jsonl", moods(12))
     command = ["synthesise", str(data), "--model", str(generator_folder), "--each", "5", "--out", str(tmp_path / "m.jsonl"),
                "--encoder", str(reader_folder), "--json"]  # fmt: skip
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["requests"] == 2
-    assert len(lines(tmp_path / "m.answers.jsonl")) == 2
+    first = lines(tmp_path / "m.answers.jsonl")
+    assert len(first) == 2
+    assert all(line["answer"] for line in first)
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert lines(tmp_path / "m.answers.jsonl") == first
 
 
 def test_refusals(server: Server, reader_folder: Path, tmp_path: Path) -> None:
@@ -235,13 +298,15 @@ def test_refusals(server: Server, reader_folder: Path, tmp_path: Path) -> None:
 
     assert "name a .jsonl file" in message("--out", str(tmp_path / "a.csv"))
     assert "expected an address" in message("--endpoint", "localhost:8000")
+    (tmp_path / "mine.jsonl").write_text("mine", encoding="utf-8")
+    assert "was not written by this command" in message("--out", str(tmp_path / "mine.jsonl"))
     assert "no such environment variable" in message("--key-from", "TUNEFUL_NO_SUCH_KEY")
     (tmp_path / "odd.answers.jsonl").write_text("what\nis this\n", encoding="utf-8")
     assert "line 1 is no answer" in message("--out", str(tmp_path / "odd.jsonl"))
     assert not server.asked
     bare = write_rows(tmp_path / "bare.jsonl", [{"text": "one"}, {"text": "two"}])
     with pytest.raises(DataError, match="one label each"):
-        labelled_rows(str(bare), lambda _: None)
+        labelled_rows(str(bare), {}, lambda _: None)
     same = write_rows(tmp_path / "same.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
     with pytest.raises(DataError, match="the same label"):
-        labelled_rows(str(same), lambda _: None)
+        labelled_rows(str(same), {}, lambda _: None)

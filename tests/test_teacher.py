@@ -75,3 +75,5 @@ def test_refusals(teacher: tuneful.Run, reader_folder: Path, generator_folder: P
         check({**recipe, "data": {**recipe["data"], "teacher": str(generator_folder)}})  # type: ignore[dict-item]
     with pytest.raises(RecipeError, match="a teacher knows the labels"):
         check({**recipe, "choose": {"enabled": True}})
+    with pytest.raises(RecipeError, match="no text for it to label"):
+        check({"data": {"source": str(others), "teacher": "runs/nowhere"}, "model": str(reader_folder)})

@@ -178,7 +178,7 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.option("--column", help="Column that holds the text or the request.")
 @click.option("--labels", metavar="A,B,C", help="Tell texts apart by these names; the model need not be tuned.")
 @click.option("--shots", metavar="DATA", help="Show a model that writes the rows of DATA nearest to each request.")
-@click.option("--shown", type=click.IntRange(1), default=4, show_default=True, help="How many of them.")
+@click.option("--shown", type=click.IntRange(1), help="How many of them. Default: 4.")
 @how_to_write
 @quiet_libraries
 def predict(
@@ -188,7 +188,7 @@ def predict(
     column: str | None,
     labels: str | None,
     shots: str | None,
-    shown: int,
+    shown: int | None,
     new_tokens: int,
     temperature: float,
     stops: tuple[str, ...],
@@ -241,6 +241,7 @@ def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: 
 @click.option("--each", type=click.IntRange(1), default=20, show_default=True, help="Texts to ask for, a class.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("generated.jsonl"), show_default=True,
               help="File to write; answers are kept beside it, so that the same command goes on.")  # fmt: skip
+@click.option("--column", "columns", multiple=True, metavar="PART=COLUMN", help="For example label=category.")
 @click.option("--encoder", metavar="NAME", help="Encoder that sifts what was written.")
 @click.option("--temperature", type=click.FloatRange(0), default=0.9, show_default=True, help="0 = likeliest words.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which rows a request shows.")

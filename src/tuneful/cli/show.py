@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tuneful.core.errors import InputError
+
 # Labels, paths and answers may hold `[/x]` or `:smile:`; nothing that is printed is markup.
 console = Console(highlight=False, markup=False, emoji=False)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -96,3 +98,14 @@ def quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
 
 
 QUALITY_COLUMNS = ("metric", "base", "k-shot", "trivial", "tuned", "delta", "95 % interval", "rows")
+
+
+def named_columns(columns: Sequence[str]) -> dict[str, str]:
+    """`label=category`, ... -> which column plays which part."""
+    found = {}
+    for column in columns:
+        part, equals, name = column.partition("=")
+        if not equals:
+            raise InputError(f"--column {column}: expected part=column, for example label=category")
+        found[part] = name
+    return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from tuneful.cli.show import console, note, print_json
+from tuneful.cli.show import console, named_columns, note, print_json
 from tuneful.core.device import secret
 from tuneful.core.errors import InputError
 from tuneful.models.endpoint import Endpoint
@@ -24,12 +25,14 @@ def synthesise_command(
     encoder: str | None,
     temperature: float,
     seed: int,
+    columns: Sequence[str],
     as_json: bool,
 ) -> None:
     if out.suffix not in (".jsonl", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
     writer = _writer(model, endpoint, key_from, temperature)
-    found = synthesise(source, out, writer, count=each, seed=seed, encoder=encoder, say=note)
+    named = named_columns(columns)
+    found = synthesise(source, out, writer, count=each, seed=seed, encoder=encoder, columns=named, say=note)
     if as_json:
         print_json({"requests": found.requests, "texts": found.texts, "kept": len(found.kept),
                     "refused": dict(found.refused), "out": str(out)})  # fmt: skip

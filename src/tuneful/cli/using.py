@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuneful.cli.show import QUALITY_COLUMNS, console, listed, note, print_json, quality_rows, table
+from tuneful.cli.show import QUALITY_COLUMNS, console, listed, named_columns, note, print_json, quality_rows, table
 from tuneful.core.errors import DataError, InputError
 from tuneful.core.files import write_text
 from tuneful.core.types import Example, Message, Place
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from tuneful.run.tuned import Tuned
 
 TOGETHER = 256  # rows answered before they are written
+SHOTS = 4  # rows shown before a request
 
 
 def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int, as_json: bool) -> None:
     from tuneful.evaluation.settings import Evaluate
     from tuneful.run.assess import assess
 
-    named = dict(_pair(column) for column in columns)
+    named = named_columns(columns)
     try:
         found = assess(name, data, named, Evaluate(generate=generate), (lambda _: None) if as_json else note)
     except DataError as error:  # written for recipes; here columns are named with --column
@@ -48,7 +49,7 @@ def predict_command(
     stops: Sequence[str],
     labels: Sequence[str] | None = None,
     shots: str | None = None,
-    shown: int = 4,
+    shown: int | None = None,
 ) -> None:
     from tuneful.run.incontext import with_examples
     from tuneful.run.tuned import open_model
@@ -57,6 +58,8 @@ def predict_command(
         raise InputError(f"{out} exists; choose another file with --out, or remove it")
     if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
+    if shown is not None and shots is None:
+        raise InputError("--shown says how many rows of --shots are shown; name those too")
     if labels is not None and shots is not None:
         raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
     if labels is not None:
@@ -66,7 +69,7 @@ def predict_command(
     if model.labels is None and not model.policy.network.causal:
         raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     examples = _inputs(source, model, column)
-    asked = examples if shots is None else with_examples(model, examples, shots, shown, note)
+    asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
         part = examples[start : start + TOGETHER]
@@ -165,13 +168,6 @@ def _shown(example: Example) -> Any:
         only = len(example.messages) == 1 and example.messages[0].role == "user"
         return example.messages[0].content if only else [message.template() for message in example.messages]
     return example.text if example.second is None else [example.text, example.second]
-
-
-def _pair(column: str) -> tuple[str, str]:
-    part, equals, name = column.partition("=")
-    if not equals:
-        raise InputError(f"--column {column}: expected part=column, for example label=category")
-    return part, name
 
 
 def _plain(answer: Any) -> Any:

@@ -88,6 +88,7 @@ class Example:
     tools: tuple[Mapping[str, Any], ...] = ()
     group: str | None = None
     cluster: str | None = None  # rows of one cluster stay on one side of a split
+    shown: tuple[str, ...] = ()  # texts that whoever wrote this one was shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,13 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+MANY = 400  # rows beyond which two folds tell enough
+
+
+def usual(rows: int) -> int:
+    """How many folds so many rows are dealt to."""
+    return 2 if rows > MANY else 3
+
 
 def folds(classes: Sequence[Hashable], count: int, seed: int = 0) -> np.ndarray:
     """(N,) fold of each row. Every class is spread as evenly as it can be; one with a single row is in one fold, and

@@ -35,9 +35,9 @@ def examine_masked(
 ) -> Examined:
     """Perplexity of hidden tokens, the same ones for every system. `base` False: the model named none before tuning,
     so how common each token is among the training rows stands for it."""
-    common = unigram_losses(train, test)
-    losses = {"tuned": _masked_losses(policy, objective, collate, test)}
-    losses["base"] = _masked_losses(_Before(policy), objective, collate, test) if base else common
+    losses = {}
+    losses["tuned"], common = _masked_losses(policy, objective, collate, train, test)
+    losses["base"] = _masked_losses(_Before(policy), objective, collate, train, test)[0] if base else common
     if base:
         losses["trivial"] = common
     return Examined([score(METRICS["perplexity"], range(len(test)), losses)], "perplexity", [])
@@ -53,18 +53,26 @@ def examine_contrast(policy: Policy, objective: Contrast, collate: Collate, test
     return Examined([score(METRICS["accuracy"], list(range(len(test))), found)], "accuracy", [])
 
 
-def _masked_losses(policy: Policy, objective: Masked, collate: Collate, rows: Sequence[Row]) -> np.ndarray:
-    """(R, 2): summed loss, and how many tokens it stands for."""
+def _masked_losses(
+    policy: Policy, objective: Masked, collate: Collate, train: Sequence[Row], rows: Sequence[Row]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, 2) twice: summed loss of the hidden tokens and how many they are, by the policy and by how common each is."""
+    common = torch.from_numpy(unigram_losses(train))
     policy.module.eval()
-    found = np.zeros((len(rows), 2))
+    found = np.zeros((2, len(rows), 2))
     with torch.no_grad():
         for part, batch in batches(rows, collate):
             batch = place(batch, policy.device)
-            losses, owners = objective(policy, batch).losses.double().cpu(), batch.targets["rows"].cpu()
+            losses = objective(policy, batch).losses.double().cpu() * objective.rate
             policy.forget()
-            sums = torch.zeros(len(part), dtype=torch.float64).index_add_(0, owners, losses)
-            found[part] = np.stack([sums.numpy(), np.bincount(owners.numpy(), minlength=len(part))], 1)
-    return found
+            hidden, owners = losses > 0, batch.targets["rows"].cpu()
+            counts = np.bincount(owners[hidden].numpy(), minlength=len(part))
+            tokens = batch.targets["tokens"].cpu()
+            guessed = common[tokens.clamp(max=len(common) - 1)] * hidden
+            for number, told in enumerate((losses, guessed)):
+                sums = torch.zeros(len(part), dtype=torch.float64).index_add_(0, owners, told)
+                found[number, part] = np.stack([sums.numpy(), counts], 1)
+    return found[0], found[1]
 
 
 def _found(policy: Policy, collate: Collate, rows: Sequence[Row], share: float, *, original: bool) -> list[int]:
@@ -76,7 +84,7 @@ def _found(policy: Policy, collate: Collate, rows: Sequence[Row], share: float, 
             batch = place(batch, policy.device)
             ids, where = batch.inputs["input_ids"], batch.targets["where"]
             gone = torch.zeros(ids.shape[1], dtype=torch.bool, device=ids.device)
-            gone[where] = chances(policy, ids, len(where)) < share
+            gone[where] = chances(policy, batch) < share
             for into, inputs in ((whole, batch.inputs), (parts, shortened(batch.inputs, gone))):
                 vectors = policy.read(inputs, original=original).embeddings().cpu()
                 for number, vector in zip(part, vectors, strict=True):

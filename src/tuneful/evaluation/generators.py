@@ -44,7 +44,7 @@ def examine(
     shot_rows = with_shots(policy, processor, train, test_rows, settings)
     losses = {
         "base": token_losses(policy, test_rows, collate, original=True),
-        "trivial": unigram_losses(train, test_rows),
+        "trivial": _common_losses(train, test_rows),
     }
     if shot_rows is not None:
         losses["kshot"] = token_losses(policy, shot_rows, collate, original=True)
@@ -114,12 +114,22 @@ def _answers(
     return said
 
 
-def unigram_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
-    """A model that knows only how often each token is an answer's (add-one smoothing over the tokens seen)."""
+def unigram_losses(train: Sequence[Row]) -> np.ndarray:
+    """(V,) of a model that knows only how often each token is learned (add-one smoothing over the tokens seen); what
+    is beyond has the last entry."""
     counts = Counter(int(token) for row in train for token in row.ids[row.learn > 0])
     total = counts.total() + len(counts) + 1
-    losses = [[-math.log((counts[int(t)] + 1) / total) for t in row.ids[row.learn > 0]] for row in test]
-    return np.array([[sum(row), len(row)] for row in losses])
+    found = np.full(max(counts, default=0) + 2, math.log(total))
+    for token, count in counts.items():
+        found[token] -= math.log(count + 1)
+    return found
+
+
+def _common_losses(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+    """(R, 2): as `reading.token_losses`, by how common tokens are."""
+    common = unigram_losses(train)
+    told = [common[np.minimum(row.ids[row.learn > 0], len(common) - 1)] for row in test]
+    return np.array([[row.sum(), len(row)] for row in told])
 
 
 def _checkable(train: Sequence[Row], processor: Processor) -> bool:

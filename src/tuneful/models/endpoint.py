@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +29,9 @@ class Endpoint:
     seconds: float = 60.0  # that one answer may take
     pause: float = PAUSE
 
-    def write(self, messages: Sequence[Message], *, limit: int, temperature: float, seed: int) -> str:
-        """One answer. Raises EndpointError when there is none after a few tries, or never will be."""
+    def write(self, messages: Sequence[Message], *, limit: int, temperature: float, seed: int) -> tuple[str, bool]:
+        """One answer, "" where the model gave none, and whether the limit cut it. Raises EndpointError when there is
+        none after a few tries, or never will be."""
         body = {
             "model": self.model,
             "messages": [message.template() for message in messages],
@@ -48,24 +51,39 @@ class Endpoint:
                     time.sleep(self.pause * 2**number)
         raise problem
 
-    def _ask(self, body: dict[str, Any]) -> str:
+    def _ask(self, body: dict[str, Any]) -> tuple[str, bool]:
         headers = {"Content-Type": "application/json", "User-Agent": "tuneful"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         address = f"{self.url.rstrip('/')}/chat/completions"
         asked = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(asked, timeout=self.seconds) as answer:
-                said = json.loads(answer.read().decode("utf-8", "replace"))
-                text = said["choices"][0]["message"]["content"]
+            with OPENER.open(asked, timeout=self.seconds) as answer:
+                said = answer.read()
         except urllib.error.HTTPError as error:
-            with error:
-                told = error.read(300).decode("utf-8", "replace").strip()
-            raise EndpointError(f"{address} answers {error.code}: {told}", passing=error.code in AGAIN) from None
-        except (OSError, TimeoutError) as error:
-            raise EndpointError(f"{address}: {getattr(error, 'reason', error)}") from None
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise EndpointError(f"{address} answers with something that is no chat completion") from None
-        if not isinstance(text, str):
-            raise EndpointError(f"{address} answers without a text")
-        return text
+            raise EndpointError(
+                f"{address} answers {error.code}: {_told(error)}", passing=error.code in AGAIN
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise EndpointError(f"{address}: {getattr(error, 'reason', None) or repr(error)}") from None
+        try:  # what was answered is paid for, so it is not asked again
+            choice = json.loads(said.decode("utf-8", "replace"))["choices"][0]
+            return str(choice["message"]["content"] or ""), choice.get("finish_reason") == "length"
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise EndpointError(f"{address} answers with something that is no chat completion", passing=False) from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A key is for the address it was given for."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    with error, suppress(OSError, http.client.HTTPException):
+        return error.read(300).decode("utf-8", "replace").strip()
+    return ""

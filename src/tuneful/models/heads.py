@@ -60,7 +60,8 @@ def holds_masked_head(folder: Path) -> bool:
     """Whether a checkpoint says that it names masked tokens."""
     file = folder / "config.json"
     found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return any(str(name).endswith(("ForMaskedLM", "ForPreTraining")) for name in found.get("architectures") or ())
+    names = [str(name) for name in found.get("architectures") or ()]
+    return any(name.endswith("ForMaskedLM") or name == "BertForPreTraining" for name in names)
 
 
 def gguf_in(folder: Path) -> Path | None:

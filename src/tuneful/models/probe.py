@@ -6,7 +6,7 @@ the strength of the penalty, and that is chosen by cross-validation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,16 +58,16 @@ def fit_probe(vectors_ND: Tensor, targets: Tensor, strength: float, start: Probe
 
 def out_of_fold(
     vectors_ND: Tensor, targets: Tensor, folds: np.ndarray, strengths: Sequence[float], *, classes: int,
-    extra: tuple[Tensor, Tensor] | None = None,
+    extra: Callable[[Tensor], tuple[Tensor, Tensor] | None] = lambda _: None,
 ) -> dict[float, Tensor]:  # fmt: skip
-    """(N, C) logits of every row by a probe that has not seen its fold, for each strength. `extra` vectors and targets
-    are learned in every fold and never asked about."""
+    """(N, C) logits of every row by a probe that has not seen its fold, for each strength. `extra` gives vectors and
+    targets that are learned as well where the rows marked in (N,) are asked about."""
     found = {strength: vectors_ND.new_zeros(len(vectors_ND), classes) for strength in strengths}
     for fold in np.unique(folds):
         held = torch.from_numpy(folds == fold)
         known, answers = vectors_ND[~held], targets[~held]
-        if extra is not None:
-            known, answers = torch.cat([known, extra[0]]), torch.cat([answers, extra[1]])
+        if (more := extra(held)) is not None:
+            known, answers = torch.cat([known, more[0]]), torch.cat([answers, more[1]])
         probe = None
         for strength in sorted(strengths):
             probe = fit_probe(known, answers, strength, probe, classes=classes)

@@ -20,7 +20,8 @@ class Contrast(Spec):
 
     In the paper the two views differ by dropout alone; here the second also lacks some tokens, the noise of TSDAE (Wang
     et al. 2021, arXiv:2104.06979, section 3), so that a text is not known by its length. The texts that are computed
-    at once, `optimiser.micro_tokens`, are each other's opposites.
+    at once, `optimiser.micro_tokens` of them, are each other's opposites, so that how an update is cut is part of the
+    objective here, unlike anywhere else, and one process computes it.
     """
 
     layout: ClassVar[Layout] = Layout.TEXTS
@@ -35,7 +36,7 @@ class Contrast(Spec):
         outputs = policy(batch)
         ids, where = batch.inputs["input_ids"], batch.targets["where"]
         gone = torch.zeros(ids.shape[1], dtype=torch.bool, device=ids.device)
-        gone[where] = chances(policy, ids, len(where)) < self.deleted
+        gone[where] = chances(policy, batch) < self.deleted
         other = policy(replace(batch, inputs=shortened(batch.inputs, gone)))
         scores_RR = outputs.embeddings() @ other.embeddings().T / self.temperature
         own = torch.arange(len(scores_RR), device=scores_RR.device)

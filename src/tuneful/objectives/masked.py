@@ -30,11 +30,13 @@ class Masked(Spec):
     """The id that stands where a token is hidden. None: the tokenizer's own."""
 
     def __call__(self, policy: Policy, batch: Batch) -> Terms:
+        if self.token is None:
+            raise ValueError("which token hides others is the tokenizer's to say, and must be resolved before training")
         ids, where = batch.inputs["input_ids"], batch.targets["where"]
-        drawn = chances(policy, ids, len(where))
+        drawn = chances(policy, batch)
         hidden = (drawn < self.rate) | (drawn == drawn.min())
         places, covered = where[hidden], ids.clone()
-        covered[0, places] = 0 if self.token is None else self.token
+        covered[0, places] = self.token
         outputs = policy(replace(batch, inputs={**batch.inputs, "input_ids": covered}))
         logprobs = outputs.token_logprobs(batch.targets["tokens"][hidden], places)
         losses = logprobs.new_zeros(len(where)).index_put((hidden.nonzero()[:, 0],), -logprobs / self.rate)

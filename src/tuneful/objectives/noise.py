@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from tuneful.core.policy import Policy
+from tuneful.core.types import Batch
 
 
-def chances(policy: Policy, ids: Tensor, count: int) -> Tensor:
-    """(count,) uniform numbers below 1; while the model is measured they depend on the tokens `ids` alone."""
+def chances(policy: Policy, batch: Batch) -> Tensor:
+    """(M,) uniform numbers below 1, one for each place in `where`; while the model is measured those of a row depend on
+    its own tokens alone, however rows are batched."""
+    ids, where = batch.inputs["input_ids"], batch.targets["where"]
     if policy.module.training:
-        return torch.rand(count, device=ids.device)
-    generator = torch.Generator().manual_seed(int(ids.sum()))
-    return torch.rand(count, generator=generator).to(ids.device)
+        return torch.rand(len(where), device=ids.device)
+    told, owners = ids[0, where].cpu(), batch.targets["rows"].cpu()
+    found = torch.empty(len(where))
+    for row in owners.unique().tolist():
+        own = owners == row
+        generator = torch.Generator().manual_seed(zlib.crc32(told[own].numpy().tobytes()))
+        found[own] = torch.rand(int(own.sum()), generator=generator)
+    return found.to(ids.device)
 
 
 def shortened(inputs: Mapping[str, Tensor], gone_N: Tensor) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
 from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
+from tuneful.objectives import Masked
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
@@ -67,7 +68,10 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     policy = build_policy(prepared, say)
     held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
     if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
-        policy.attached.see(torch.from_numpy(np.unique(np.concatenate([row.ids for row in prepared.repeated]))))
+        seen = [row.ids for row in prepared.repeated]
+        if isinstance(prepared.resolved.objective, Masked) and prepared.resolved.objective.token is not None:
+            seen.append(np.array([prepared.resolved.objective.token], dtype=np.int32))
+        policy.attached.see(torch.from_numpy(np.unique(np.concatenate(seen))))
     return build_on(policy, prepared)
 
 

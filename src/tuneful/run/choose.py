@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from tuneful.adapters import Head
-from tuneful.data.folds import folds
+from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.heads import targets
@@ -29,7 +29,6 @@ from tuneful.run.ways import Beside, Trial, Tried, probe, spread, tuned
 from tuneful.schedules import SelfTrain
 
 Say = Callable[[str], None]
-MANY = 400  # rows beyond which two folds tell enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambd
     """Tries the ways on the training rows of `prepared`, whose recipe is that of the costliest. Raises Interrupted."""
     built = build(prepared, say)
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
-    count = prepared.recipe.choose.folds or (2 if len(rows) > MANY else 3)
+    count = prepared.recipe.choose.folds or usual(len(rows))
     trial = Trial(built, rows, wanted, folds(wanted.tolist(), count, prepared.recipe.seed), should_stop)
     if len(set(wanted.tolist())) == len(rows):
         say("one row a class: no fold has seen the class it is asked about, so only names tell anything")

@@ -74,8 +74,8 @@ def data_has_names_only(recipe: Recipe, form: Format) -> bool:
     return recipe.task.data.labels is not None and form.name == "text"
 
 
-def check_used(recipe: Recipe, *, choosing: bool, names_only: bool) -> None:
-    """Raises RecipeError for texts without labels, or a prior, that nothing here would make use of."""
+def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool, streams: bool) -> None:
+    """Raises RecipeError for texts without labels, a teacher or a prior that nothing here would make use of."""
     data, problems = recipe.task.data, []
     used = choosing or names_only or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
     if data.unlabelled is not None and not used:
@@ -83,6 +83,10 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool) -> None:
             "data.unlabelled: nothing here learns from texts without labels; "
             "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"
         )
+    if data.teacher is not None and data.unlabelled is None and not taught:
+        problems.append("data.teacher: there is no text for it to label; name some: data.unlabelled")
+    if streams and (data.generated is not None or data.unlabelled is not None):
+        problems.append("data.generated, data.unlabelled: go with rows that are held; --set data.streaming=false")
     if data.generated is not None and not choosing and recipe.choose.enabled is not False:
         problems.append(
             "data.generated: generated rows are weighed by cross-validation over few labels; --set choose.enabled=true "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective, Pools, Processor
 from tuneful.core.types import Example, Row
-from tuneful.data.duplicates import said_in
+from tuneful.data.duplicates import clusters, said_in
 from tuneful.data.formats import detect, understand
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import LabelSet, name_of
@@ -38,7 +40,7 @@ def further_rows(
     named = labels is not None and isinstance(objective, Pools) and objective.label_names
     names = name_rows(labels, processor, limit) if named and labels is not None else []
     known = {said_in(example) for part in (split.train, split.validation, split.test) for example in part}
-    generated = _generated(recipe, labels, split.train, known, say)
+    generated = _generated(recipe, labels, split, known, say)
     texts = _unlabelled(recipe, labels, known, say)
     if recipe.task.data.teacher is not None and texts:
         texts = taught(recipe.task.data.teacher, texts, labels, say)
@@ -67,10 +69,8 @@ def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: S
     return texts
 
 
-def _generated(
-    recipe: Recipe, labels: LabelSet | None, train: Sequence[Example], known: set[str], say: Say
-) -> list[Example]:
-    """Not too many of any class, drawn with the recipe's seed."""
+def _generated(recipe: Recipe, labels: LabelSet | None, split: Split, known: set[str], say: Say) -> list[Example]:
+    """Not too many of any class, drawn with the recipe's seed; none that knows of a held-out row."""
     source = recipe.task.data.generated
     if source is None:
         return []
@@ -79,18 +79,35 @@ def _generated(
     found = []
     for table in read(source, encoding=recipe.task.data.encoding, seed=recipe.seed, say=say).values():
         if table:
-            form, columns = detect(table, recipe.task.data.columns)
+            here = {part: name for part, name in recipe.task.data.columns.items() if name in table[0].fields}
+            form, columns = detect(table, here)
             good, bad = understand(table, form, columns)
             if form.name != "labelled" or bad:
                 place = bad[0].place if bad else table[0].place
                 raise DataError(f"{place}: expected a text with a label, as `tuneful synthesise` writes them")
-            found += good
+            origins = {raw.place: raw.fields.get("origin") for raw in table}
+            found += [replace(example, shown=_shown(origins[example.place])) for example in good]
     for example in found:
         if name_of(example.label) not in labels.names:
             raise DataError(f"{example.place}: the label '{name_of(example.label)}' is none of the labelled data's")
-    kept = [as_generated(example) for example in _thinned(_once(found, known), train, recipe.seed)]
+    new = _unknowing(_once(found, known), [*split.validation, *split.test])
+    kept = [as_generated(example) for example in _thinned(new, split.train, recipe.seed)]
     say(f"{len(kept)} generated rows" + (f" of {len(found)}" if len(kept) < len(found) else ""))
     return kept
+
+
+def _shown(origin: Any) -> tuple[str, ...]:
+    """The texts that the model was shown, where the row says."""
+    return tuple(map(str, origin.get("shown") or ())) if isinstance(origin, Mapping) else ()
+
+
+def _unknowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[Example]:
+    """Those that neither nearly repeat a held-out row nor were written by a model that was shown one."""
+    secret = [said_in(example) for example in held_out]
+    found = clusters([*secret, *(said_in(example) for example in generated)])
+    taken, own = set(found[: len(secret)]), found[len(secret) :]
+    return [example for example, cluster in zip(generated, own, strict=True)
+            if cluster not in taken and not set(secret) & set(example.shown)]  # fmt: skip
 
 
 def _thinned(generated: Sequence[Example], train: Sequence[Example], seed: int) -> list[Example]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Dropped, Example
@@ -69,7 +70,9 @@ def _taught(recipe: Recipe, gathered: Gathered, say: Say) -> Gathered:
     if gathered.sampled is not None:
         raise RecipeError(["data.teacher: labels texts that are held; --set data.streaming=false holds them"])
     known = None if data.labels is None else LabelSet.of_names(data.labels)
-    examples = {part: taught(data.teacher, found, known, say) for part, found in gathered.examples.items() if found}
+    whole = [example for found in gathered.examples.values() for example in found]
+    lessons = iter(taught(data.teacher, whole, known, say))
+    examples = {part: list(islice(lessons, len(found))) for part, found in gathered.examples.items()}
     return replace(gathered, examples=examples, form=as_labelled(gathered.form), teaches=True)
 
 

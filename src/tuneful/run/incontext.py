@@ -16,20 +16,22 @@ from tuneful.run.tuned import Tuned
 Say = Callable[[str], None]
 
 
-def with_examples(tuned: Tuned, examples: Sequence[Example], source: str, count: int, say: Say) -> list[Example]:
-    """The same requests behind the `count` rows of `source` that are nearest to each, fewer where they do not fit.
-    Raises InputError."""
+def with_examples(
+    tuned: Tuned, examples: Sequence[Example], source: str, count: int, limit: int, say: Say
+) -> list[Example]:
+    """The same requests behind the `count` rows of `source` that are nearest to each, fewer where they do not fit
+    together with an answer of `limit` tokens. Raises InputError."""
     if tuned.labels is not None:
         raise ModelError("--shots: examples are shown to models that write; this one gives labels")
     known = _known(tuned, source, say)
     processor = tuned.processor
     asked = [Row(example, (found := processor.prompt(example.messages, example.tools)).ids, found.learn)
              for example in examples]  # fmt: skip
-    shown = []
+    shown, most = [], processor.max_tokens
     for example, places in zip(examples, nearest(tuned.policy, asked, known, count), strict=True):
         turns = [conversation_of(known[place].example) for place in places]
         longer = [before(example.messages, turns[first:]) for first in range(len(turns) + 1)]
-        fits = (found for found in longer if len(processor.prompt(found, example.tools).ids) < processor.max_tokens)
+        fits = (found for found in longer if len(processor.prompt(found, example.tools).ids) + limit <= most)
         shown.append(replace(example, messages=next(fits, example.messages)))
     return shown
 

@@ -37,7 +37,7 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     if given.layout is Layout.LABELS and not labelled:
         raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
                            f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
-    if given.layout.alone and not (labelled or form.name == "text"):
+    if given.layout.alone and form.name not in ("labelled", "text"):
         raise RecipeError([f"tasks.0.objective: an encoder learns from plain texts; the data is in the layout "
                            f"'{form.name}'. Name the column: --set data.text=..."])  # fmt: skip
     if given.layout.alone and writes(folder):

@@ -47,7 +47,7 @@ def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say, free_m
     changes: dict[str, object] = {"gradient_checkpointing": found.checkpointing}
     if found.micro_tokens < work.micro_tokens:
         say(f"{found.micro_tokens} tokens are computed at once to fit into memory (optimiser.micro_tokens)")
-        changes["micro_tokens"] = found.micro_tokens
+        changes["micro_tokens"] = found.micro_tokens // _views(resolved)
     optimiser = resolved.recipe.optimiser.model_copy(update=changes)
     return replace(resolved, recipe=resolved.recipe.model_copy(update={"optimiser": optimiser}))
 
@@ -66,11 +66,12 @@ def work_of(
     seen = resolved.epochs * scale
     layout = resolved.objective.layout
     tokens = layout in (Layout.TOKENS, Layout.MASKED)
+    views = _views(resolved)
     told = getattr(resolved.objective, "rate", 1.0)  # share of the learned tokens that are asked for
     frozen = resolved.adapter.freezes
     shares = world() if resolved.recipe.sharded else 1
     return Work(
-        tokens=round(seen * sum(map(len, rows))),
+        tokens=round(views * seen * sum(map(len, rows))),
         learned=round(seen * told * sum(row.learned for row in rows)) if layout is not Layout.TEXTS else 0,
         steps=resolved.steps,
         body=size.body,
@@ -85,11 +86,16 @@ def work_of(
         frozen_body=frozen,
         joined=frozen and tokens and shares == 1 if joined is None else joined,
         shares=shares,
-        micro_tokens=_largest_batch(resolved, rows),
+        micro_tokens=views * _largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
+
+
+def _views(resolved: Resolved) -> int:
+    """How often a row is read and held in one pass."""
+    return 2 if resolved.objective.layout is Layout.TEXTS else 1
 
 
 def matrix_rate(resolved: Resolved) -> float:

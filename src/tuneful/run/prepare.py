@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -139,7 +140,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if data.teacher is not None:
         found.notes.append(told(data.teacher, measured=gathered.teaches and bool(built["test"].rows)))
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
-    repeated = [*repeated, *further_rows(recipe, objective, labels, parts, processor, limit, say)]
+    further = further_rows(recipe, objective, labels, parts, processor, limit, say)
+    repeated = [*repeated, *further]
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -147,8 +149,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     return Prepared(
-        resolved, form, parts, built, labels, found, processor, decided.folder, decided.size, gathered.sha256, repeated,
-        stream,
+        resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
+        _sha256(gathered, further), repeated, stream,
     )  # fmt: skip
 
 
@@ -163,7 +165,10 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     objective = choose_objective(recipe, gathered.form, folder, say)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
-    check_used(recipe, choosing=choosing, names_only=gathered.names_only)
+    check_used(
+        recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
+        streams=gathered.sampled is not None,
+    )  # fmt: skip
     if choosing:
         recipe, objective = to_be_chosen(recipe, size.layers, train, say)
         data = recipe.task.data
@@ -199,3 +204,9 @@ def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Ro
         weight = weights.get(row.example.place.source, 1.0)
         repeated += [row] * (int(weight) + (rng.random() < weight % 1))
     return repeated
+
+
+def _sha256(gathered: Gathered, further: Sequence[Row]) -> str:
+    """Of what is learned and measured by, so that a run that goes on notices other data."""
+    told = [(row.example.text, row.target) for row in further if row.example.place.source != NAMES]
+    return hashlib.sha256(repr((gathered.sha256, told)).encode()).hexdigest() if told else gathered.sha256

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuneful.adapters import Full, Head, Lora
-from tuneful.core.device import machine
+from tuneful.core.device import machine, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter, Objective, Pools
 from tuneful.core.types import Layout, Row
@@ -20,7 +20,7 @@ MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
-CAREFUL = {Layout.TEXTS: 0.1}  # of the adapter's rate, where a batch may undo much of what an encoder knows
+CAREFUL = {Layout.TEXTS: 0.02}  # of the adapter's rate, where a batch may undo much of what an encoder knows
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -50,7 +50,7 @@ def resolve(
     adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
     if objective.layout.alone:
-        _check_alone(recipe, adapter)
+        _check_alone(recipe, adapter, objective.layout)
     if pooled:
         _check_pooled(adapter)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
@@ -92,13 +92,20 @@ def _check_pooled(adapter: Adapter) -> None:
         ])  # fmt: skip
 
 
-def _check_alone(recipe: Recipe, adapter: Adapter) -> None:
+def _check_alone(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
     """What comes out is an encoder to begin with, so the weights themselves learn."""
+    problems = []
     if adapter.freezes or recipe.quantise is not None:
-        raise RecipeError([
+        problems.append(
             "adapter: an encoder that learns from texts alone is there to be tuned further, so its weights learn; "
             "use full or top_layers, without quantise"
-        ])  # fmt: skip
+        )
+    if recipe.regularisers:
+        problems.append("regularisers: these compare answers before and after; an encoder of texts alone gives none")
+    if layout is Layout.TEXTS and world() > 1:
+        problems.append("objective: texts that are told apart are computed together; contrast takes one process")
+    if problems:
+        raise RecipeError(problems)
 
 
 def _check_sharded(recipe: Recipe) -> None:

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import json
+import threading
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tuneful.core.errors import DataError, EndpointError, InputError
 from tuneful.core.files import write_text
 from tuneful.data.formats import detect, understand
 from tuneful.data.labels import infer, name_of, spoken
 from tuneful.data.sources import read
-from tuneful.data.synthesise import Request, requests_for, texts_in
+from tuneful.data.synthesise import EACH, Request, groups, requests_for, texts_in
 from tuneful.models.endpoint import Endpoint
+from tuneful.models.sampling import Generator
 from tuneful.run.embedded import reader_for
 from tuneful.run.sift import Written, sift
 from tuneful.run.tuned import Tuned, open_encoder
 
 Say = Callable[[str], None]
+Keep = Callable[[Request, str, bool], None]  # an answer, and whether its limit cut it
 AT_ONCE = 4  # requests an endpoint has before it
 TOGETHER = 16  # requests a model on this computer answers at once
-FAILED = 3  # requests without an answer after which no more are sent
-LIMIT = 256  # tokens of an answer
+FAILED = 3  # requests in a row without an answer after which no more are sent
+LEAST, CHARACTERS = 256, 2  # tokens of an answer: at least, and else one for so many characters of the longest rows
 
 
 class Writer(Protocol):
-    """Who writes."""
+    """Who writes. `keep` is called once for each answer, as soon as it is there, from any thread."""
 
     @property
     def name(self) -> str: ...
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[Request, str]]: ...
+    @property
+    def temperature(self) -> float: ...
+    def write(self, requests: Sequence[Request], limit: int, keep: Keep) -> Iterator[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +53,24 @@ class Remote:
     def name(self) -> str:
         return self.endpoint.model
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[Request, str]]:
-        """Raises EndpointError when it answers no more; what was answered until then has been yielded."""
-        ask = partial(self.endpoint.write, limit=LIMIT, temperature=self.temperature)
+    def write(self, requests: Sequence[Request], limit: int, keep: Keep) -> Iterator[None]:
+        """Yields after every answer. Raises EndpointError where it will answer no more; a request that stays unanswered
+        among others is passed over."""
+
+        def ask(request: Request) -> None:
+            keep(request, *self.endpoint.write(
+                request.messages, limit=limit, temperature=self.temperature, seed=request.turn
+            ))  # fmt: skip
+
         failed = 0
         with ThreadPoolExecutor(AT_ONCE) as threads:
             for part in _parts(requests, AT_ONCE):
-                waiting = [(request, threads.submit(ask, request.messages, seed=request.turn)) for request in part]
                 problem = None
-                for request, answer in waiting:
+                for done in as_completed([threads.submit(ask, request) for request in part]):
                     try:
-                        yield request, answer.result()
+                        done.result()
                         failed = 0
+                        yield
                     except EndpointError as error:
                         failed, problem = failed + 1, error
                 if problem is not None and (failed >= FAILED or not problem.passing):
@@ -74,12 +85,17 @@ class Local:
     tuned: Tuned
     temperature: float
 
-    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[Request, str]]:
-        for number, part in enumerate(_parts(requests, TOGETHER)):
-            asked = [request.messages for request in part]
-            yield from zip(
-                part, self.tuned.answer(asked, limit=LIMIT, temperature=self.temperature, seed=number), strict=True
+    def write(self, requests: Sequence[Request], limit: int, keep: Keep) -> Iterator[None]:
+        processor = self.tuned.processor
+        for part in _parts(requests, TOGETHER):
+            prompts = [processor.prompt(request.messages).ids for request in part]
+            seed = zlib.crc32(part[0].key(self.name, self.temperature).encode())
+            found = Generator(processor).sample(
+                self.tuned.policy, prompts, limit=limit, temperature=self.temperature, seed=seed
             )
+            for request, answer in zip(part, found, strict=True):
+                keep(request, answer.text, not answer.stopped)
+                yield
 
 
 @dataclass(slots=True)
@@ -92,52 +108,113 @@ class Synthesised:
     refused: Counter[str] = field(default_factory=Counter)  # by reason
 
 
+@dataclass(slots=True)
+class Journal:
+    """Every answer, written down as soon as it is there, one JSON object a line."""
+
+    file: Path
+    model: str
+    temperature: float
+    answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by key of the request
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def has(self, request: Request) -> bool:
+        return request.key(self.model, self.temperature) in self.answers
+
+    def keep(self, request: Request, answer: str, cut: bool) -> None:
+        key = request.key(self.model, self.temperature)
+        line = {"request": key, "label": request.label, "model": self.model, "answer": answer, "cut": cut}
+        with self.lock:
+            with self.file.open("a", encoding="utf-8", newline="\n") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self.answers[key] = line
+
+    def texts(self, request: Request) -> list[str]:
+        line = self.answers.get(request.key(self.model, self.temperature), {"answer": ""})
+        return texts_in(str(line["answer"]), cut=bool(line.get("cut")))
+
+    def open(self) -> None:
+        """Goes on where the file stands. A last line that was cut off, as the computer was, is no answer, and is taken
+        out. Raises InputError."""
+        if not self.file.exists():
+            return
+        whole = self.file.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if kept != whole:
+            write_text(self.file, kept.decode("utf-8"))
+        for number, line in enumerate(kept.split(b"\n")[:-1], 1):
+            try:
+                told = json.loads(line)
+                self.answers[str(told["request"])] = {**told, "answer": str(told["answer"])}
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{self.file} line {number} is no answer that was kept; move it away, or choose another --out"
+                ) from None
+
+
 def synthesise(
-    source: str, out: Path, writer: Writer, *, count: int, seed: int, encoder: str | None, say: Say
+    source: str,
+    out: Path,
+    writer: Writer,
+    *,
+    count: int,
+    seed: int,
+    encoder: str | None,
+    columns: Mapping[str, str],
+    say: Say,
 ) -> Synthesised:
-    """`count` texts a class are asked for. Every answer is written down before the next is asked for, beside `out`; the
-    same command goes on there. Raises InputError, and EndpointError when a part stays unanswered."""
-    rows = labelled_rows(source, say)
+    """`count` texts a class are asked for. Every answer is written down beside `out` as soon as it is there; the same
+    command goes on. Raises InputError, and EndpointError when no more is answered."""
+    journal = Journal(out.with_suffix(".answers.jsonl"), writer.name, writer.temperature)
+    if out.exists() and not journal.file.exists():
+        raise InputError(f"{out} exists, and was not written by this command; choose another file with --out")
+    rows = labelled_rows(source, columns, say)
     said = {label: spoken(label) or label for _, label in rows}
     requests = requests_for(rows, said, count=count, seed=seed)
-    journal = out.with_suffix(".answers.jsonl")
-    answers = _answered(journal)
-    open_ = [request for request in requests if request.key not in answers]
-    if len(open_) < len(requests):
-        say(f"{len(requests) - len(open_)} of {len(requests)} requests are answered in {journal} already")
-    try:
-        for number, (request, answer) in enumerate(writer.answers(open_), 1):
-            _note(journal, request, answer, writer.name)
-            answers[request.key] = answer
-            if number % 10 == 0 or number == len(open_):
-                say(f"{number} of {len(open_)} requests answered")
-    except EndpointError as error:
-        done = sum(request.key in answers for request in requests)
-        raise EndpointError(
-            f"{error}\n  {done} of {len(requests)} requests are answered and kept in {journal}; "
-            "the same command goes on there"
-        ) from None
-    written = [Written(text, request.label, request) for request in requests for text in texts_in(answers[request.key])]
-    kept, refused = sift(
-        written, rows, open_encoder(encoder or reader_for(text for text, _ in rows), None, say).vectors
-    )
-    origin = {"model": writer.name, "source": source}
-    lines = [json.dumps(row.as_json(rows, origin), ensure_ascii=False) for row in kept]
+    journal.open()
+    _ask(requests, writer, journal, max(LEAST, EACH * max(len(text) for text, _ in rows) // CHARACTERS), say)
+    written = [Written(text, request.label, request) for request in requests for text in journal.texts(request)]
+    reader = open_encoder(encoder or reader_for(text for text, _ in rows), None, say)
+    kept, refused = sift(written, rows, groups(rows, seed), reader.vectors)
+    lines = []
+    for one in kept:
+        key = one.request.key(writer.name, writer.temperature)
+        origin = {"model": writer.name, "source": source, "request": key}
+        lines.append(json.dumps(one.as_json(rows, origin), ensure_ascii=False))
     write_text(out, "".join(f"{line}\n" for line in lines))
     return Synthesised(len(requests), len(written), kept, refused)
 
 
-def labelled_rows(source: str, say: Say) -> list[tuple[str, str]]:
-    """(text, label), those that are held out left alone. Raises DataError."""
+def _ask(requests: Sequence[Request], writer: Writer, journal: Journal, limit: int, say: Say) -> None:
+    waiting = [request for request in requests if not journal.has(request)]
+    if len(waiting) < len(requests):
+        say(f"{len(requests) - len(waiting)} of {len(requests)} requests are answered in {journal.file} already")
+    try:
+        for number, _ in enumerate(writer.write(waiting, limit, journal.keep), 1):
+            if number % 10 == 0 or number == len(waiting):
+                say(f"{number} of {len(waiting)} requests answered")
+    except EndpointError as error:
+        done = sum(map(journal.has, requests))
+        raise EndpointError(
+            f"{error}\n  {done} of {len(requests)} requests are answered and kept in {journal.file}; "
+            "the same command goes on there"
+        ) from None
+    if missing := sum(not journal.has(request) for request in requests):
+        say(f"{missing} requests stay without an answer; the same command asks them again")
+
+
+def labelled_rows(source: str, named: Mapping[str, str], say: Say) -> list[tuple[str, str]]:
+    """(text, label) of the rows for training; `named` are columns the person named. Raises DataError."""
     tables = read(source, say=say)
     table = tables.get("train") or next(iter(tables.values()), [])
     if not table:
         raise DataError(f"{source} holds no row")
-    form, columns = detect(table, {})
+    form, columns = detect(table, named)
     examples, bad = understand(table, form, columns)
     if form.name != "labelled" or infer(examples) != "class":
         raise DataError(
-            f"{source}: further rows are written for texts with one label each; this is in the layout '{form.name}'"
+            f"{source}: further rows are written for texts with one label each; this is in the layout '{form.name}'. "
+            "Name the columns: --column text=... --column label=..."
         )
     if bad:
         say(f"{len(bad)} rows are left out; the first: {bad[0].place}: {bad[0].reason}")
@@ -150,29 +227,3 @@ def labelled_rows(source: str, say: Say) -> list[tuple[str, str]]:
 def _parts(requests: Sequence[Request], size: int) -> Iterator[Sequence[Request]]:
     for start in range(0, len(requests), size):
         yield requests[start : start + size]
-
-
-def _answered(journal: Path) -> dict[str, str]:
-    """By request. A last line that was cut off, as the computer was, is no answer, and taken out of the file."""
-    if not journal.exists():
-        return {}
-    found, whole = {}, journal.read_text(encoding="utf-8")
-    lines = whole.splitlines()
-    if whole and not whole.endswith("\n"):
-        lines = lines[:-1]
-        write_text(journal, "".join(f"{line}\n" for line in lines))
-    for number, line in enumerate(lines, 1):
-        try:
-            told = json.loads(line)
-            found[str(told["request"])] = str(told["answer"])
-        except (ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{journal} line {number} is no answer that was kept; move the file away, or choose another --out"
-            ) from None
-    return found
-
-
-def _note(journal: Path, request: Request, answer: str, model: str) -> None:
-    line = {"request": request.key, "label": request.label, "model": model, "answer": answer}
-    with journal.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tuneful.core.device import give_back_freed_memory
 from tuneful.core.errors import RecipeError
+from tuneful.core.ranks import gathered
 from tuneful.core.types import Example, Said
 from tuneful.data.formats import FORMATS, Format
 from tuneful.data.labels import LabelSet
@@ -27,7 +28,7 @@ def taught(teacher: str, examples: Sequence[Example], known: LabelSet | None, sa
     if known is not None and (odd := sorted(set(tuned.labels.names) - set(known.names))):
         raise RecipeError([f"data.teacher: {teacher} gives the label '{odd[0]}', which the data does not have"])
     say(f"{teacher} labels {len(examples):,} texts")
-    given = tuned.classify([example.text or "" for example in examples])
+    given = gathered(tuned.classify([example.text or "" for example in examples]))[0]  # ranks may round differently
     del tuned
     give_back_freed_memory()
     return [replace(example, label=label) for example, label in zip(examples, given, strict=True)]

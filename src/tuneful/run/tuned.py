@@ -23,7 +23,7 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.readers import predictions
 from tuneful.evaluation.reading import class_logits
-from tuneful.models.heads import Labels
+from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sampling import Generator
@@ -151,8 +151,8 @@ def open_encoder(name: str, labels: LabelSet | None, say: Say = lambda _: None) 
     """A model, embedded name, folder or hub id, that reads texts as vectors; its head for these labels is yet to be
     placed."""
     prepare_process()
-    names = labels.names if labels is not None else ("a", "b")  # a head there must be, and nobody asks it
-    loaded = load(name, labels=Labels(names, PROBLEMS["class"], pooled=True), device=pick_device(), say=say)
+    wanted = VECTORS if labels is None else Labels(labels.names, PROBLEMS["class"], pooled=True)
+    loaded = load(name, labels=wanted, device=pick_device(), say=say)
     return Tuned(
         Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module)), loaded.processor, labels
     )

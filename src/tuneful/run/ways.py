@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,16 @@ class Trial:
         assert labels is not None
         return len(labels.names)
 
+    def beside(self, beside: Beside, held: Tensor) -> list[Row]:
+        """What is learned beside the others while the rows marked in (N,) are asked about."""
+        return beside.unseen([row for row, asked in zip(self.rows, held.tolist(), strict=True) if asked])
+
+    def parts(self, beside: Beside) -> Iterator[tuple[Tensor, list[Row]]]:
+        """For each fold (N,) which rows are asked about, and what is learned beside the others."""
+        for part in np.unique(self.folds):
+            held = torch.from_numpy(self.folds == part)
+            yield held, self.beside(beside, held)
+
     def vectors(self, rows: Sequence[Row]) -> Tensor:
         """(R, D) of the encoder as it is."""
         return vectors(self.built.policy, rows, self.built.collate)
@@ -52,9 +62,10 @@ class Beside:
     names: Sequence[Row] = ()
     generated: Sequence[Row] = ()
 
-    @property
-    def rows(self) -> list[Row]:
-        return [*self.names, *self.generated]
+    def unseen(self, held: Sequence[Row]) -> list[Row]:
+        """Without what was written by a model that was shown one of these rows."""
+        texts = {row.example.text for row in held}
+        return [*self.names, *(row for row in self.generated if not texts & set(row.example.shown))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,12 @@ class Tried:
 def probe(trial: Trial, beside: Beside) -> Tried:
     """The frozen encoder under a solved head."""
     began = time.perf_counter()
-    found, extra = trial.vectors(trial.rows), beside.rows
-    more = (trial.vectors(extra), targets(extra)) if extra else None
+
+    def more(held: Tensor) -> tuple[Tensor, Tensor] | None:
+        extra = trial.beside(beside, held)
+        return (trial.vectors(extra), targets(extra)) if extra else None
+
+    found = trial.vectors(trial.rows)
     logits = out_of_fold(found, trial.wanted, trial.folds, STRENGTHS, classes=trial.classes, extra=more)
     best = logits[best_strength(logits, trial.wanted)]
     return Tried("probe", beside, best, time.perf_counter() - began)
@@ -99,18 +114,17 @@ def probe(trial: Trial, beside: Beside) -> Tried:
 def spread(trial: Trial, beside: Beside, texts: Sequence[Row]) -> Tried:
     """The frozen encoder under a head that also learns texts without labels, as what their neighbours and a first head
     make of them: what these texts bring, without tuning."""
-    began, count, extra = time.perf_counter(), trial.classes, beside.rows
-    own, others = trial.vectors([*trial.rows, *extra]), trial.vectors(texts)
-    classes = torch.cat([trial.wanted, targets(extra)]) if extra else trial.wanted
+    began, count = time.perf_counter(), trial.classes
+    own, others = trial.vectors(trial.rows), trial.vectors(texts)
     logits = own.new_zeros(len(trial.rows), count)
-    for part in np.unique(trial.folds):
-        held = torch.from_numpy(trial.folds == part)
-        inside = torch.cat([~held, torch.ones(len(extra), dtype=torch.bool)])
-        known, answers = own[inside], classes[inside]
+    for held, extra in trial.parts(beside):
+        known, answers = own[~held], trial.wanted[~held]
+        if extra:
+            known, answers = torch.cat([known, trial.vectors(extra)]), torch.cat([answers, targets(extra)])
         first = fit_probe(known, answers, STRENGTH, classes=count).logits(others)
         _, where, told = labelled(known, answers, others, first, SelfTrain().share)
         head = fit_probe(torch.cat([known, others[where]]), torch.cat([answers, told]), STRENGTH, classes=count)
-        logits[held] = head.logits(own[: len(trial.rows)][held])
+        logits[held] = head.logits(own[held])
     return Tried("spread", beside, logits, time.perf_counter() - began)
 
 
@@ -119,11 +133,11 @@ def tuned(trial: Trial, beside: Beside) -> Tried:
     began, built = time.perf_counter(), trial.built
     start = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     logits = torch.zeros(len(trial.rows), trial.classes)
-    for part in np.unique(trial.folds):
-        inside = [row for row, fold in zip(trial.rows, trial.folds, strict=True) if fold != part] + beside.rows
-        held = np.flatnonzero(trial.folds == part).tolist()
-        _learn(built.prepared, built.policy, inside, trial.should_stop)
-        answers = class_logits(built.policy, [trial.rows[place] for place in held], built.collate)
+    for held, extra in trial.parts(beside):
+        inside = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if not asked]
+        _learn(built.prepared, built.policy, [*inside, *extra], trial.should_stop)
+        asked_about = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if asked]
+        answers = class_logits(built.policy, asked_about, built.collate)
         logits[held] = torch.from_numpy(answers)
         built.policy.attached.load(start)
         built.policy.forget()
