@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from tuneful.core.errors import RecipeError
-from tuneful.core.types import Example, Place, Row
+from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.compare import Difference, Score, difference, score
 from tuneful.evaluation.metrics import METRICS, words
@@ -62,14 +62,16 @@ def test_a_verdict_by_what_is_not_measured(
     ids = np.arange(3)
     rows = [Row(Example(Place("d", 1)), ids, ids, prompt=2 * asked)]
     if wrong is None:
-        check_primary(Evaluate(primary=primary), labels, rows)
+        check_primary(Evaluate(primary=primary), Layout.TOKENS if labels is None else Layout.LABELS, labels, rows)
         return
     with pytest.raises(RecipeError, match=re.escape(f"evaluate.primary: {wrong}")):
-        check_primary(Evaluate(primary=primary), labels, rows)
+        check_primary(Evaluate(primary=primary), Layout.TOKENS if labels is None else Layout.LABELS, labels, rows)
 
 
 def test_without_test_rows_a_writer_may_still_be_measured_by_its_answers() -> None:
-    check_primary(Evaluate(primary="exact_match"), None, [])
+    check_primary(Evaluate(primary="exact_match"), Layout.TOKENS, None, [])
+    with pytest.raises(RecipeError, match=r"exact_match is not measured for plain text\. Known here: accuracy"):
+        check_primary(Evaluate(primary="exact_match"), Layout.TEXTS, None, [])
 
 
 @pytest.mark.parametrize(("name", "truth", "predicted", "expected"), HAND)
@@ -158,3 +160,9 @@ def test_gates() -> None:
     }
     assert check({"forgetting_kl": 0.1}, "yes", {}, {}) == {"forgetting_kl": "broken"}
     assert check({"forgetting_kl": None, "helped": False}, "no", {}, {}) == {}
+
+
+def test_a_class_that_a_system_neither_meets_nor_answers_is_no_class_of_its_mean() -> None:
+    """`trivial` alone answers c, which no row has: the tuned model, right everywhere, has a mean of 1."""
+    found = score(METRICS["macro_f1"], ["a", "b", "a"], {"tuned": ["a", "b", "a"], "trivial": ["c", "c", "c"]})
+    assert found.values == {"tuned": 1.0, "trivial": 0.0}

@@ -71,6 +71,18 @@ def test_columnar_files(tmp_path: Path) -> None:
         assert fields(str(tmp_path / name)) == ROWS
 
 
+def test_text_without_a_blank_line_is_one_row_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("my parcel is late\nI want my money back\n  \n", encoding="utf-8")
+    rows = read(str(file))["train"]
+    assert [(row.fields["text"], str(row.place)) for row in rows] == [
+        ("my parcel is late", "notes.txt line 1"), ("I want my money back", "notes.txt line 2"),
+    ]  # fmt: skip
+    page = tmp_path / "page.md"
+    page.write_text("one line\nof one paragraph", encoding="utf-8")
+    assert len(read(str(page))["train"]) == 1
+
+
 def test_plain_text_is_one_row_a_paragraph(tmp_path: Path) -> None:
     assert fields(write(tmp_path, "d.txt", "one\nstill one\n\n\ntwo\n")) == [
         {"text": "one\nstill one"},

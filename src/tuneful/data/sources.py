@@ -98,9 +98,18 @@ def read_file(path: Path, encoding: str) -> Iterator[Raw]:
     elif kind == ".json":
         yield from _read_json(path, text)
     else:
-        for number, passage in enumerate(re.split(r"\n\s*\n", text), 1):
-            if passage.strip():
-                yield Raw(Place(path.name, number, "paragraph"), {"text": passage.strip()})
+        yield from _read_text(path, text, lines=kind == ".txt")
+
+
+def _read_text(path: Path, text: str, *, lines: bool) -> Iterator[Raw]:
+    """A paragraph a row; a line a row where `lines` allows it and no blank line parts anything."""
+    parts = re.split(r"\n\s*\n", text.strip())
+    unit = "paragraph"
+    if lines and len(parts) == 1:
+        parts, unit = text.splitlines(), "line"
+    for number, passage in enumerate(parts, 1):
+        if passage.strip():
+            yield Raw(Place(path.name, number, unit), {"text": passage.strip()})
 
 
 def _decode(path: Path, encoding: str) -> str:

@@ -116,7 +116,9 @@ class MacroF1(_ByClass):
 
     def value(self, sums: np.ndarray) -> np.ndarray:
         true, found, both = np.split(sums, 3, axis=-1)
-        return (2 * both / np.maximum(true + found, 1e-12)).mean(-1)
+        occurs = true + found > 0  # for this system, in this draw
+        f1 = 2 * both / np.maximum(true + found, 1e-12)
+        return f1.sum(-1) / np.maximum(occurs.sum(-1), 1)
 
 
 class Mcc(_ByClass):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from tuneful.core.errors import EndpointError
 from tuneful.core.types import Message
 
 TRIES, PAUSE = 4, 1.0  # seconds before the second try, twice as many before each further one
+TAG = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # answers that may be others a moment later
 
 
@@ -85,5 +87,5 @@ OPENER = urllib.request.build_opener(_NoRedirect)
 
 def _told(error: urllib.error.HTTPError) -> str:
     with error, suppress(OSError, http.client.HTTPException):
-        return error.read(300).decode("utf-8", "replace").strip()
+        return " ".join(TAG.sub(" ", error.read(2000).decode("utf-8", "replace")).split())[:200]
     return ""

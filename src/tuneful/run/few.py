@@ -29,7 +29,7 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     asked = recipe.choose.enabled
     if asked is False:
         return False
-    if recipe.task.data.teacher is not None:  # it has seen the labels, so asking about them would prove nothing
+    if recipe.task.data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing
         if asked is True:
             raise RecipeError(["choose: a teacher knows the labels that the ways would be asked about; leave one out"])
         return False

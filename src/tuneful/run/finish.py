@@ -94,7 +94,7 @@ def _measured(
         generalisation=generalisation,
         cost=_cost(built, progress, chosen),
         forgetting=forgotten,
-        data=_data(built, progress, say),
+        data=_data(built, progress, chosen, say),
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
@@ -229,9 +229,11 @@ def _forgetting(built: Built) -> dict[str, Any]:
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
 
-def _data(built: Built, progress: Progress, say: Say) -> dict[str, Any]:
+def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
     found, skipped = xray_json(built.prepared.xray), progress.skipped
+    if chosen:  # cross-validation stands for the test rows
+        found["notes"] = [note for note in found["notes"] if note["key"] != "no_test"]
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     if skipped.count:

@@ -64,8 +64,8 @@ def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: S
     found = [example for table in tables.values() if table
              for example in inputs(table, named, labelled=True, column=None)]  # fmt: skip
     texts = _once(found, known)
-    say(f"{len(texts)} texts without labels" + (f", {len(found) - len(texts)} more were there already"
-                                                 if len(texts) < len(found) else ""))  # fmt: skip
+    more = f", {len(found) - len(texts)} more were there already" if len(texts) < len(found) else ""
+    say(f"{len(texts)} text{'' if len(texts) == 1 else 's'} without labels{more}")
     return texts
 
 
@@ -93,6 +93,11 @@ def _generated(recipe: Recipe, labels: LabelSet | None, split: Split, known: set
     new = _unknowing(_once(found, known), [*split.validation, *split.test])
     kept = [as_generated(example) for example in _thinned(new, split.train, recipe.seed)]
     say(f"{len(kept)} generated rows" + (f" of {len(found)}" if len(kept) < len(found) else ""))
+    if blind := sum(not example.shown for example in kept):
+        say(
+            f"{blind} of them do not say which rows their writer was shown (origin.shown): if it was shown those they "
+            "are tried on, they will look better than they are"
+        )
     return kept
 
 

@@ -67,11 +67,12 @@ def work_of(
     layout = resolved.objective.layout
     tokens = layout in (Layout.TOKENS, Layout.MASKED)
     views = _views(resolved)
+    read = views - getattr(resolved.objective, "deleted", 0.0)  # the second view is shorter
     told = getattr(resolved.objective, "rate", 1.0)  # share of the learned tokens that are asked for
     frozen = resolved.adapter.freezes
     shares = world() if resolved.recipe.sharded else 1
     return Work(
-        tokens=round(views * seen * sum(map(len, rows))),
+        tokens=round(read * seen * sum(map(len, rows))),
         learned=round(seen * told * sum(row.learned for row in rows)) if layout is not Layout.TEXTS else 0,
         steps=resolved.steps,
         body=size.body,

@@ -14,11 +14,11 @@ from tuneful.core.device import pick_device
 from tuneful.core.errors import DataError
 from tuneful.core.protocols import Objective
 from tuneful.core.quantised import check
-from tuneful.core.types import Example, Layout, Row
+from tuneful.core.types import Example, Layout, Row, Said
 from tuneful.data.counts import Counts
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, label_set
-from tuneful.data.rows import NAMES, Rows, build
+from tuneful.data.rows import NAMES, Rows, build, is_generated
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
@@ -139,9 +139,13 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
     if data.teacher is not None:
         found.notes.append(told(data.teacher, measured=gathered.teaches and bool(built["test"].rows)))
+    if gathered.teaches:
+        say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
+    if written := sum(map(is_generated, further)):
+        found.notes.append(Said("generated", {"n": written}))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})

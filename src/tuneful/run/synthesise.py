@@ -195,10 +195,9 @@ def _ask(requests: Sequence[Request], writer: Writer, journal: Journal, limit: i
                 say(f"{number} of {len(waiting)} requests answered")
     except EndpointError as error:
         done = sum(map(journal.has, requests))
-        raise EndpointError(
-            f"{error}\n  {done} of {len(requests)} requests are answered and kept in {journal.file}; "
-            "the same command goes on there"
-        ) from None
+        kept = f"{done} of {len(requests)} requests are answered and kept in {journal.file}; "
+        kept += "the same command goes on there"
+        raise EndpointError(f"{error}\n  {kept if done else 'nothing was answered'}") from None
     if missing := sum(not journal.has(request) for request in requests):
         say(f"{missing} requests stay without an answer; the same command asks them again")
 

@@ -27,7 +27,7 @@ def taught(teacher: str, examples: Sequence[Example], known: LabelSet | None, sa
         raise RecipeError([f"data.teacher: {teacher} gives no label of several; a run or model with a class head does"])
     if known is not None and (odd := sorted(set(tuned.labels.names) - set(known.names))):
         raise RecipeError([f"data.teacher: {teacher} gives the label '{odd[0]}', which the data does not have"])
-    say(f"{teacher} labels {len(examples):,} texts")
+    say(f"{teacher} labels {len(examples):,} text{'' if len(examples) == 1 else 's'}")
     given = gathered(tuned.classify([example.text or "" for example in examples]))[0]  # ranks may round differently
     del tuned
     give_back_freed_memory()
@@ -36,7 +36,8 @@ def taught(teacher: str, examples: Sequence[Example], known: LabelSet | None, sa
 
 def told(teacher: str, *, measured: bool) -> Said:
     """What a report has to say of that; `measured` by the teacher's labels as well."""
-    return Said("taught_measured" if measured else "taught", {"teacher": teacher})
+    facts = {"teacher": teacher}
+    return Said("taught_measured", facts) if measured else Said("taught", facts)
 
 
 def as_labelled(form: Format) -> Format:
