@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import tuneful
 from intents import rows as intents
+from tuneful.adapters import Full
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.folds import folds
@@ -34,7 +37,7 @@ from tuneful.run.heads import SCALE, started
 from tuneful.run.prepare import prepare
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
-from tuneful.run.ways import Beside, Trial, tuned
+from tuneful.run.ways import Beside, Trial, Tried, tuned
 from work import moods, write_rows
 
 MOODS = Labels(("glad", "sad"), "single_label_classification", pooled=True)
@@ -210,6 +213,42 @@ def test_every_fold_begins_with_the_encoder_as_it_was(reader_folder: Path, tmp_p
     torch.testing.assert_close(first, second)
     for name, tensor in built.policy.attached.state().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_further_adapters_are_tried_and_the_best_is_run(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What all layers answered is made right about every row, and what others answered is made wrong."""
+    from tuneful.run import choose as room
+
+    def flattered(trial: Trial, beside: Beside) -> Tried:
+        found = tuned(trial, beside)
+        right = F.one_hot(trial.wanted, 2).float()
+        return replace(found, logits=right if isinstance(found.adapter, Full) else -right)
+
+    monkeypatch.setattr(room, "tuned", flattered)
+    noise = [{**row, "label": ("glad", "sad")[number // 2 % 2]} for number, row in enumerate(moods(12))]
+    data = write_rows(tmp_path / "moods.jsonl", noise)
+    settings = {"choose.adapters": ["full"], "evaluate.forgetting": False}
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
+    ways = {way["adapter"]["kind"]: way for way in run.report["choice"]["ways"] if way["adapter"]}
+    assert ways["full"]["taken"]
+    assert not ways["top_layers"]["taken"]
+    assert ways["full"]["seconds"] > 0
+    assert run.report["provenance"]["recipe"]["adapter"] == {"kind": "full"}
+
+
+@pytest.mark.parametrize(("adapters", "enabled", "words"), [
+    (["lora"], "auto", "name full or top_layers"), (["head"], "auto", "a solved head is tried anyway"),
+    (["full"], False, "nothing is chosen here"),
+])  # fmt: skip
+def test_adapters_that_cannot_be_tried_are_refused(
+    adapters: list[str], enabled: Any, words: str, reader_folder: Path, tmp_path: Path
+) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    settings = {"choose.adapters": adapters, "choose.enabled": enabled}
+    with pytest.raises(RecipeError, match=words):
+        prepare(recipe_for(data, model=str(reader_folder), settings=settings))
 
 
 def test_stopping_while_ways_are_tried_leaves_nothing_behind(reader_folder: Path, tmp_path: Path) -> None:

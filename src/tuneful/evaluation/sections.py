@@ -149,6 +149,7 @@ def ways(report: Report, say: Say) -> list[dict[str, Any]]:
         {
             **way,
             "name": say[f"way_{way['way']}"]
+            + (f" ({way['adapter']['kind']})" if way.get("adapter") else "")
             + (say["way_names"] if way["label_names"] else "")
             + (say["way_generated"] if way.get("generated") else ""),
             "gap": phrases.interval(way.get("ci95") if way is not first else None, say),

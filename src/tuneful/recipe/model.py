@@ -155,6 +155,8 @@ class Choose(Spec):
     folds: Annotated[int, Field(ge=2)] | None = None
     """Parts the rows are dealt to, each asked about by what has learned from the others. None: 3, or 2 where there are
     more than 400 rows."""
+    adapters: list[ADAPTERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
+    """What else the encoder is tuned by, each tried as the first is, the upper half of its layers: [full]."""
 
 
 class Checkpoint(Spec):

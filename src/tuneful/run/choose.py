@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from tuneful.adapters import Head
+from tuneful.core.spec import Spec
 from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
 from tuneful.evaluation.compare import Difference, difference
@@ -76,13 +77,13 @@ def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
     if generated:
         tried.append(probe(trial, Beside(best.beside.names, generated)))
         best = tried[-1] if tried[-1].better(best, wanted) else best
-    floor = best
-    if texts:
-        tried.append(spread(trial, floor.beside, texts))
-    tried.append(tuned(trial, floor.beside))
-    for way in tried[len(tried) - 1 - bool(texts) :]:
+    beside = best.beside
+    costlier = [spread(trial, beside, texts)] if texts else []
+    costlier.append(tuned(trial, beside))
+    costlier += [tuned(trial.under(adapter), beside) for adapter in prepared.recipe.choose.adapters]
+    for way in costlier:
         best = way if way.better(best, wanted) else best
-    return tried, best
+    return [*tried, *costlier], best
 
 
 def _recipe(prepared: Prepared, best: Tried) -> Recipe:
@@ -98,7 +99,12 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
     })  # fmt: skip
     objective = objective.model_copy(update={"label_names": best.label_names})
     task = given.task.model_copy(update={"objective": objective, "data": data})
-    changes: dict[str, Any] = {"tasks": [task], "choose": given.choose.model_copy(update={"enabled": False})}
+    changes: dict[str, Any] = {
+        "tasks": [task],
+        "choose": given.choose.model_copy(update={"enabled": False, "adapters": []}),
+    }
+    if best.adapter is not None:
+        changes["adapter"] = best.adapter
     if best.way == "probe":
         changes["adapter"] = Head()
     if best.way == "spread":
@@ -116,6 +122,7 @@ def _facts(tried: Sequence[Tried], best: Tried, wanted: Tensor, count: int) -> d
                 "way": way.way,
                 "label_names": way.label_names,
                 "generated": way.generated,
+                "adapter": way.adapter.model_dump() if isinstance(way.adapter, Spec) else None,
                 "accuracy": round(float(way.right(wanted).mean()), 4),
                 "loss": round(float(losses(way.logits, wanted).mean()), 4),
                 "delta": round(gap.delta, 4),
@@ -137,7 +144,7 @@ def _gap(way: Tried, first: Tried, wanted: Tensor) -> Difference:
 def _said(way: Tried) -> str:
     what = {
         "probe": "frozen encoder, solved head",
-        "tune": "encoder tuned with its head",
+        "tune": f"encoder tuned with its head ({way.adapter!r})",
         "spread": "texts without labels beside the others, tried on the frozen encoder",
     }[way.way]
     what += ", names of classes as texts" if way.label_names else ""

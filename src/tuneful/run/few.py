@@ -60,6 +60,7 @@ def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say
         "them (--set choose=none changes that)"
     )
     objective = Classify(pooling="mean")
+    _check_adapters(recipe)
     adapter = recipe.adapter or TopLayers(layers=max(1, layers // 2))
     data = recipe.task.data
     unsaid = {part: 0.0 for part in ("validation", "test") if part not in data.model_fields_set}
@@ -67,6 +68,15 @@ def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say
     choose = recipe.choose.model_copy(update={"enabled": True})
     recipe = recipe.model_copy(update={"tasks": [task], "adapter": adapter, "choose": choose})
     return recipe, objective
+
+
+def _check_adapters(recipe: Recipe) -> None:
+    for number, adapter in enumerate(recipe.choose.adapters):
+        if adapter.freezes or isinstance(adapter, Head):
+            raise RecipeError([
+                f"choose.adapters.{number}: a solved head is tried anyway, and an adapter of frozen weights cannot "
+                "hold a head over means; name full or top_layers"
+            ])  # fmt: skip
 
 
 def data_has_names_only(recipe: Recipe, form: Format) -> bool:
@@ -92,6 +102,8 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool
             "data.generated: generated rows are weighed by cross-validation over few labels; --set choose.enabled=true "
             "asks for that, and choose=none learns them unasked"
         )
+    if recipe.choose.adapters and not choosing:
+        problems.append("choose.adapters: nothing is chosen here; --set choose.enabled=true asks for that")
     if data.prior is not None and not names_only:
         problems.append("data.prior: is for classes known by name alone; labelled rows say how often each comes")
     if problems:

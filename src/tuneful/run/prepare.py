@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneful.core.device import pick_device
 from tuneful.core.errors import DataError
-from tuneful.core.protocols import Objective
+from tuneful.core.protocols import Adapter, Objective
 from tuneful.core.quantised import check
 from tuneful.core.types import Example, Layout, Row, Said
 from tuneful.data.counts import Counts
@@ -94,6 +94,11 @@ class Prepared:
 
     def rows(self, part: str) -> list[Row]:
         return self.built[part].rows
+
+    def under(self, adapter: Adapter) -> Prepared:
+        """The same run with another adapter, everything else as it was decided."""
+        recipe = self.recipe.model_copy(update={"adapter": adapter})
+        return replace(self, resolved=replace(self.resolved, recipe=recipe, adapter=adapter))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Adapter
 from tuneful.core.types import Row
 from tuneful.engine.fit import fit
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
-from tuneful.run.build import Built, build_on
+from tuneful.run.build import Built, build, build_on
 from tuneful.run.heads import put, started
 from tuneful.run.prepare import Prepared
 from tuneful.run.train import Interrupted
@@ -50,6 +51,10 @@ class Trial:
             held = torch.from_numpy(self.folds == part)
             yield held, self.beside(beside, held)
 
+    def under(self, adapter: Adapter) -> Trial:
+        """The same with the encoder read anew under another adapter."""
+        return replace(self, built=build(self.built.prepared.under(adapter)))
+
     def vectors(self, rows: Sequence[Row]) -> Tensor:
         """(R, D) of the encoder as it is."""
         return vectors(self.built.policy, rows, self.built.collate)
@@ -76,6 +81,7 @@ class Tried:
     beside: Beside
     logits: Tensor  # (N, C) out of fold
     seconds: float
+    adapter: Adapter | None = None  # of an encoder that was tuned
 
     @property
     def label_names(self) -> bool:
@@ -141,7 +147,7 @@ def tuned(trial: Trial, beside: Beside) -> Tried:
         logits[held] = torch.from_numpy(answers)
         built.policy.attached.load(start)
         built.policy.forget()
-    return Tried("tune", beside, logits, time.perf_counter() - began)
+    return Tried("tune", beside, logits, time.perf_counter() - began, built.prepared.resolved.adapter)
 
 
 def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row], should_stop: Callable[[], bool]) -> None:
