@@ -1,7 +1,8 @@
-"""The command line in a process of its own: what a person types, sees, and gets as exit code."""
+"""The command line: what a person types, sees, and gets as exit code; in a process of its own where that matters."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -14,20 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from rich.text import Text
 
-from tuneful.cli.show import table
+from tuneful.cli.main import main
+from tuneful.cli.show import quality_table, table
 from tuneful.testing import CHATML, tiny_generator
 from work import greetings, moods, write_rows
 
 FAST = ["--set", "schedule.steps=8", "--set", "evaluate.generate=3", "--set", "optimiser.learning_rate=0.02"]
 
 
-def tuneful(*arguments: object, cwd: Path, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+def apart(*arguments: object, cwd: Path, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
     command = [sys.executable, "-m", "tuneful", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=200, **settings)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+def tuneful(*arguments: object, cwd: Path, code: int = 0, typed: str | None = None) -> Result:
+    """In this process, which has read torch already."""
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(main, list(map(str, arguments)), input=typed)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == code, done.output
     return done
 
 
@@ -48,9 +61,9 @@ def reader_run(reader_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_help_is_quick_and_complete(tmp_path: Path) -> None:
-    tuneful("--help", cwd=tmp_path)
+    apart("--help", cwd=tmp_path)
     begin = time.perf_counter()
-    shown = tuneful("--help", cwd=tmp_path).stdout
+    shown = apart("--help", cwd=tmp_path).stdout
     assert time.perf_counter() - begin < 3, "0.06 s on a quiet machine"
     for command in ("fit", "check", "eval", "predict", "chat", "compare", "models", "runs", "schema", "doctor"):
         assert f"\n  {command}" in shown
@@ -69,7 +82,7 @@ def test_fit_says_what_it_decided_and_what_came_out(generator_folder: Path, tmp_
 
 def test_fit_for_machines(generator_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "greetings.jsonl", greetings())
-    done = tuneful("fit", data, "--model", generator_folder, "--json", *FAST, cwd=tmp_path)
+    done = apart("fit", data, "--model", generator_folder, "--json", *FAST, cwd=tmp_path)
     assert json.loads(done.stdout)["schema_version"] == 1
 
 
@@ -166,6 +179,14 @@ def test_tables_print_words_as_they_are(capsys: pytest.CaptureFixture[str]) -> N
     ]  # fmt: skip
 
 
+def test_a_system_that_was_not_asked_has_no_column(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"base": 0.5, "kshot": None, "trivial": 0.25, "tuned": 0.75, "delta": 0.25, "ci95": [0.1, 0.4], "n": 8}
+    quality_table("Quality", {"accuracy": found})
+    shown = capsys.readouterr().out
+    assert "trivial" in shown
+    assert "k-shot" not in shown
+
+
 def test_check_and_fit_refuse_the_same(generator_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", [*greetings(20), {"prompt": "x", "completion": ""}])
     checked = tuneful("check", data, "--model", generator_folder, cwd=tmp_path, code=2)
@@ -198,7 +219,7 @@ def test_predict_from_file_and_from_standard_input(generator_run: Path, reader_r
     )
     over = tuneful("fit", generator_run, "--resume", cwd=tmp_path, code=2)
     assert "has ended" in over.stderr
-    done = tuneful("predict", reader_run, "-", cwd=tmp_path, input="sunny warm\ngrey cold\n")
+    done = tuneful("predict", reader_run, "-", cwd=tmp_path, typed="sunny warm\ngrey cold\n")
     assert [json.loads(line)["prediction"] in ("glad", "sad") for line in done.stdout.splitlines()] == [True, True]
 
 
@@ -226,7 +247,7 @@ def test_compare_and_runs(generator_run: Path, tmp_path: Path) -> None:
 
 
 def test_chat(generator_run: Path, tmp_path: Path) -> None:
-    done = tuneful("chat", generator_run, "--new-tokens", "4", cwd=tmp_path, input="greet Ada\n\n")
+    done = tuneful("chat", generator_run, "--new-tokens", "4", cwd=tmp_path, typed="greet Ada\n\n")
     assert "an empty line ends" in done.stderr
 
 
@@ -306,7 +327,7 @@ def test_a_file_size_limit_is_a_full_disk(generator_folder: Path, tmp_path: Path
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    done = tuneful(
+    done = apart(
         "fit", data, "--model", generator_folder, "--out", "run", *FAST, cwd=tmp_path, code=2, preexec_fn=limit
     )
     assert "no room to write" in done.stderr

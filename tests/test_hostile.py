@@ -286,6 +286,15 @@ def test_names_that_no_model_can_have(name: str) -> None:
         locate(name)
 
 
+def test_a_run_that_is_not_there_is_not_fetched_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`runs/first` looks like a hub id."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "recipe.lock.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"no run 'frist' in runs.*Did you mean 'first'"):
+        locate("runs/frist")
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)

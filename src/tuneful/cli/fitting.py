@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tuneful.cli.show import QUALITY_COLUMNS, console, errors, minutes, note, print_json, quality_rows, table
+from tuneful.cli.show import console, errors, minutes, note, print_json, quality_table
 from tuneful.core.device import is_first, join_ranks, used_memory_mb
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
@@ -97,7 +97,7 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
         how = "by cross-validation" if report["choice"].get("measures_quality") else "on the test rows"
-        table(f"\nQuality {how}", QUALITY_COLUMNS, quality_rows(report["quality"]))
+        quality_table(f"\nQuality {how}", report["quality"])
     cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
     facts = [
         ("time", _time(cost)),
@@ -144,7 +144,8 @@ class _bar:  # noqa: N801 - a context that reads as a noun
     def show(self, record: Record) -> None:
         metrics = record.metrics
         if record.kind == "plan":
-            self._progress.update(self._task, total=int(metrics["steps"]), visible=True)
+            steps = int(metrics["steps"])  # none where the head is solved
+            self._progress.update(self._task, total=steps, visible=steps > 0)
             self._progress.start_task(self._task)
         elif record.kind == "validation":
             self._validation = f"  validation {metrics['loss']:.3f}"

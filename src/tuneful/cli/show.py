@@ -76,8 +76,14 @@ def minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    """The quality block as rows of a table."""
+def quality_table(title: str, quality: Mapping[str, Mapping[str, Any]]) -> None:
+    """The quality block; a system that nothing was asked of has no column."""
+    rows = _quality_rows(quality)
+    used = [place for place in range(len(QUALITY_COLUMNS)) if any(row[place] is not None for row in rows)]
+    table(title, [QUALITY_COLUMNS[place] for place in used], [[row[place] for place in used] for row in rows])
+
+
+def _quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     rows = []
     for name, found in quality.items():
         interval = found["ci95"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuneful.cli.show import QUALITY_COLUMNS, console, listed, named_columns, note, print_json, quality_rows, table
+from tuneful.cli.show import console, listed, named_columns, note, print_json, quality_table, table
 from tuneful.core.errors import DataError, InputError
 from tuneful.core.files import write_text
 from tuneful.core.types import Example, Message, Place
@@ -35,7 +35,7 @@ def eval_command(name: str, data: str, *, columns: Sequence[str], generate: int,
         print_json(found)
     else:
         listed("left out", [(row["row"], row["reason"]) for row in found["dropped"]])
-        table(f"Quality of {name} on {data}", QUALITY_COLUMNS, quality_rows(found["quality"]))
+        quality_table(f"Quality of {name} on {data}", found["quality"])
 
 
 def predict_command(

@@ -151,6 +151,9 @@ def locate(name: str, say: Say = lambda _: None, *, trust_remote_code: bool = Fa
         return _of_run(name, path)
     if path.exists():
         return _checked(name, path)
+    runs = sorted(file.parent.name for file in path.parent.glob("*/recipe.lock.json"))
+    if runs and path.parent != Path():
+        raise ModelError(f"there is no run '{path.name}' in {path.parent}.{did_you_mean(path.name, runs)}")
     if _is_hub_id(name):
         return _checked(name, _from_hub(name, say, trust_remote_code=trust_remote_code))
     raise ModelError(
