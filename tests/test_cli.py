@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from rich.text import Text
 
-from tuneful.cli.main import main
 from tuneful.cli.show import quality_table, table
 from tuneful.testing import CHATML, tiny_generator
-from work import greetings, moods, write_rows
+from work import greetings, moods, typed, write_rows
 
 FAST = ["--set", "schedule.steps=8", "--set", "evaluate.generate=3", "--set", "optimiser.learning_rate=0.02"]
 
@@ -35,11 +33,8 @@ def apart(*arguments: object, cwd: Path, code: int = 0, **settings: Any) -> subp
     return done
 
 
-def tuneful(*arguments: object, cwd: Path, code: int = 0, typed: str | None = None) -> Result:
-    """In this process, which has read torch already."""
-    with contextlib.chdir(cwd):
-        done = CliRunner().invoke(main, list(map(str, arguments)), input=typed)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+def tuneful(*arguments: object, cwd: Path, code: int = 0, keys: str = "") -> Result:
+    done = typed(*arguments, cwd=cwd, keys=keys)
     assert done.exit_code == code, done.output
     return done
 
@@ -219,7 +214,7 @@ def test_predict_from_file_and_from_standard_input(generator_run: Path, reader_r
     )
     over = tuneful("fit", generator_run, "--resume", cwd=tmp_path, code=2)
     assert "has ended" in over.stderr
-    done = tuneful("predict", reader_run, "-", cwd=tmp_path, typed="sunny warm\ngrey cold\n")
+    done = tuneful("predict", reader_run, "-", cwd=tmp_path, keys="sunny warm\ngrey cold\n")
     assert [json.loads(line)["prediction"] in ("glad", "sad") for line in done.stdout.splitlines()] == [True, True]
 
 
@@ -247,7 +242,7 @@ def test_compare_and_runs(generator_run: Path, tmp_path: Path) -> None:
 
 
 def test_chat(generator_run: Path, tmp_path: Path) -> None:
-    done = tuneful("chat", generator_run, "--new-tokens", "4", cwd=tmp_path, typed="greet Ada\n\n")
+    done = tuneful("chat", generator_run, "--new-tokens", "4", cwd=tmp_path, keys="greet Ada\n\n")
     assert "an empty line ends" in done.stderr
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from torch.nn import functional as F
 
 import tuneful
@@ -17,7 +16,7 @@ from intents import rows as intents
 from tuneful.core.errors import InputError
 from tuneful.models.choice import density, next_to_label, unsure
 from tuneful.run.labelling import Labelling, open_labelling
-from work import moods, write_rows
+from work import moods, typed, write_rows
 
 
 def test_doubt_is_how_near_the_second_comes() -> None:
@@ -73,21 +72,20 @@ def test_a_file_that_is_something_else_is_not_written_to(texts: Path, reader_fol
         opened(texts, reader_folder)
 
 
-def label(texts: Path, reader_folder: Path, typed: str, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tuneful", "label", str(texts), "--model", str(reader_folder), *more]
-    return subprocess.run(command, input=typed, capture_output=True, text=True, check=False, cwd=texts.parent)
+def label(texts: Path, reader_folder: Path, keys: str, *more: str) -> Result:
+    return typed("label", texts, "--model", reader_folder, *more, cwd=texts.parent, keys=keys)
 
 
 def test_the_loop_in_a_terminal(texts: Path, reader_folder: Path) -> None:
     """A number, a name with a slip, its correction, a text passed over, and the end."""
     done = label(texts, reader_folder, "2\nglat\nglad\n\n1\nq\n", "--labels", "glad,sad")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "'glat' is none of the labels. Did you mean 'glad'?" in done.stderr
     rows = [json.loads(line) for line in (texts.parent / "labelled.jsonl").read_text().splitlines()]
     assert [row["label"] for row in rows] == ["sad", "glad", "glad"]
     assert len({row["text"] for row in rows}) == 3
     other = label(texts, reader_folder, "", "--labels", "good,bad")
-    assert other.returncode == 2
+    assert other.exit_code == 2
     assert "'sad' is none of --labels good,bad" in other.stderr
     on = label(texts, reader_folder, "sad\n", "--labels", "glad,sad", "--count", "1")
     assert "3 of them have a label" in on.stderr

@@ -603,7 +603,7 @@ print(peak_memory_mb())
 
 def test_memory_does_not_grow_with_the_rows(generator_folder: Path, tmp_path: Path) -> None:
     peaks = []
-    for count in (5_000, 400_000):
+    for count in (5_000, 100_000):
         path = tmp_path / f"{count}.jsonl"
         with path.open("w") as stream:
             stream.writelines(f'{{"prompt": "say {n}", "completion": "{n * n} and so on"}}\n' for n in range(count))
@@ -611,7 +611,7 @@ def test_memory_does_not_grow_with_the_rows(generator_folder: Path, tmp_path: Pa
             [sys.executable, "-c", PEAK, str(path), str(generator_folder)], capture_output=True, text=True, check=True
         )
         peaks.append(int(done.stdout))
-    assert peaks[1] - peaks[0] < 30, f"MB: {peaks}"  # held, the larger takes more than a gigabyte
+    assert peaks[1] - peaks[0] < 30, f"MB: {peaks}"  # held, the larger takes hundreds more
 
 
 def test_a_report_of_a_stream_reads_like_any_other(reader_folder: Path, tmp_path: Path) -> None:

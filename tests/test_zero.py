@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from tuneful.models.anchors import DOUBT, PER_CLASS, correction, named, refined
 from tuneful.run.api import check
 from tuneful.run.named import QUESTION, likelihoods
 from tuneful.run.tuned import open_model
-from work import MOODS, moods, write_rows
+from work import MOODS, moods, typed, write_rows
 
 CLASSES = {"data.labels": '["glad", "sad"]'}
 
@@ -154,19 +152,17 @@ def test_names_that_cannot_be_meant_are_refused(data: dict[str, object], words: 
 
 
 def test_predict_by_names_alone(reader_folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tuneful", "predict", str(reader_folder), "-", "--labels", "glad,sad"]
-    done = subprocess.run(command, input="sunny\ngrey\n", capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    command = ["predict", reader_folder, "-", "--labels"]
+    done = typed(*command, "glad,sad", cwd=tmp_path, keys="sunny\ngrey\n")
+    assert done.exit_code == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["input"] for line in lines] == ["sunny", "grey"]
     assert {line["prediction"] for line in lines} <= {"glad", "sad"}
-    none = subprocess.run(command[:-2], input="x\n", capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert none.returncode == 2
+    none = typed(*command[:-1], cwd=tmp_path, keys="x\n")
+    assert none.exit_code == 2
     assert "name the classes: --labels" in none.stderr
-    one = subprocess.run(
-        [*command[:-1], "glad"], input="x\n", capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert one.returncode == 2
+    one = typed(*command, "glad", cwd=tmp_path, keys="x\n")
+    assert one.exit_code == 2
     assert "at least two names" in one.stderr
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import CliRunner, Result
+
+from tuneful.cli.main import main
 
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus", "Hal", "Ida", "Jo"]
 MOODS = {"glad": "sunny warm bright cheerful sweet lovely", "sad": "grey cold dark gloomy bitter dreary"}
@@ -37,3 +41,11 @@ def moods(count: int = 60) -> list[dict[str, str]]:
         words = rng.choice(MOODS[mood].split(), 4)
         rows.append({"text": f"{' '.join(words)} {number}", "label": mood})
     return rows
+
+
+def typed(*arguments: object, cwd: Path, keys: str = "") -> Result:
+    """What the command line answers, in this process, which has read torch already."""
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(main, list(map(str, arguments)), input=keys)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
