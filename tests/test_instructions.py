@@ -17,7 +17,7 @@ from tuneful.cli.main import main
 from tuneful.core.errors import DataError
 from tuneful.core.types import Example, Message, Place
 from tuneful.data.answers import Form, echoes, refuses
-from tuneful.data.instructions import CUT, Instruction, Seed, asking_for_answer, asking_for_requests, seeds_in
+from tuneful.data.instructions import CUT, Instruction, Seed, asking_for_answer, asking_for_requests, half_of, seeds_in
 from tuneful.run.aligned import Answered, difficulty
 from tuneful.run.instruct import Sifting, seeds_of
 from tuneful.run.tuned import open_model
@@ -79,15 +79,15 @@ def test_of_a_conversation_the_first_turn_is_shown() -> None:
 
 
 def test_questions_show_rows_of_one_system_message_each_leading_once() -> None:
-    seeds = [seed(f"ask {n}", system="short" if n % 2 else None) for n in range(8)]
-    found = asking_for_requests(seeds, count=40, seed=0)
-    assert len(found) == 8
-    assert {one.shown[0] for one in found} == set(range(8))
+    seeds = [seed(f"ask {n}", system="short" if n % 2 else None) for n in range(40)]
+    found = asking_for_requests(seeds, count=200, seed=0)
+    assert len(found) == 40
+    assert {one.shown[0] for one in found} == set(range(40))
     for one in found:
         assert len(set(one.shown)) == 4
-        assert len({seeds[place].system for place in one.shown}) == 1
+        assert len({(seeds[place].system, half_of(seeds[place].said)) for place in one.shown}) == 1
         assert all(f"- {seeds[place].asked}" in one.messages[0].content for place in one.shown)
-    assert found == asking_for_requests(seeds, count=40, seed=0)
+    assert found == asking_for_requests(seeds, count=200, seed=0)
     answer = asking_for_answer(seeds, next(one for one in found if one.shown[0] == 1), "new?")
     assert [message.role for message in answer.messages] == ["system", *["user", "assistant"] * 4, "user"]
     assert answer.messages[-1].content == "new?"

@@ -7,6 +7,7 @@ people wrote and none that a model did, and an answer is asked for after the sam
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tuneful.core.types import Example, Message
-from tuneful.data.duplicates import said_in
+from tuneful.data.duplicates import normal, said_in
 from tuneful.data.synthesise import EACH, SHOWN, key_of, one_line
 
 CUT = "cut to the first turn"  # such a row is still used
@@ -51,6 +52,12 @@ class Instruction:
         return key_of(self, model, temperature)
 
 
+def half_of(said: str) -> int:
+    """0 or 1, by what a row says and nothing else. What was written from one half can be learned where the other is
+    asked about, whichever rows stand beside them."""
+    return hashlib.sha256(normal(said).encode()).digest()[0] % 2
+
+
 def seeds_in(examples: Sequence[Example]) -> tuple[list[Seed], Counter[str]]:
     """The first turn of each conversation, and how many rows were left out or cut, by reason."""
     found, told = [], Counter[str]()
@@ -75,17 +82,21 @@ def _first_turn(example: Example) -> Seed | None:
 
 
 def asking_for_requests(seeds: Sequence[Seed], *, count: int, seed: int) -> list[Instruction]:
-    """Enough questions for `count` requests. Each shows few seeds that share a system message; every seed leads
-    before any leads again."""
-    alike: dict[str | None, list[int]] = defaultdict(list)
+    """Enough questions for `count` requests. Each shows few seeds that share a system message and a half
+    (`half_of`); every seed leads before any leads again."""
+    alike: dict[tuple[str | None, int], list[int]] = defaultdict(list)
     for place, one in enumerate(seeds):
-        alike[one.system].append(place)
+        alike[one.system, half_of(one.said)].append(place)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(seeds))
     found = []
     for turn in range(-(-count // EACH)):
         lead = int(order[turn % len(seeds)])
-        others = [int(place) for place in rng.permutation(alike[seeds[lead].system]) if place != lead]
+        others = [
+            int(place)
+            for place in rng.permutation(alike[seeds[lead].system, half_of(seeds[lead].said)])
+            if place != lead
+        ]
         shown = (lead, *others[: SHOWN - 1])
         listed = "\n".join(f"- {one_line(seeds[place].asked)}" for place in shown)
         found.append(Instruction("requests", shown, (Message("user", ASK.format(shown=listed, count=EACH)),), turn))
