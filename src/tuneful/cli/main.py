@@ -197,16 +197,15 @@ def predict(
 @click.option("--column", help="Column that holds the text.")
 @click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="How many labels are asked for.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("labelled.jsonl"), show_default=True)
+@click.option("--page", is_flag=True, help="Ask in a browser, on a page of this computer alone.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Of the page. Default: any that is free.")
 @click.option("--json", "as_json", is_flag=True, help="Print the texts to label next, and ask nothing.")
 @quiet_libraries
-def label(
-    source: str, labels: str | None, model: str | None, column: str | None, count: int, out: Path, as_json: bool
-) -> None:
+def label(source: str, labels: str | None, **given: Any) -> None:
     """Label texts of SOURCE by hand, those that teach most first. Goes on where --out stands."""
     from tuneful.cli.labelling import label_command
 
-    names = labels_in(labels) if labels else []
-    label_command(source, labels=names, model=model, column=column, count=count, out=out, as_json=as_json)
+    label_command(source, labels=labels_in(labels) if labels else [], **given)
 
 
 @main.command()
