@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 
+from endpoints import Server
 from tuneful.core.device import prepare_process
 from tuneful.models import kept
 from tuneful.run import build
@@ -32,6 +34,17 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An address on this computer, which tests may otherwise not ask."""
+    monkeypatch.setattr(socket.socket, "connect", socket.SocketType.connect)
+    monkeypatch.setattr("tuneful.models.endpoint.time.sleep", lambda _: None)
+    found = Server()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -92,6 +92,39 @@ def test_the_loop_in_a_terminal(texts: Path, reader_folder: Path) -> None:
     assert len((texts.parent / "labelled.jsonl").read_text().splitlines()) == 4
 
 
+def test_in_a_terminal_u_takes_back(texts: Path, reader_folder: Path) -> None:
+    """A slip is taken back and its text asked about again; so is a label of an earlier sitting; then nothing is left."""
+    done = label(texts, reader_folder, "1\nu\n2\nq\n", "--labels", "glad,sad")
+    assert done.returncode == 0, done.stderr
+    assert "taken back: glad" in done.stderr
+    assert "1 labels added" in done.stdout
+    (row,) = [json.loads(line) for line in (texts.parent / "labelled.jsonl").read_text().splitlines()]
+    assert row["label"] == "sad"
+    assert done.stdout.count(row["text"]) == 2
+    again = label(texts, reader_folder, "u\nu\nq\n", "--labels", "glad,sad")
+    assert "taken back: sad" in again.stderr
+    assert "there is no label to take back" in again.stderr
+    assert (texts.parent / "labelled.jsonl").read_text() == ""
+
+
+def test_taking_back_leaves_other_lines_alone(texts: Path, reader_folder: Path) -> None:
+    """What stands there for other texts, an older label of the same text, and a last line without its end."""
+    work = opened(texts, reader_folder)
+    one, two = work.texts[:2]
+    given = [{"text": "elsewhere\u2028 too", "label": "x"}, {"text": one, "label": "glad"}, {"text": two, "label": "sad"},
+             {"text": one, "label": "sad"}]  # fmt: skip
+    (texts.parent / "out.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in given))
+    work = opened(texts, reader_folder)
+    assert list(work.given.items()) == [(1, "sad"), (0, "sad")]
+    work.label(2, "glad")
+    work.take_back(2)
+    work.take_back(0)
+    left = [json.loads(line) for line in (texts.parent / "out.jsonl").read_bytes().decode().split("\n")[:-1]]
+    assert left == given[:3]
+    assert work.given == {0: "glad", 1: "sad"}
+    assert opened(texts, reader_folder).given == {0: "glad", 1: "sad"}
+
+
 def test_machines_are_told_what_to_ask(texts: Path, reader_folder: Path) -> None:
     done = label(texts, reader_folder, "", "--json", "--count", "3")
     assert len(json.loads(done.stdout)["next"]) == 3

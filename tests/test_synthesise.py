@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,69 +15,20 @@ import torch
 from click.testing import CliRunner
 from torch.nn import functional as F
 
+from endpoints import Server, lines
 from tuneful.cli.main import main
 from tuneful.core.errors import DataError, EndpointError
 from tuneful.core.types import Message
 from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
 from tuneful.models.endpoint import Endpoint
+from tuneful.run.journal import Journal
 from tuneful.run.sift import Written, sift
-from tuneful.run.synthesise import Journal, Remote, labelled_rows
+from tuneful.run.synthesise import labelled_rows
+from tuneful.run.writers import Remote
 from work import MOODS, moods, write_rows
 
 ROWS = [(row["text"], row["label"]) for row in moods(12)]
 SAID = {name: name for name in MOODS}
-
-
-class Server:
-    """Answers as `answer` does: a text, or a number for a status, or bytes for whatever is no chat completion."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.answer: Any = self.helpful
-        self.half = 0  # answers that are to break off
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append({**body, "key": self.headers.get("Authorization"), "path": self.path})
-                found = outer.answer(body)
-                status, told = (found, b"no") if isinstance(found, int) else (200, found)
-                if isinstance(told, str):
-                    told = json.dumps({"choices": [{"message": {"content": told}}]}).encode()
-                with suppress(OSError):  # who asked may not have waited
-                    self.send_response(status)
-                    if outer.half:
-                        outer.half -= 1
-                        self.send_header("Content-Length", str(len(told) + 9))
-                    self.end_headers()
-                    self.wfile.write(told)
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def helpful(self, body: dict[str, Any]) -> str:
-        """Lines of words of the mood that is asked for, each once."""
-        mood = next(name for name in MOODS if f'"{name}"' in body["messages"][0]["content"])
-        words, turn = MOODS[mood].split(), body["seed"]
-        return "\n".join(
-            f"{n + 1}. {words[n % 6]} {words[(n + turn + 1) % 6]} {words[(n + 2) % 6]} {mood}{turn}{n}"
-            for n in range(5)
-        )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An address on this computer, which tests may otherwise not ask."""
-    monkeypatch.setattr(socket.socket, "connect", socket.SocketType.connect)
-    monkeypatch.setattr("tuneful.models.endpoint.time.sleep", lambda _: None)
-    found = Server()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
 
 
 def synthesise(server: Server, folder: Path, *more: str, encoder: Path) -> Any:
@@ -89,10 +36,6 @@ def synthesise(server: Server, folder: Path, *more: str, encoder: Path) -> Any:
     command = ["synthesise", str(data), "--endpoint", server.url, "--model", "m", "--each", "20",
                "--out", str(folder / "made.jsonl"), "--encoder", str(encoder), *more]  # fmt: skip
     return CliRunner().invoke(main, command)
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
 
 
 def test_every_class_is_asked_for_with_rows_of_its_own() -> None:

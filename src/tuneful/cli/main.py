@@ -197,16 +197,15 @@ def predict(
 @click.option("--column", help="Column that holds the text.")
 @click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="How many labels are asked for.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("labelled.jsonl"), show_default=True)
+@click.option("--page", is_flag=True, help="Ask in a browser, on a page of this computer alone.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Of the page. Default: any that is free.")
 @click.option("--json", "as_json", is_flag=True, help="Print the texts to label next, and ask nothing.")
 @quiet_libraries
-def label(
-    source: str, labels: str | None, model: str | None, column: str | None, count: int, out: Path, as_json: bool
-) -> None:
+def label(source: str, labels: str | None, **given: Any) -> None:
     """Label texts of SOURCE by hand, those that teach most first. Goes on where --out stands."""
     from tuneful.cli.labelling import label_command
 
-    names = labels_in(labels) if labels else []
-    label_command(source, labels=names, model=model, column=column, count=count, out=out, as_json=as_json)
+    label_command(source, labels=labels_in(labels) if labels else [], **given)
 
 
 @main.command()
@@ -226,17 +225,21 @@ def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: 
 @click.option("--model", metavar="NAME", help="Model that writes: of the endpoint, or on this computer.")
 @click.option("--endpoint", metavar="URL", help="Address that speaks as OpenAI's, such as http://localhost:8000/v1.")
 @click.option("--key-from", metavar="VARIABLE", help="Environment variable that holds the endpoint's key.")
-@click.option("--each", type=click.IntRange(1), default=20, show_default=True, help="Texts to ask for, a class.")
+@click.option("--each", type=click.IntRange(1), help="Labelled texts to ask for, a class. Default: 20.")
+@click.option("--count", type=click.IntRange(1), help="Requests with answers to ask for, in all. Default: 100.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("generated.jsonl"), show_default=True,
               help="File to write; answers are kept beside it, so that the same command goes on.")  # fmt: skip
 @click.option("--column", "columns", multiple=True, metavar="PART=COLUMN", help="For example label=category.")
-@click.option("--encoder", metavar="NAME", help="Encoder that sifts what was written.")
+@click.option("--encoder", metavar="NAME", help="Encoder that sifts labelled texts.")
+@click.option(
+    "--judge", metavar="NAME", help="Model here that asks whether a request helps its answer; none asks nobody."
+)
 @click.option("--temperature", type=click.FloatRange(0), default=0.9, show_default=True, help="0 = likeliest words.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which rows a request shows.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @quiet_libraries
 def synthesise(data: str, **given: Any) -> None:
-    """Let a model write further rows for the labelled texts of DATA, and keep those that are good."""
+    """Let a model write further labelled texts, or requests with answers, like those of DATA; keep the good ones."""
     from tuneful.cli.synthesising import synthesise_command
 
     synthesise_command(data, **given)

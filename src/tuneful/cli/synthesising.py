@@ -1,8 +1,8 @@
-"""`tuneful synthesise`: further rows for labelled data, written by a model."""
+"""`tuneful synthesise`: further rows, labelled texts or requests with answers, written by a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tuneful.cli.show import console, named_columns, note, print_json
@@ -10,8 +10,12 @@ from tuneful.core.device import secret
 from tuneful.core.errors import InputError
 from tuneful.models.endpoint import Endpoint
 from tuneful.run.embedded import WRITER
-from tuneful.run.synthesise import Local, Remote, Synthesised, Writer, synthesise
-from tuneful.run.tuned import open_model
+from tuneful.run.instruct import instruct
+from tuneful.run.synthesise import Synthesised, layout_of, synthesise
+from tuneful.run.tuned import Tuned, open_model
+from tuneful.run.writers import Local, Remote, Writer
+
+TEXTS_EACH, REQUESTS = 20, 100  # asked for where nobody says: texts a class, requests in all
 
 
 def synthesise_command(
@@ -20,9 +24,11 @@ def synthesise_command(
     model: str | None,
     endpoint: str | None,
     key_from: str | None,
-    each: int,
+    each: int | None,
+    count: int | None,
     out: Path,
     encoder: str | None,
+    judge: str | None,
     temperature: float,
     seed: int,
     columns: Sequence[str],
@@ -30,23 +36,36 @@ def synthesise_command(
 ) -> None:
     if out.suffix not in (".jsonl", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
-    writer = _writer(model, endpoint, key_from, temperature)
     named = named_columns(columns)
-    found = synthesise(source, out, writer, count=each, seed=seed, encoder=encoder, columns=named, say=note)
+    labelled = layout_of(source, named) == "labelled"
+    _refuse_unused(source, labelled, {"--count": count, "--judge": judge}, {"--each": each, "--encoder": encoder})
+    writer = _writer(model, endpoint, key_from, temperature)
+    if labelled:
+        found = synthesise(source, out, writer, count=each or TEXTS_EACH, seed=seed, encoder=encoder, columns=named,
+                           say=note)  # fmt: skip
+    else:
+        found = instruct(source, out, writer, count=count or REQUESTS, seed=seed, judge=_judge(writer, judge),
+                         columns=named, say=note)  # fmt: skip
     if as_json:
-        print_json({"requests": found.requests, "texts": found.texts, "kept": len(found.kept),
+        print_json({"requests": found.requests, "texts": found.texts, "kept": found.kept,
                     "refused": dict(found.refused), "out": str(out)})  # fmt: skip
         return
     _tell(found, out, source)
 
 
+def _refuse_unused(
+    source: str, labelled: bool, of_requests: Mapping[str, object], of_labels: Mapping[str, object]
+) -> None:
+    for option, given in (of_requests if labelled else of_labels).items():
+        if given is not None:
+            here, there = ("texts with labels", "requests with answers")[:: 1 if labelled else -1]
+            raise InputError(f"{option} is for {there}, and {source} holds {here}; leave it out")
+
+
 def _writer(model: str | None, endpoint: str | None, key_from: str | None, temperature: float) -> Writer:
     if endpoint is None:
         name = model or WRITER
-        tuned = open_model(name, note)
-        if tuned.labels is not None:
-            raise InputError(f"--model {name}: this model gives labels; a model that writes text is needed")
-        return Local(name, tuned, temperature)
+        return Local(name, _that_writes(name, "--model"), temperature)
     if model is None:
         raise InputError("--endpoint: say which of its models is asked, with --model")
     if not endpoint.startswith(("http://", "https://")):
@@ -57,8 +76,24 @@ def _writer(model: str | None, endpoint: str | None, key_from: str | None, tempe
     return Remote(Endpoint(endpoint, model, key), temperature)
 
 
+def _judge(writer: Writer, name: str | None) -> Tuned | None:
+    """The model that says whether requests help: the one that is named, else the writer itself where it is here."""
+    if name == "none":
+        return None
+    if name is None and isinstance(writer, Local):
+        return writer.tuned
+    return _that_writes(name or WRITER, "--judge")
+
+
+def _that_writes(name: str, option: str) -> Tuned:
+    tuned = open_model(name, note)
+    if tuned.labels is not None:
+        raise InputError(f"{option} {name}: this model gives labels; a model that writes text is needed")
+    return tuned
+
+
 def _tell(found: Synthesised, out: Path, source: str) -> None:
-    console.print(f"{len(found.kept)} of {found.texts} texts kept in {out}", soft_wrap=True)
+    console.print(f"{found.kept} of {found.texts} texts kept in {out}", soft_wrap=True)
     for reason, count in found.refused.most_common():
         console.print(f"  {count} {reason}")
     if found.kept:

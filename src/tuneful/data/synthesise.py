@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,25 @@ ASK = (
 )
 
 
+class Question(Protocol):
+    """Anything a model that writes is asked."""
+
+    @property
+    def about(self) -> str: ...
+    @property
+    def messages(self) -> tuple[Message, ...]: ...
+    @property
+    def turn(self) -> int: ...
+    def key(self, model: str, temperature: float) -> str: ...
+
+
+def key_of(question: Question, model: str, temperature: float) -> str:
+    """The same for the same question to the same model in the same turn, so that none is asked twice."""
+    turns = [message.template() for message in question.messages]
+    told = json.dumps([model, temperature, question.turn, turns], ensure_ascii=False)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question to the model that writes; `shown` are places among the rows of the seed data."""
@@ -40,11 +60,12 @@ class Request:
     turn: int  # of the class
     group: int  # the fold that all rows it shows are of
 
+    @property
+    def about(self) -> str:
+        return self.label
+
     def key(self, model: str, temperature: float) -> str:
-        """The same for the same question to the same model in the same turn, so that none is asked twice."""
-        turns = [message.template() for message in self.messages]
-        told = json.dumps([model, temperature, self.turn, turns], ensure_ascii=False)
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return key_of(self, model, temperature)
 
 
 def requests_for(rows: Sequence[tuple[str, str]], said: Mapping[str, str], *, count: int, seed: int) -> list[Request]:
@@ -63,7 +84,7 @@ def requests_for(rows: Sequence[tuple[str, str]], said: Mapping[str, str], *, co
             group = parts[turn % len(parts)]
             shown = tuple(int(place) for place in rng.permutation(places[label][group])[:SHOWN])
             text = ASK.format(
-                name=said[label], shown="\n".join(f"- {_one_line(rows[place][0])}" for place in shown), count=EACH
+                name=said[label], shown="\n".join(f"- {one_line(rows[place][0])}" for place in shown), count=EACH
             )
             found.append(Request(label, shown, (Message("user", text),), turn, group))
     return found
@@ -108,5 +129,5 @@ def fits(text: str, rows: Sequence[str]) -> bool:
     return min(lengths) / LONGEST <= len(text) <= max(lengths) * LONGEST
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     return " ".join(text.split())

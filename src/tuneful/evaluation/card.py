@@ -112,10 +112,12 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     found = report["generalisation"]
     if not found:
         return [say["not_in_this_run"]]
-    tried = [[way["name"], phrases.number(way["accuracy"]), way["gap"], phrases.number(way["loss"]),
+    tried = [[way["name"], phrases.number(way["value"]), way["gap"], phrases.number(way["loss"]),
               say["yes"] if way["taken"] else ""] for way in sections.ways(report, say)]  # fmt: skip
-    columns = [say[f"column_{name}"] for name in ("way", "right", "gap", "loss", "taken")]
-    ways = [_table(columns, tried), say["ways_caption"].format(**report["choice"])] if tried else []
+    words = sections.ways_words(report, say)
+    columns = [words.get("column", "") if name == "right" else say[f"column_{name}"]
+               for name in ("way", "right", "gap", "loss", "taken")]  # fmt: skip
+    ways = [_table(columns, tried), words["caption"]] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows.append([say["gap"], phrases.signed(found.get("gap"))])
     table = _table([say["column_part"], say["column_loss"]], rows)

@@ -148,6 +148,7 @@ def ways(report: Report, say: Say) -> list[dict[str, Any]]:
     return [
         {
             **way,
+            "value": way.get("accuracy", way.get("perplexity")),
             "name": say[f"way_{way['way']}"]
             + (f" ({way['adapter']['kind']})" if way.get("adapter") else "")
             + (say["way_names"] if way["label_names"] else "")
@@ -158,6 +159,14 @@ def ways(report: Report, say: Say) -> list[dict[str, Any]]:
         for first in tried[:1]
         for way in tried
     ]
+
+
+def ways_words(report: Report, say: Say) -> dict[str, str]:
+    """What stands over the table of ways, and over what they were measured by."""
+    choice = report["choice"]
+    if "updates" in choice:
+        return {"caption": say["weighed_caption"].format(**choice), "column": phrases.metric_name("perplexity", say)}
+    return {"caption": say["ways_caption"].format(**choice), "column": say["column_right"]} if choice else {}
 
 
 def measured_by_folds(report: Report, say: Say) -> str:
@@ -178,6 +187,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "gates": gates,
     "matrix": matrix,
     "ways": ways,
+    "ways_words": ways_words,
     "by_folds": measured_by_folds,
 }
 """By the name the template knows them by."""

@@ -84,7 +84,7 @@ def data_has_names_only(recipe: Recipe, form: Format) -> bool:
     return recipe.task.data.labels is not None and form.name == "text"
 
 
-def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool, streams: bool) -> None:
+def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool, streams: bool, writes: bool) -> None:
     """Raises RecipeError for texts without labels, a teacher or a prior that nothing here would make use of."""
     data, problems = recipe.task.data, []
     used = choosing or names_only or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
@@ -97,7 +97,13 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool
         problems.append("data.teacher: there is no text for it to label; name some: data.unlabelled")
     if streams and (data.generated is not None or data.unlabelled is not None):
         problems.append("data.generated, data.unlabelled: go with rows that are held; --set data.streaming=false")
-    if data.generated is not None and not choosing and recipe.choose.enabled is not False:
+    asks = data.generated is not None and recipe.choose.enabled is not False
+    if asks and writes and recipe.sharded:
+        problems.append(
+            "data.generated: whether generated rows help is tried on whole weights; leave sharded out, or learn them "
+            "unasked with choose=none"
+        )
+    if asks and not writes and not choosing:
         problems.append(
             "data.generated: generated rows are weighed by cross-validation over few labels; --set choose.enabled=true "
             "asks for that, and choose=none learns them unasked"

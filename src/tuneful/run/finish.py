@@ -22,6 +22,7 @@ from tuneful.core.linear import count
 from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
+from tuneful.data.rows import is_generated
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import alone, forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
@@ -104,7 +105,8 @@ def _measured(
 
 def _choice(chosen: Mapping[str, Any], built: Built) -> dict[str, Any]:
     """The ways of learning that were tried, and whether that is what quality was measured by."""
-    return {**chosen["facts"], "measures_quality": not built.prepared.rows("test")} if chosen else {}
+    by_folds = bool(chosen.get("answers")) and not built.prepared.rows("test")
+    return {**chosen["facts"], "measures_quality": by_folds} if chosen else {}
 
 
 def _go_on(should_stop: Callable[[], bool]) -> None:
@@ -232,8 +234,10 @@ def _forgetting(built: Built) -> dict[str, Any]:
 def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
     found, skipped = xray_json(built.prepared.xray), progress.skipped
-    if chosen:  # cross-validation stands for the test rows
+    if chosen.get("answers"):  # cross-validation stands for the test rows
         found["notes"] = [note for note in found["notes"] if note["key"] != "no_test"]
+    if not chosen and any(map(is_generated, built.prepared.repeated)):
+        found["notes"].append({"key": Said("ungated").key})
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     if skipped.count:

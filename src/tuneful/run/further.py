@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective, Pools, Processor
-from tuneful.core.types import Example, Row
+from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.duplicates import clusters, said_in
-from tuneful.data.formats import detect, understand
+from tuneful.data.formats import Format, detect, understand
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import LabelSet, name_of
-from tuneful.data.rows import as_generated, name_rows
+from tuneful.data.rows import as_generated, build, name_rows
 from tuneful.data.sources import read
 from tuneful.data.splits import Split
 from tuneful.recipe import Recipe
@@ -40,6 +40,8 @@ def further_rows(
     named = labels is not None and isinstance(objective, Pools) and objective.label_names
     names = name_rows(labels, processor, limit) if named and labels is not None else []
     known = {said_in(example) for part in (split.train, split.validation, split.test) for example in part}
+    if recipe.task.data.generated is not None and objective.layout is Layout.TOKENS:
+        return _with_answers(recipe, split, known, processor, limit, say)
     generated = _generated(recipe, labels, split, known, say)
     texts = _unlabelled(recipe, labels, known, say)
     if recipe.task.data.teacher is not None and texts:
@@ -71,34 +73,69 @@ def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: S
 
 def _generated(recipe: Recipe, labels: LabelSet | None, split: Split, known: set[str], say: Say) -> list[Example]:
     """Not too many of any class, drawn with the recipe's seed; none that knows of a held-out row."""
-    source = recipe.task.data.generated
-    if source is None:
+    if recipe.task.data.generated is None:
         return []
     if labels is None or labels.kind != "class":
-        raise RecipeError(["data.generated: generated rows go with labels, one a row"])
+        raise RecipeError(["data.generated: generated rows go with labels, one a row, or with requests and answers"])
     found = []
-    for table in read(source, encoding=recipe.task.data.encoding, seed=recipe.seed, say=say).values():
-        if table:
-            here = {part: name for part, name in recipe.task.data.columns.items() if name in table[0].fields}
-            form, columns = detect(table, here)
-            good, bad = understand(table, form, columns)
-            if form.name != "labelled" or bad:
-                place = bad[0].place if bad else table[0].place
-                raise DataError(f"{place}: expected a text with a label, as `tuneful synthesise` writes them")
-            origins = {raw.place: raw.fields.get("origin") for raw in table}
-            found += [replace(example, shown=_shown(origins[example.place])) for example in good]
+    for form, examples, bad in _written(recipe, say):
+        if form.name != "labelled" or bad:
+            place = bad[0].place if bad else examples[0].place
+            raise DataError(f"{place}: expected a text with a label, as `tuneful synthesise` writes them")
+        found += examples
     for example in found:
         if name_of(example.label) not in labels.names:
             raise DataError(f"{example.place}: the label '{name_of(example.label)}' is none of the labelled data's")
-    new = _unknowing(_once(found, known), [*split.validation, *split.test])
+    new = _once(_unknowing(found, [*split.validation, *split.test]), known)
     kept = [as_generated(example) for example in _thinned(new, split.train, recipe.seed)]
-    say(f"{len(kept)} generated rows" + (f" of {len(found)}" if len(kept) < len(found) else ""))
+    _tell(kept, len(found), say)
+    return kept
+
+
+def _with_answers(
+    recipe: Recipe, split: Split, known: set[str], processor: Processor, limit: int, say: Say
+) -> list[Row]:
+    """Requests with answers for a model that writes: a few for each row that people wrote, drawn with the recipe's
+    seed; none that knows of a held-out row. Raises DataError."""
+    if not any(example.messages or example.label is not None for example in split.train):
+        raise RecipeError(["data.generated: plain texts have no answers for generated rows to go with; leave it out"])
+    found = []
+    for form, examples, bad in _written(recipe, say):
+        if bad or form.name == "text":
+            place = bad[0].place if bad else examples[0].place
+            raise DataError(f"{place}: expected a request with its answer, as `tuneful synthesise` writes them")
+        found += examples
+    new = _once(_unknowing(found, [*split.validation, *split.test]), known)
+    most, learn_all = MOST_GENERATED * len(split.train), recipe.task.data.learn == "all"
+    drawn = np.random.default_rng([recipe.seed, 11]).permutation(len(new))[:most]
+    kept = [as_generated(new[place]) for place in sorted(drawn)]
+    built = build(kept, Layout.TOKENS, processor, limit, learn_all=learn_all)
+    _tell(kept, len(found), say)
+    if built.dropped:
+        lost = built.dropped[0]
+        say(f"{len(built.dropped)} of them cannot be learned; the first: {lost.place}: {lost.reason}")
+    return built.rows
+
+
+def _written(recipe: Recipe, say: Say) -> Iterator[tuple[Format, list[Example], list[Dropped]]]:
+    """What a model wrote, table by table, each row with the texts that the model was shown where it says so."""
+    data = recipe.task.data
+    for table in read(str(data.generated), encoding=data.encoding, seed=recipe.seed, say=say).values():
+        if table:
+            here = {part: name for part, name in data.columns.items() if name in table[0].fields}
+            form, columns = detect(table, here)
+            good, bad = understand(table, form, columns)
+            origins = {raw.place: raw.fields.get("origin") for raw in table}
+            yield form, [replace(example, shown=_shown(origins[example.place])) for example in good], bad
+
+
+def _tell(kept: Sequence[Example], found: int, say: Say) -> None:
+    say(f"{len(kept)} generated rows" + (f" of {found}" if len(kept) < found else ""))
     if blind := sum(not example.shown for example in kept):
         say(
             f"{blind} of them do not say which rows their writer was shown (origin.shown): if it was shown those they "
             "are tried on, they will look better than they are"
         )
-    return kept
 
 
 def _shown(origin: Any) -> tuple[str, ...]:
@@ -107,12 +144,16 @@ def _shown(origin: Any) -> tuple[str, ...]:
 
 
 def _unknowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[Example]:
-    """Those that neither nearly repeat a held-out row nor were written by a model that was shown one."""
+    return [example for example, knows in zip(generated, knowing(generated, held_out), strict=True) if not knows]
+
+
+def knowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[bool]:
+    """Which of them nearly repeat a held-out row, or were written by a model that was shown one."""
     secret = [said_in(example) for example in held_out]
     found = clusters([*secret, *(said_in(example) for example in generated)])
     taken, own = set(found[: len(secret)]), found[len(secret) :]
-    return [example for example, cluster in zip(generated, own, strict=True)
-            if cluster not in taken and not set(secret) & set(example.shown)]  # fmt: skip
+    return [cluster in taken or bool(set(secret) & set(example.shown))
+            for example, cluster in zip(generated, own, strict=True)]  # fmt: skip
 
 
 def _thinned(generated: Sequence[Example], train: Sequence[Example], seed: int) -> list[Example]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tuneful.core.errors import DataError, InputError
+from tuneful.core.files import write_text
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import name_of, spoken
 from tuneful.data.sources import read
@@ -33,7 +34,8 @@ class Labelling:
     vectors: Tensor  # (N, D)
     names: list[str]  # of the classes known so far
     worded: Tensor | None  # (C, D) vectors of names, where the person named them beforehand
-    given: dict[int, str] = field(default_factory=dict)  # label by place of the text
+    given: dict[int, str] = field(default_factory=dict)  # label by place of the text, the newest last
+    wanted: tuple[str, ...] = ()  # names that the person gave beforehand; where there are any, no other is taken
 
     def next(self, count: int) -> list[int]:
         """Places of the texts to label next, the best first."""
@@ -44,13 +46,33 @@ class Labelling:
         return [open_[place] for place in next_to_label(pool, self._unsure(pool, known), known, count)]
 
     def label(self, place: int, name: str) -> None:
-        """Written before it is believed."""
+        """Written before it is believed. Raises InputError where the name is none of those that are wanted."""
+        if not name.strip():
+            raise InputError("a label needs a name")
+        if self.wanted and name not in self.wanted:
+            raise InputError(f"'{name}' is none of the labels {', '.join(self.wanted)}")
         line = json.dumps({"text": self.texts[place], "label": name}, ensure_ascii=False)
-        with self.file.open("a", encoding="utf-8") as stream:
+        with self.file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line + "\n")
         self._note(place, name)
 
+    def take_back(self, place: int) -> None:
+        """The newest label of a text is taken out of the file, and then forgotten; an older one of it stands again.
+        Other lines stay as they are, also those that another program added."""
+        lines = self.file.read_bytes().decode("utf-8").split("\n")
+        said = [_row_or_none(line) for line in lines]
+        where = [number for number, row in enumerate(said) if row is not None and row[0] == self.texts[place]]
+        if where:
+            write_text(self.file, "\n".join(lines[: where[-1]] + lines[where[-1] + 1 :]))
+        del self.given[place]
+        older = said[where[-2]] if len(where) > 1 else None
+        if older is not None:
+            self.given = {place: older[1], **self.given}
+        kept = {*self.wanted, *self.given.values()}
+        self.names = [name for name in self.names if name in kept]
+
     def _note(self, place: int, name: str) -> None:
+        self.given.pop(place, None)
         self.given[place] = name
         if name not in self.names:
             self.names.append(name)
@@ -83,7 +105,7 @@ def open_labelling(
     encoder = open_encoder(chosen, None, say)
     words = [said for name in labels if (said := spoken(name)) is not None]
     worded = encoder.vectors(words) if labels and len(words) == len(labels) else None
-    found = Labelling(file, texts, encoder.vectors(texts), list(labels), worded)
+    found = Labelling(file, texts, encoder.vectors(texts), list(labels), worded, wanted=tuple(labels))
     _go_on(found, labels, say)
     return found
 
@@ -93,10 +115,17 @@ def _go_on(found: Labelling, labels: Sequence[str], say: Say) -> None:
     if not found.file.exists():
         return
     places: Mapping[str, int] = {text: place for place, text in enumerate(found.texts)}
-    for number, line in enumerate(found.file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        whole = found.file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{found.file} is no text in UTF-8; choose another file with --out") from None
+    if whole and not whole.endswith("\n"):  # as an editor may leave it; the next label begins a line of its own
+        write_text(found.file, whole + "\n")
+    for number, line in enumerate(whole.split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            row: Any = json.loads(line)
-            text, name = str(row["text"]).strip(), name_of(row["label"])
+            text, name = _row(line)
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{found.file} line {number}: expected an object with text and label, as `tuneful label` writes it; "
@@ -108,3 +137,16 @@ def _go_on(found: Labelling, labels: Sequence[str], say: Say) -> None:
         if text in places:
             found._note(places[text], name)
     say(f"{len(found.given)} of them have a label in {found.file} already")
+
+
+def _row(line: str) -> tuple[str, str]:
+    """The text and the label of a line. Raises ValueError, KeyError or TypeError where it is something else."""
+    row: Any = json.loads(line)
+    return str(row["text"]).strip(), name_of(row["label"])
+
+
+def _row_or_none(line: str) -> tuple[str, str] | None:
+    try:
+        return _row(line)
+    except (ValueError, KeyError, TypeError):
+        return None

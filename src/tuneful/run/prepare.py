@@ -150,7 +150,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
     if written := sum(map(is_generated, further)):
-        found.notes.append(Said("generated", {"n": written}))
+        found.notes.append(Said("generated", {"n": written, "percent": round(100 * written / len(repeated))}))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -176,7 +176,7 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
-        streams=gathered.sampled is not None,
+        streams=gathered.sampled is not None, writes=objective.layout.writes,
     )  # fmt: skip
     if choosing:
         recipe, objective = to_be_chosen(recipe, size.layers, train, say)

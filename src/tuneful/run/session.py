@@ -22,6 +22,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.train import Progress, train
+from tuneful.run.weigh import to_weigh, weigh
 
 Say = Callable[[str], None]
 
@@ -48,7 +49,7 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
-        choice = choose(prepared, say, _asked_of_all(should_stop)) if to_choose(prepared) else None
+        choice = _choice(prepared, say, _asked_of_all(should_stop))
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
         built = together(lambda: build(prepared, say))
@@ -66,6 +67,13 @@ def run(
             gathered(None)  # the report is written
         else:
             first_alone(lambda: finish(built, folder, progress, language=language, say=say, should_stop=should_stop))
+
+
+def _choice(prepared: Prepared, say: Say, should_stop: Callable[[], bool]) -> Choice | None:
+    """What is learned and how, where that is found out by trying. Raises Interrupted."""
+    if to_choose(prepared):
+        return choose(prepared, say, should_stop)
+    return weigh(prepared, say, should_stop) if to_weigh(prepared) else None
 
 
 def _prepared(recipe: Recipe, say: Say) -> Prepared:

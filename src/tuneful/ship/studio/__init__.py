@@ -1,0 +1,1 @@
+"""Pages on this computer, for this computer alone."""
