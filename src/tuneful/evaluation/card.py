@@ -13,7 +13,12 @@ from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
 
-PIPELINES = {"text": "text-generation", "tokens": "fill-mask", "vectors": "sentence-similarity"}
+PIPELINES = {
+    "text": "text-generation",
+    "tokens": "fill-mask",
+    "vectors": "sentence-similarity",
+    "classes": "sentence-similarity",
+}
 SETTINGS = (
     "precision",
     "adapter",
@@ -223,6 +228,7 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
     faults = {
         "text": "limit_generator",
         "number": "limit_reader_number",
+        "classes": "limit_classes",
         **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),
     }
     fault = faults.get(target, "limit_reader")
