@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tuneful.data.layouts import Collator
 from tuneful.data.unseen import split_classes
 from tuneful.evaluation.prototypes import examine_prototype, right_by_class
 from tuneful.evaluation.settings import Evaluate
+from tuneful.models.processors import write_prompt
 from tuneful.objectives import Prototype
 from tuneful.objectives.prototype import nearness
 from tuneful.recipe import Recipe
@@ -173,11 +175,13 @@ def test_whole_classes_are_held_out() -> None:
 def test_classes_that_cannot_be_held_out_are_refused() -> None:
     with pytest.raises(DataError, match="classes of the test rows are in the training rows too, the first: 'b'"):
         split_classes({"train": examples("a", "b", "c"), "test": examples("b", "d")}, validation=0, test=0, seed=0)
-    with pytest.raises(DataError, match="3 classes; 2 of them for test would leave fewer than two"):
-        split_classes({"train": examples("a", "a", "b", "b", "c")}, validation=0, test=0.1, seed=0)
+    with pytest.raises(DataError, match="3 classes of several rows; 2 of them for test would leave"):
+        split_classes({"train": examples("a", "a", "b", "b", "c", "c", "d")}, validation=0, test=0.1, seed=0)
     with pytest.raises(DataError, match="asks for 1 class"):
-        split_classes({"train": examples("a", "b", "c", "d", "e")}, validation=0, test=1, seed=0)
-    with pytest.raises(DataError, match="fewer than two classes"):
+        split_classes({"train": examples(*"aabbccddee")}, validation=0, test=1, seed=0)
+    with pytest.raises(DataError, match="fewer than two classes of the test rows have several"):
+        split_classes({"train": examples(*"aabb"), "test": examples(*"ccd")}, validation=0, test=0, seed=0)
+    with pytest.raises(DataError, match="fewer than two classes with several different rows are left"):
         split_classes({"train": examples("a", "a")}, validation=0, test=0, seed=0)
 
 
@@ -232,6 +236,10 @@ def test_classes_never_seen_are_told_apart_and_few_labels_are_tuned_further(
     page = (made.path / "report.html").read_text(encoding="utf-8")
     assert "Whole classes are held out: 34 are learned, 4 steer training, and 7 are only asked about." in page
     assert "which is chance" in page
+    card = (made.path / "README.md").read_text(encoding="utf-8")
+    assert "library_name: transformers" in card
+    assert "SentenceTransformer" in card
+    assert not (made.path / "adapter").exists()
     assert "7 unseen classes" in report["verdict"]["sentence"]
     with pytest.raises(RunFolderError, match="learned to tell classes apart"):
         tuneful.load(made.path)
@@ -354,12 +362,44 @@ def test_data_that_no_class_can_be_drawn_from_is_refused(
         tried([{"sentence1": f"a {n}", "sentence2": f"b {n}", "label": "xyz"[n % 3]} for n in range(9)])
     with pytest.raises(RecipeError, match="this is for encoders"):
         tried(pairs(2), generator_folder)
-    with pytest.raises(RecipeError, match="fewer than two classes have several different rows"):
+    with pytest.raises(DataError, match="0 classes of several rows; 2 of them for test"):
         tried([{"text": f"text number {n * 7919}", "label": f"class {n}"} for n in range(20)])
-    with pytest.raises(DataError, match="2 classes; 2 of them for test would leave fewer than two"):
+    cut = write_rows(tmp_path / "cut.jsonl", [{"text": f"same {n}", "label": "ab"[n % 2]} for n in range(9)])
+    told = {"source": str(cut), "max_tokens": 5, "test": 0, "validation": 0}
+    with pytest.raises(RecipeError, match="fewer than two classes have several different rows"):
+        check({"data": told, "model": str(reader_folder), "objective": "prototype"})
+    with pytest.raises(DataError, match="2 classes of several rows; 2 of them for test would leave"):
         tried(moods(20))
     with pytest.raises(DataError):
         tried([{"text": "alone", "label": "x"}])
+
+
+def test_losses_of_the_parts_are_over_as_many_classes(reader_folder: Path, tmp_path: Path) -> None:
+    """So warm that all classes are as likely: the loss is the logarithm of their number, 4 where validation has 4."""
+    objective = {"kind": "prototype", "temperature": 1e6}
+    schedule = {"kind": "episodes", "classes": 12, "steps": 1}
+    made = tuneful.fit(
+        recipe(tmp_path, reader_folder, objective=objective, schedule=schedule, evaluate={"forgetting": True}),
+        out=tmp_path / "run",
+    )
+    found = made.report["generalisation"]
+    assert [found[part] for part in ("train", "validation", "test")] == pytest.approx([math.log(4)] * 3, abs=1e-4)
+    (step,) = (record for record in RunFolder(made.path).read_records() if record.kind == "train")
+    assert step.metrics["loss"] == pytest.approx(math.log(12), abs=1e-4)
+    assert made.report["forgetting"]["embedding_similarity"] > 0.9
+
+
+def test_texts_are_read_with_what_the_encoder_wants_before_them(reader_folder: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    shutil.copytree(reader_folder, tmp_path / "prompted")
+    write_prompt(tmp_path / "prompted", "query: ")
+    told = recipe(tmp_path, tmp_path / "prompted", schedule={"steps": 1}, evaluate="none")
+    found = check(told)
+    assert "query: " in found.processor.decode(found.rows("train")[0].ids.tolist())
+    made = tuneful.fit(told, out=tmp_path / "run")
+    vectors = SentenceTransformer(str(made.path / "model"), device="cpu").encode(["qrsAtuvC"])
+    np.testing.assert_allclose(vectors, open_encoder(str(made.path), None).vectors(["qrsAtuvC"]).numpy(), atol=1e-5)
 
 
 def test_odd_rows_are_told_of_and_the_others_learned(reader_folder: Path, tmp_path: Path) -> None:

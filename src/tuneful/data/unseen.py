@@ -21,8 +21,8 @@ def split_classes(given: Mapping[str, Sequence[Example]], *, validation: float, 
     part that is given are learned as well."""
     train = list(given.get("train", ()))
     held = {part: list(given.get(part, ())) for part in ("validation", "test")}
-    _refuse_learned(train, held)
-    classes = _classes(train)
+    _refuse_unfit(train, held)
+    classes = _several(train)
     order = np.random.default_rng([seed, len(classes)]).permutation(len(classes)).tolist()
     names = [classes[place] for place in order]
     for part, size in {"test": test, "validation": validation}.items():
@@ -34,10 +34,10 @@ def split_classes(given: Mapping[str, Sequence[Example]], *, validation: float, 
             held[part] = [example for example in train if name_of(example.label) in taken]
             train = [example for example in train if name_of(example.label) not in taken]
     train, leaked = without_leaks(train, held)
-    if len(_classes(train)) < LEAST:
+    if len(_several(train)) < LEAST:
         raise DataError(
-            "fewer than two classes are left to learn from, and a class is told apart from others; give rows of more "
-            "classes, or --set data.test=0 --set data.validation=0"
+            "fewer than two classes with several different rows are left to learn from, and a class is told apart from "
+            "others by other rows; give more rows and classes, or --set data.test=0 --set data.validation=0"
         )
     duplicates = len(train) - len(set(clusters([said_in(example) for example in train])))
     return Split(train, held["validation"], held["test"], leaked, duplicates)
@@ -48,18 +48,27 @@ def identities(split: Split) -> LabelSet:
     return label_set([*split.train, *split.validation, *split.test], "class")
 
 
-def _classes(examples: Sequence[Example]) -> list[str]:
-    return sorted({name_of(example.label) for example in examples})
+def _several(examples: Sequence[Example]) -> list[str]:
+    """The classes that have a row to be known by and another, which says something else, to be asked about."""
+    said: dict[str, set[str]] = {}
+    for example in examples:
+        said.setdefault(name_of(example.label), set()).add(said_in(example))
+    return sorted(name for name, texts in said.items() if len(texts) > 1)
 
 
-def _refuse_learned(train: Sequence[Example], held: Mapping[str, Sequence[Example]]) -> None:
-    learned = set(_classes(train))
+def _refuse_unfit(train: Sequence[Example], held: Mapping[str, Sequence[Example]]) -> None:
+    learned = {name_of(example.label) for example in train}
     for part, examples in held.items():
-        if both := [name for name in _classes(examples) if name in learned]:
+        if both := sorted({name_of(example.label) for example in examples} & learned):
             raise DataError(
                 f"{len(both)} classes of the {part} rows are in the training rows too, the first: '{both[0]}'. What is "
                 f"measured here are classes that were never learned: give a {part} file of other classes, or none, and "
                 "whole classes are held out"
+            )
+        if examples and len(_several(examples)) < LEAST:
+            raise DataError(
+                f"fewer than two classes of the {part} rows have several different rows, so none can be told apart by "
+                f"one and asked about by another; give a {part} file of more, or none"
             )
 
 
@@ -67,6 +76,6 @@ def _too_few(classes: int, part: str, wanted: int) -> DataError:
     if wanted < LEAST:
         return DataError(f"data.{part} asks for {wanted} class, and one is told apart from another: ask for more, or 0")
     return DataError(
-        f"the training rows have {classes} classes; {wanted} of them for {part} would leave fewer than two to learn "
-        f"from. Give rows of more classes, or --set data.test=0 --set data.validation=0"
+        f"the training rows have {classes} classes of several rows; {wanted} of them for {part} would leave fewer than "
+        f"two to learn from. Give rows of more classes, or --set data.test=0 --set data.validation=0"
     )

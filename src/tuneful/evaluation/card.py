@@ -56,7 +56,7 @@ def card(report: Mapping[str, Any], language: str) -> str:
 def _head(report: Mapping[str, Any]) -> str:
     pipeline = PIPELINES.get(phrases.target_of(report), "text-classification")
     head = {
-        "library_name": "peft" if phrases.adapter_of(report) == "lora" else "transformers",
+        "library_name": "peft" if phrases.keeps_adapter(report) else "transformers",
         "base_model": phrases.model_name(report),
         "pipeline_tag": pipeline,
         "tags": ["tuneful"],
@@ -108,7 +108,7 @@ def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> li
 def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
     recipe = report["provenance"].get("recipe") or {}
-    if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
+    if phrases.keeps_adapter(report) and (recipe.get("save") or {}).get("merged"):
         lines.append(say["card_merged"])
     return lines
 

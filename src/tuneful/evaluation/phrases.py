@@ -138,6 +138,11 @@ def target_of(report: Mapping[str, Any]) -> str:
     return str(objective.get("target") or GIVES.get(str(objective.get("kind")), "text"))
 
 
+def keeps_adapter(report: Mapping[str, Any]) -> bool:
+    """The run folder holds an adapter; an encoder without a head is saved whole, whatever tuned it."""
+    return adapter_of(report) == "lora" and target_of(report) != "classes"
+
+
 def stopped(found: Mapping[str, Any], say: Say) -> str:
     """Where training stopped, why, and which weights stayed; from the report's `generalisation`."""
     sentences = [said(found.get("reason"), say)]

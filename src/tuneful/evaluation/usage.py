@@ -75,7 +75,7 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
         auto = "AutoModelForMaskedLM"
         fill = FILL.format(example=as_literal(say["card_example_text"]))
         return _imports(auto, True, False) + LOAD_MODEL.format(auto=auto) + "\n" + fill
-    reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
+    reads, adapter = phrases.target_of(report) != "text", phrases.keeps_adapter(report)
     auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
     parts = [_imports(auto, reads, adapter)]
     if reads and adapter:

@@ -20,10 +20,8 @@ MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
-CAREFUL = {
-    Layout.TEXTS: 0.02,
-    Layout.CLASSES: 0.1,
-}  # of the adapter's rate, where a batch may undo much of what an encoder knows
+# Of the adapter's rate, where a batch may undo much of what an encoder knows.
+CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2}
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
