@@ -179,7 +179,7 @@ def test_refusals(reader_folder: Path, generator_folder: Path, tmp_path: Path) -
         check({"data": source, "model": str(generator_folder), "objective": "masked"})
     with pytest.raises(RecipeError, match="use full or top_layers"):
         check({"data": source, "model": str(reader_folder), "objective": "contrast", "adapter": "lora"})
-    with pytest.raises(RecipeError, match="encoder of texts alone gives none"):
+    with pytest.raises(RecipeError, match="an encoder by itself gives none"):
         check({"data": source, "model": str(reader_folder), "objective": "contrast", "regularisers": ["reference_kl"]})
     asked = write_rows(tmp_path / "asked.jsonl", [{"prompt": "a b", "completion": "c"}] * 9)
     with pytest.raises(RecipeError, match="learns from plain texts"):

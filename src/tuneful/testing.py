@@ -89,7 +89,7 @@ def tiny_policy(
 ) -> tuple[Policy, Loaded]:
     """A tiny model with an adapter, on the CPU in float32."""
     labels = Labels(("no", "yes", "maybe"), "single_label_classification") if layout is Layout.LABELS else None
-    wanted = VECTORS if layout is Layout.TEXTS else labels
+    wanted = VECTORS if layout.vectors else labels
     loaded = load(str(folder), labels=wanted, fills=layout is Layout.MASKED)
     attached = (adapter or Full()).attach(loaded.module, labels=labels is not None)
     return Policy(loaded.network, attached), loaded
@@ -103,7 +103,7 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
         if layout.alone:
             encoded = loaded.processor.pieces(text, limit=64)[0]
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
-        elif layout is Layout.LABELS:
+        elif layout.labelled:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))
         else:

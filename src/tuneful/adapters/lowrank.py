@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.fused import fuse
-from tuneful.adapters.weights import copy_into, head_names, trainable
+from tuneful.adapters.weights import copy_into, head_names, trainable, vocabulary_head
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
@@ -65,7 +65,7 @@ class Lora(Spec):
             target_modules=self.targets if self.top_layers is None else _in_top(module, self.targets, self.top_layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
-            task_type=TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM,
+            task_type=TaskType[_task(module, labels=labels)],
         )
         with _quiet():
             wrapped = get_peft_model(module, config)
@@ -74,6 +74,13 @@ class Lora(Spec):
                 parameter.data = parameter.data.float()
         fuse(module)
         return AttachedLora(module, wrapped)
+
+
+def _task(module: nn.Module, *, labels: bool) -> str:
+    """PEFT's name for what the module gives: labels, text, or vectors."""
+    if labels:
+        return "SEQ_CLS"
+    return "CAUSAL_LM" if vocabulary_head(module) else "FEATURE_EXTRACTION"
 
 
 def _in_top(module: nn.Module, targets: str | Sequence[str], layers: int) -> list[str]:

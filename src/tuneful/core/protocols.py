@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tuneful.core.policy import Policy
-    from tuneful.core.types import Batch, Boundary, Completion, Encoded, Layout, Message, Step, Terms
+    from tuneful.core.types import Batch, Boundary, Completion, Encoded, Layout, Message, Row, Step, Terms
     from tuneful.core.vocabulary import Vocabulary
 
 
@@ -140,6 +140,13 @@ class Pools(Protocol):
     def pooling(self) -> str: ...
     @property
     def label_names(self) -> bool: ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """Optional, of a schedule that draws rows by their class: how many of these it puts in a step."""
+
+    def drawn(self, rows: Sequence[Row]) -> int: ...
 
 
 @runtime_checkable

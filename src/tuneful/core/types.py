@@ -21,6 +21,7 @@ class Layout(StrEnum):
     MASKED = "masked"  # one loss per learned token, told by what stands around it
     TEXTS = "texts"  # one loss per row, which needs no label
     LABELS = "labels"  # one loss per row
+    CLASSES = "classes"  # one loss per row, told by the other rows of its class
 
     @property
     def writes(self) -> bool:
@@ -31,6 +32,16 @@ class Layout(StrEnum):
     def alone(self) -> bool:
         """An encoder learns from texts and nothing else."""
         return self in (Layout.MASKED, Layout.TEXTS)
+
+    @property
+    def labelled(self) -> bool:
+        """Every row has a label."""
+        return self in (Layout.LABELS, Layout.CLASSES)
+
+    @property
+    def vectors(self) -> bool:
+        """What is learned is the vector of a row, with no head over it, by comparing rows that are read together."""
+        return self in (Layout.TEXTS, Layout.CLASSES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,19 @@ def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
     return {"labels": labels}, torch.tensor([float(row.target is not None) for row in rows])
 
 
+def _class_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row: `labels` (R,) int64. A row that is the only one of its class here counts nothing."""
+    labels = torch.tensor([int(row.target) for row in rows])
+    _, own, counts = labels.unique(return_inverse=True, return_counts=True)
+    return {"labels": labels}, (counts[own] > 1).float()
+
+
 TARGETS = {
     Layout.TOKENS: _token_targets,
     Layout.MASKED: _masked_targets,
     Layout.TEXTS: _text_targets,
     Layout.LABELS: _label_targets,
+    Layout.CLASSES: _class_targets,
 }
 
 

@@ -47,7 +47,7 @@ def build(
             else:
                 rows = _learned(example, processor, limit, learn_all)
             for row, encoded, cut in rows:
-                if layout is not Layout.LABELS and not row.learned:
+                if not layout.labelled and not row.learned:
                     raise DataError("nothing in this row would be learned")
                 out.texts[len(out.rows)] = encoded
                 out.rows.append(row)

@@ -34,7 +34,7 @@ def split(
     rows; 0 makes none. Raises DataError when too few rows are left to learn from."""
     train = list(given.get("train", ()))
     held = {part: list(given.get(part, ())) for part in ("validation", "test")}
-    train, leaked = _without_leaks(train, held)
+    train, leaked = without_leaks(train, held)
     rows = len(train)
     for number, (part, size) in enumerate({"test": test, "validation": validation}.items()):
         if not held[part] and size > 0:
@@ -42,7 +42,7 @@ def split(
             if size >= 1 and wanted > len(train) - 1:
                 raise DataError(f"data.{part} asks for {wanted} rows and there are {len(train)}")
             held[part], train = _take(train, wanted, seed + number, labelled)
-    train, more = _without_leaks(train, held)
+    train, more = without_leaks(train, held)
     leaked += more
     if not train and leaked:
         raise DataError(
@@ -99,7 +99,7 @@ def _units(examples: Sequence[Example]) -> dict[object, list[int]]:
     return units
 
 
-def _without_leaks(train: list[Example], held: Mapping[str, Sequence[Example]]) -> tuple[list[Example], list[Dropped]]:
+def without_leaks(train: list[Example], held: Mapping[str, Sequence[Example]]) -> tuple[list[Example], list[Dropped]]:
     """Training rows that nearly repeat a held-out row would make the test too easy."""
     outside = [(part, example) for part, examples in held.items() for example in examples]
     near = clusters([said_in(example) for _, example in outside] + [said_in(example) for example in train])

@@ -13,7 +13,12 @@ from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
 
-PIPELINES = {"text": "text-generation", "tokens": "fill-mask", "vectors": "sentence-similarity"}
+PIPELINES = {
+    "text": "text-generation",
+    "tokens": "fill-mask",
+    "vectors": "sentence-similarity",
+    "classes": "sentence-similarity",
+}
 SETTINGS = (
     "precision",
     "adapter",
@@ -51,7 +56,7 @@ def card(report: Mapping[str, Any], language: str) -> str:
 def _head(report: Mapping[str, Any]) -> str:
     pipeline = PIPELINES.get(phrases.target_of(report), "text-classification")
     head = {
-        "library_name": "peft" if phrases.adapter_of(report) == "lora" else "transformers",
+        "library_name": "peft" if phrases.keeps_adapter(report) else "transformers",
         "base_model": phrases.model_name(report),
         "pipeline_tag": pipeline,
         "tags": ["tuneful"],
@@ -103,7 +108,7 @@ def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> li
 def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
     recipe = report["provenance"].get("recipe") or {}
-    if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
+    if phrases.keeps_adapter(report) and (recipe.get("save") or {}).get("merged"):
         lines.append(say["card_merged"])
     return lines
 
@@ -225,6 +230,7 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
     faults = {
         "text": "limit_generator",
         "number": "limit_reader_number",
+        "classes": "limit_classes",
         **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),
     }
     fault = faults.get(target, "limit_reader")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Score:
     n: int
     values: Mapping[str, float]  # by system
     against: Mapping[str, Difference] = field(default_factory=dict)  # tuned minus each other system
+    of: Literal["rows", "classes"] = "rows"  # what `n` counts
 
 
 @dataclass(frozen=True, slots=True)

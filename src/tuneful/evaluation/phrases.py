@@ -12,6 +12,7 @@ Say = Mapping[str, str]
 MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
 ALONE = {"masked": "tokens", "contrast": "vectors"}  # what an encoder learns from texts, by objective
+GIVES = {**ALONE, "prototype": "classes"}  # what a model gives that has no head for it, by objective
 SYSTEMS = ("base", "kshot", "trivial", "tuned")
 PARTS = ("train", "validation", "test")
 BLOCKS = (
@@ -130,10 +131,16 @@ def adapter_of(report: Mapping[str, Any]) -> str:
 
 
 def target_of(report: Mapping[str, Any]) -> str:
-    """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", or "vectors"."""
+    """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", or "vectors", or vectors
+    for "classes"."""
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
-    return str(objective.get("target") or ALONE.get(str(objective.get("kind")), "text"))
+    return str(objective.get("target") or GIVES.get(str(objective.get("kind")), "text"))
+
+
+def keeps_adapter(report: Mapping[str, Any]) -> bool:
+    """The run folder holds an adapter; an encoder without a head is saved whole, whatever tuned it."""
+    return adapter_of(report) == "lora" and target_of(report) != "classes"
 
 
 def stopped(found: Mapping[str, Any], say: Say) -> str:

@@ -8,9 +8,11 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.types import Layout, Row
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
+from tuneful.evaluation.prototypes import SHOTS
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
 
+OF_VECTORS = {Layout.TEXTS: ("accuracy",), Layout.CLASSES: tuple(SHOTS)}
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 
 
@@ -24,7 +26,7 @@ def metrics_for(kind: Kind | None, *, asked: bool = True) -> tuple[str, ...]:
 def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, test: Sequence[Row]) -> None:
     """Raises RecipeError when `evaluate.primary` is not among what the test rows are measured by."""
     asked = layout.writes and (not test or any(row.prompt for row in test))
-    known = ("accuracy",) if layout is Layout.TEXTS else metrics_for(labels.kind if labels else None, asked=asked)
+    known = OF_VECTORS.get(layout) or metrics_for(labels.kind if labels else None, asked=asked)
     if settings.primary is None or settings.primary in known:
         return
     data = SAID[labels.kind] if labels else "text to write" if asked else "plain text"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -72,10 +72,20 @@ def mean_loss(
 ) -> dict[str, float]:
     """The objective's loss a unit over all rows, as training sees it but without dropout; its metrics too. `ranks` that
     ask together read a part each, and all get the same answer."""
+    found = _summed(policy, objective, _dealt(rows, collate, rank, ranks))
+    return _means(totals(found) if ranks > 1 else found)
+
+
+def mean_loss_of(policy: Policy, objective: Objective, given: Iterable[Batch]) -> dict[str, float]:
+    """The same over batches that are made already, where what is read together matters."""
+    return _means(_summed(policy, objective, given))
+
+
+def _summed(policy: Policy, objective: Objective, given: Iterable[Batch]) -> dict[str, float]:
     policy.module.eval()
     found: dict[str, float] = defaultdict(float)
     with torch.no_grad():
-        for batch in _dealt(rows, collate, rank, ranks):
+        for batch in given:
             batch = place(batch, policy.device)
             terms = objective(policy, batch)
             policy.forget()
@@ -83,7 +93,10 @@ def mean_loss(
             found["units"] += batch.units
             for name, value in terms.metrics.items():
                 found[name] += value * batch.units
-    found = totals(found) if ranks > 1 else found
+    return found
+
+
+def _means(found: dict[str, float]) -> dict[str, float]:
     units = found.pop("units")
     return {name: value / units for name, value in found.items()}
 

@@ -23,6 +23,8 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
     if target == "tokens":
         own = report["quality"].get("perplexity", {}).get("trivial") is not None
         about |= {"base": "about_base" if own else "about_common", "trivial": "about_common"}
+    elif target == "classes":
+        about |= {"base": "about_base_prototype", "trivial": "about_trivial_prototype"}
     elif target not in ("text", "vectors"):
         about["base"] = "about_base_reader"
         about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"

@@ -58,8 +58,9 @@ with torch.no_grad():
 hidden = inputs["input_ids"][0] == tokenizer.mask_token_id
 print(tokenizer.decode(logits[hidden].argmax(-1)))
 """
+VECTORS = ("vectors", "classes")  # what is given where there is no head
 TELL = {
-    "vectors": "print(logits)\n",
+    **dict.fromkeys(VECTORS, "print(logits)\n"),
     "class": "print(model.config.id2label[int(logits.argmax())])\n",
     "labels": "print([model.config.id2label[i] for i, logit in enumerate(logits.tolist()) if logit > 0])\n",
     "number": "print(float(logits[0]))\n",
@@ -68,13 +69,13 @@ TELL = {
 
 def usage(report: Mapping[str, Any], say: Say) -> str:
     """From the run folder to one answer. The folder `adapter` for LoRA, `model` for tuned weights."""
-    if phrases.is_pooled(report) or phrases.target_of(report) == "vectors":
+    if phrases.is_pooled(report) or phrases.target_of(report) in VECTORS:
         return _pooled(report, say)
     if phrases.target_of(report) == "tokens":
         auto = "AutoModelForMaskedLM"
         fill = FILL.format(example=as_literal(say["card_example_text"]))
         return _imports(auto, True, False) + LOAD_MODEL.format(auto=auto) + "\n" + fill
-    reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
+    reads, adapter = phrases.target_of(report) != "text", phrases.keeps_adapter(report)
     auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
     parts = [_imports(auto, reads, adapter)]
     if reads and adapter:

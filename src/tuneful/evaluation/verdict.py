@@ -12,7 +12,7 @@ from tuneful.evaluation.words import words
 Answer = Literal["yes", "no", "unclear"]
 
 
-LEAST = 12  # rows; an interval drawn from fewer may have no width at all
+LEAST = 12  # rows, or classes; an interval drawn from fewer may have no width at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str
         "base": _number(score.values.get("base", float("nan"))),
         "low": _number(base.low, signed=True) if base else "",
         "high": _number(base.high, signed=True) if base else "",
-        "n": score.n,
+        "counted": say[f"counted_{score.of}"].format(n=score.n),
     }
     told = [say[f"helped_{verdict.helped}"].format(**facts), say[verdict.reason].format(**facts)]
     return say["between_sentences"].join(told)
@@ -86,6 +86,7 @@ def as_json(scores: Mapping[str, Score]) -> dict[str, Any]:
             "delta": base.delta if (base := score.against.get("base")) else None,
             "ci95": [base.low, base.high] if base else None,
             "n": score.n,
+            "of": score.of,
             "higher_is_better": score.higher_is_better,
             "against": {
                 system: {"delta": gap.delta, "ci95": [gap.low, gap.high]}

@@ -83,9 +83,11 @@ class Data(Spec):
     cluster: str | None = None
     """Column whose equal values must stay on one side of a split (a person, a document)."""
     validation: NonNegativeFloat = 0.1
-    """Rows held out to steer training when the source has none: a share below 1, else a number; 0 = none."""
+    """Rows held out to steer training when the source has none: a share below 1, else a number; 0 = none. Of classes
+    instead of rows with objective prototype."""
     test: NonNegativeFloat = 0.15
-    """Rows held out for the verdict when the source has none: a share below 1, else a number; 0 = none."""
+    """Rows held out for the verdict when the source has none: a share below 1, else a number; 0 = none. Of classes
+    instead of rows with objective prototype."""
     learn: Literal["answers", "all"] = "answers"
     """Which turns of a conversation are learned, where no turn says so itself."""
     max_tokens: PositiveInt | None = None

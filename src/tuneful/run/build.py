@@ -33,6 +33,7 @@ from tuneful.objectives import Masked
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
+from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 
@@ -47,7 +48,7 @@ class Built:
     prepared: Prepared
     policy: Policy
     collate: Collator
-    schedule: EpochSteps | SelfTrainSteps
+    schedule: EpochSteps | SelfTrainSteps | EpisodeSteps
     optimiser: Updater
     cost: Cost
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
@@ -26,22 +25,22 @@ from tuneful.data.rows import is_generated
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation import alone, forgetting, generators, readers
 from tuneful.evaluation.compare import Examined
-from tuneful.evaluation.reading import mean_loss
+from tuneful.evaluation.prototypes import examine_prototype
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
-from tuneful.objectives import Contrast, Masked
+from tuneful.objectives import Contrast, Masked, Prototype
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.losses import by_part
 from tuneful.run.scale import in_own_unit
 from tuneful.run.train import Interrupted, Progress
 
 Say = Callable[[str], None]
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
-SAMPLE = 500  # training rows on which the training loss without dropout is measured
 
 
 def finish(
@@ -117,9 +116,15 @@ def _go_on(should_stop: Callable[[], bool]) -> None:
 
 
 def save_weights(built: Built, folder: RunFolder) -> None:
-    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template."""
+    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template. An encoder without a head
+    is a model whatever tuned it: its adapter would lie on no model of transformers' own."""
     attached, labels = built.policy.attached, built.prepared.labels
     processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
+    if freezes and built.prepared.layout.vectors:
+        with new_folder(folder.model) as scratch:
+            attached.merged().save_pretrained(scratch)  # type: ignore[operator]
+            processor.save(str(scratch))
+        return
     target = folder.adapter if freezes else folder.model
     with in_own_unit(built.policy.module, labels):
         if not is_first():  # here only where the model is sharded, to hand over its share
@@ -188,7 +193,7 @@ def provenance(built: Built) -> dict[str, Any]:
     }
 
 
-def _examine(built: Built) -> Examined:
+def _examine(built: Built) -> Examined | None:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test, objective = prepared.rows("train"), prepared.rows("test"), prepared.resolved.objective
     if isinstance(objective, Masked):
@@ -196,6 +201,8 @@ def _examine(built: Built) -> Examined:
         return alone.examine_masked(built.policy, objective, built.collate, train, test, base=own)
     if isinstance(objective, Contrast):
         return alone.examine_contrast(built.policy, objective, built.collate, test)
+    if isinstance(objective, Prototype):
+        return examine_prototype(built.policy, built.collate, test, settings)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
@@ -207,14 +214,7 @@ def _examine(built: Built) -> Examined:
 def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
     """Losses without dropout, with the weights that are kept. A gap says that the training rows were learned by
     heart more than what they have in common."""
-    found: dict[str, Any] = {}
-    rng = np.random.default_rng(built.recipe.seed)
-    for part in ("train", "validation", "test"):
-        rows = [row for row in built.prepared.rows(part) if row.counts]
-        if len(rows) > SAMPLE:
-            rows = [rows[index] for index in rng.choice(len(rows), SAMPLE, replace=False)]
-        loss = mean_loss(built.policy, built.prepared.resolved.objective, rows, built.collate)["loss"] if rows else None
-        found[part] = None if loss is None else round(loss, 5)
+    found: dict[str, Any] = {**by_part(built)}
     both = found["train"] is not None and found["validation"] is not None
     found["gap"] = round(found["validation"] - found["train"], 5) if both else None
     found["best_step"] = progress.watch.best_step or progress.step

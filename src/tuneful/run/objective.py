@@ -34,15 +34,19 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     labelled = has_labels(recipe, form)
     if given is None:
         return _usual(form, folder, labelled, say)
-    if given.layout is Layout.LABELS and not labelled:
-        raise RecipeError([f"tasks.0.objective: 'classify' needs a text and a label; the data is in the layout "
+    if given.layout.labelled and not labelled:
+        kind = given.kind  # type: ignore[attr-defined]
+        raise RecipeError([f"tasks.0.objective: '{kind}' needs a text and a label; the data is in the layout "
                            f"'{form.name}'. Name the columns: --set data.text=... --set data.label=..."])  # fmt: skip
     if given.layout.alone and form.name not in ("labelled", "text"):
         raise RecipeError([f"tasks.0.objective: an encoder learns from plain texts; the data is in the layout "
                            f"'{form.name}'. Name the column: --set data.text=..."])  # fmt: skip
-    if given.layout.alone and writes(folder):
+    if given.layout is Layout.CLASSES and form.name != "labelled":
+        raise RecipeError([f"tasks.0.objective: 'prototype' learns single texts with labels; the data is in the layout "
+                           f"'{form.name}'"])  # fmt: skip
+    if not given.layout.writes and given.layout is not Layout.LABELS and writes(folder):
         raise RecipeError(["tasks.0.objective: this is for encoders, and the model writes text; "
-                           "objective=next_token learns from plain texts"])  # fmt: skip
+                           "give --model an encoder, or learn with objective=next_token"])  # fmt: skip
     return given
 
 

@@ -73,7 +73,7 @@ def work_of(
     shares = world() if resolved.recipe.sharded else 1
     return Work(
         tokens=round(read * seen * sum(map(len, rows))),
-        learned=round(seen * told * sum(row.learned for row in rows)) if layout is not Layout.TEXTS else 0,
+        learned=round(seen * told * sum(row.learned for row in rows)) if not layout.vectors else 0,
         steps=resolved.steps,
         body=size.body,
         vocabulary=size.vocabulary if tokens else 0,

@@ -21,6 +21,7 @@ from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.rows import NAMES, Rows, build, is_generated
 from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
+from tuneful.data.unseen import identities, split_classes
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
 from tuneful.models.heads import VECTORS, Labels
@@ -37,6 +38,7 @@ from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.teacher import told
+from tuneful.run.unseen import check_classes, notes, with_episodes
 
 Say = Callable[[str], None]
 LONGEST = 2048  # tokens of a row when nobody says otherwise
@@ -77,7 +79,7 @@ class Prepared:
     @property
     def head(self) -> Labels | None:
         """What the model's class head answers; None for tokens."""
-        if self.layout is Layout.TEXTS:
+        if self.layout.vectors:
             return VECTORS
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
@@ -115,6 +117,11 @@ class _Decided:
     def labelled(self) -> bool:
         return self.objective.layout is Layout.LABELS
 
+    @property
+    def unseen(self) -> bool:
+        """Whole classes are held out."""
+        return self.objective.layout is Layout.CLASSES
+
 
 def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = None) -> Prepared:
     """`free_mb` is the memory one process may plan with, what is free here if nobody says. Raises InputError with
@@ -124,24 +131,28 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     decided = _decide(*gather(recipe, say), say)
     recipe, objective, gathered = decided.recipe, decided.objective, decided.gathered
     data, sampled = recipe.task.data, gathered.sampled
-    parts = split(gathered.examples, **gathered.held_out, seed=recipe.seed, labelled=decided.labelled)
+    parts = _split(decided)
     processor = load_processor(
         str(recipe.model),
         decided.folder,
         writes=objective.layout.writes,
-        pooled=pools(objective) or objective.layout is Layout.TEXTS,
+        pooled=pools(objective) or objective.layout.vectors,
         trust_remote_code=recipe.trust_remote_code,
     )
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
     objective = _completed(objective, labels, processor)
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
-    encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=labels,
+    classes = identities(parts) if decided.unseen else labels
+    encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=classes,
                      learn_all=data.learn == "all")  # fmt: skip
     built = {part: encode(getattr(parts, part)) for part in PARTS}
     check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
     form, dropped = gathered.form, gathered.dropped
-    found = xray(form.name, objective.layout, parts, built, dropped, processor, labels, drop=data.drop)
+    shown = label_set(parts.train, "class") if decided.unseen else labels
+    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop)
+    if decided.unseen:
+        found.notes.extend(notes(parts, built["train"].rows))
     if data.teacher is not None:
         found.notes.append(told(data.teacher, measured=gathered.teaches and bool(built["test"].rows)))
     if gathered.teaches:
@@ -173,6 +184,9 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     folder = locate(str(recipe.model), say, trust_remote_code=recipe.trust_remote_code)
     size = size_of(str(recipe.model), folder, trust_remote_code=recipe.trust_remote_code)
     objective = choose_objective(recipe, gathered.form, folder, say)
+    recipe = with_episodes(recipe, objective, say)
+    if objective.layout is Layout.CLASSES:
+        check_classes(recipe, gathered)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
@@ -183,6 +197,13 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
         data = recipe.task.data
         gathered = replace(gathered, held_out={"validation": data.validation, "test": data.test})
     return _Decided(recipe, objective, gathered, folder, size)
+
+
+def _split(decided: _Decided) -> Split:
+    gathered, seed = decided.gathered, decided.recipe.seed
+    if decided.unseen:
+        return split_classes(gathered.examples, **gathered.held_out, seed=seed)
+    return split(gathered.examples, **gathered.held_out, seed=seed, labelled=decided.labelled)
 
 
 def _completed(objective: Objective, labels: LabelSet | None, processor: TextProcessor) -> Objective:

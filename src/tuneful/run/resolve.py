@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tuneful.adapters import Full, Head, Lora
 from tuneful.core.device import machine, world
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Objective, Pools
+from tuneful.core.protocols import Adapter, Draws, Objective, Pools
 from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
@@ -20,7 +20,8 @@ MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
-CAREFUL = {Layout.TEXTS: 0.02}  # of the adapter's rate, where a batch may undo much of what an encoder knows
+# Of the adapter's rate, where a batch may undo much of what an encoder knows.
+CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2}
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -49,13 +50,15 @@ def resolve(
     labelled, reads = objective.layout is Layout.LABELS, not objective.layout.writes
     adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
-    if objective.layout.alone:
-        _check_alone(recipe, adapter, objective.layout)
+    if reads and objective.layout is not Layout.LABELS:
+        _check_encoder(recipe, adapter, objective.layout)
     if pooled:
         _check_pooled(adapter)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
         recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
+    if isinstance(recipe.schedule, Draws):
+        recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
@@ -75,7 +78,8 @@ def resolve(
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
-    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else CAREFUL.get(objective.layout, 1.0))
+    careful = CAREFUL.get(objective.layout, 1.0) if not adapter.freezes else 1.0
+    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
 
@@ -92,20 +96,40 @@ def _check_pooled(adapter: Adapter) -> None:
         ])  # fmt: skip
 
 
-def _check_alone(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
-    """What comes out is an encoder to begin with, so the weights themselves learn."""
+def _check_encoder(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
+    """What comes out is an encoder, which is saved whole and tuned further."""
     problems = []
-    if adapter.freezes or recipe.quantise is not None:
+    if layout.alone and (adapter.freezes or recipe.quantise is not None):
         problems.append(
             "adapter: an encoder that learns from texts alone is there to be tuned further, so its weights learn; "
             "use full or top_layers, without quantise"
         )
+    elif recipe.quantise is not None:
+        problems.append("quantise: an encoder is saved whole, with what was learned in its weights; leave quantise out")
+    if layout.vectors and isinstance(adapter, Head):
+        problems.append("adapter: there is no head here, so nothing would learn; use full, top_layers or lora")
     if recipe.regularisers:
-        problems.append("regularisers: these compare answers before and after; an encoder of texts alone gives none")
-    if layout is Layout.TEXTS and world() > 1:
-        problems.append("objective: texts that are told apart are computed together; contrast takes one process")
+        problems.append("regularisers: these compare answers before and after; an encoder by itself gives none")
+    if layout.vectors and world() > 1:
+        problems.append("objective: rows that are told apart are computed together; this objective takes one process")
     if problems:
         raise RecipeError(problems)
+
+
+def _drawn(recipe: Recipe, schedule: Draws, rows: Sequence[Row]) -> tuple[Recipe, int]:
+    """How many rows the schedule puts in a step, which is computed at once unless the person says otherwise. Raises
+    RecipeError where the optimiser is told of other rows, or there is nothing to draw."""
+    per_step, given = schedule.drawn(rows), recipe.optimiser
+    if len({row.target for row in rows}) < 2:
+        raise RecipeError(["schedule: fewer than two classes have several different rows, so nothing can be told "
+                           "apart; give more rows of each class"])  # fmt: skip
+    if given.tokens_per_step is not None or given.rows_per_step not in (None, per_step):
+        raise RecipeError([f"optimiser: schedule.classes and schedule.rows say how many rows a step has ({per_step}); "
+                           "leave optimiser.rows_per_step and tokens_per_step out"])  # fmt: skip
+    if "micro_tokens" in given.model_fields_set:
+        return recipe, per_step
+    most = per_step * max(map(len, rows))
+    return recipe.model_copy(update={"optimiser": given.model_copy(update={"micro_tokens": most})}), per_step
 
 
 def _check_sharded(recipe: Recipe) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tuneful.core.device import rank, world
 from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Schedule, Stateful
@@ -14,13 +13,12 @@ from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Dropped, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.engine.fit import fit
-from tuneful.evaluation.reading import mean_loss
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin
+from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.watch import Watch
 
-LEAST_LOOKED = 64  # validation rows of a look
 LISTED = 100  # skipped rows listed one by one
 
 
@@ -124,16 +122,13 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
 
 def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:
     """Measures the validation rows when it is time; returns whether to stop."""
-    recipe, resolved = built.recipe, built.prepared.resolved
-    # A look costs a third of an update for each row; half the rows of an interval keep it near a sixth of the time.
-    affordable = max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)
-    rows = built.prepared.rows("validation")[:affordable]
+    recipe, resolved, rows = built.recipe, built.prepared.resolved, looked_at(built)
     due = step % resolved.look_every == 0 or step == len(built.schedule)
     if not (recipe.evaluate.enabled and rows and due):
         return False
     progress.watch.rows = len(rows)
     with built.policy.gathered():
-        metrics = mean_loss(built.policy, resolved.objective, rows, built.collate, rank=rank(), ranks=world())
+        metrics = validation_metrics(built, rows)
     yield Record(step, "validation", recipe.task.name, metrics)
     return progress.watch.look(step, metrics, built.policy)
 

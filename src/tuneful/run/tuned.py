@@ -191,11 +191,12 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
 
 
 def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:
-    """An encoder that learned from texts alone answers nothing yet."""
+    """An encoder without a head answers nothing yet."""
     objective = recipe.task.objective
-    if objective is not None and objective.layout.alone:
+    if objective is not None and (objective.layout.alone or objective.layout.vectors):
+        learned = "from texts alone" if objective.layout.alone else "to tell classes apart"
         raise RunFolderError(
-            f"{folder.path} holds an encoder that learned from texts alone; it gives no labels by itself. "
+            f"{folder.path} holds an encoder that learned {learned}; it gives no labels by itself. "
             f"Tune it on: tuneful fit DATA --model {folder.path}; or with names of classes: predict {folder.model}"
         )
 
