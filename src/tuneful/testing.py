@@ -14,6 +14,7 @@ from tuneful.core.protocols import Adapter, Attached, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.data.rows import build
 from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load
 
@@ -89,7 +90,7 @@ def tiny_policy(
 ) -> tuple[Policy, Loaded]:
     """A tiny model with an adapter, on the CPU in float32."""
     labels = Labels(("no", "yes", "maybe"), "single_label_classification") if layout is Layout.LABELS else None
-    wanted = VECTORS if layout is Layout.TEXTS else labels
+    wanted = VECTORS if layout.places else labels
     loaded = load(str(folder), labels=wanted, fills=layout is Layout.MASKED)
     attached = (adapter or Full()).attach(loaded.module, labels=labels is not None)
     return Policy(loaded.network, attached), loaded
@@ -103,6 +104,9 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
         if layout.alone:
             encoded = loaded.processor.pieces(text, limit=64)[0]
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
+        elif layout is Layout.PAIRS:
+            example = Example(Place("tiny", number), text=text, positive="cd" * (6 - number), negatives=(f"e{number}",))
+            rows += build([example], layout, loaded.processor, 64).rows
         elif layout is Layout.LABELS:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))

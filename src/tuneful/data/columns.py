@@ -24,6 +24,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "completion": ("completion", "response", "answer", "output", "target", "solution", "reply"),
     "chosen": ("chosen",),
     "rejected": ("rejected",),
+    "query": ("query", "question", "anchor", "search_query"),
+    "positive": (
+        "positive", "document", "passage", "doc", "pos", "positive_passage", "positive_document", "answer_passage",
+    ),
+    "negative": ("negative", "negatives", "hard_negative", "hard_negatives", "neg", "negative_passages"),
     "text": ("text", "sentence", "content", "comment", "tweet", "review", "utterance", "sentence1", "text1", "premise"),
     "second": ("sentence2", "text2", "hypothesis", "second"),
     "label": ("label", "labels", "category", "class", "intent", "sentiment", "score", "rating", "toxic", "stars"),

@@ -15,6 +15,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Dropped, Example, Message
 from tuneful.data.columns import NAMES, Columns, Fields, is_nan, is_number, is_there
+from tuneful.data.pairs import pair
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation, dialogue, said, turns
 
@@ -103,6 +104,8 @@ def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:
     return {"text": columns.text(fields, "text")}
 
 
+PAIRS = "pairs"  # the layout of queries and documents
+
 # In the order they are tried: the more columns a layout needs, the earlier.
 FORMATS = [
     Format("preference", ("chosen", "rejected"), _preference, learns=False),
@@ -112,6 +115,7 @@ FORMATS = [
     Format("kto", ("prompt", "completion", "label"), _judged, learns=False),
     Format("alpaca", ("instruction", "completion"), _alpaca),
     Format("prompt_completion", ("prompt", "completion"), _answer),
+    Format(PAIRS, ("query", "positive"), pair),
     Format("labelled_pair", ("text", "second", "label"), _labelled),
     Format("labelled", ("text", "label"), _labelled),
     Format("rewards", ("prompt", "reward"), _rewards, learns=False),
@@ -130,6 +134,8 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
                 f"Columns: {', '.join(present)}"
             )
     by_part = parts_of(rows, present, named)
+    if layout is None and "positive" in named:  # whatever else the columns could mean
+        layout = PAIRS
     for candidate in FORMATS:
         fits = all(by_part.get(part) in common or part in named for part in candidate.needs)
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
@@ -138,7 +144,7 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
     raise DataError(
         f"{rows[0].place.source} does not fit {wanted}. Columns: {', '.join(present)}.\n"
         "  Name them, for example --set data.text=COLUMN --set data.label=COLUMN, "
-        "or data.prompt and data.completion, or data.messages"
+        "or data.prompt and data.completion, or data.query and data.positive, or data.messages"
     )
 
 

@@ -13,7 +13,8 @@ from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
 
-PIPELINES = {"text": "text-generation", "tokens": "fill-mask", "vectors": "sentence-similarity"}
+PIPELINES = {"text": "text-generation", "tokens": "fill-mask", "vectors": "sentence-similarity",
+             "documents": "sentence-similarity"}  # fmt: skip
 SETTINGS = (
     "precision",
     "adapter",
@@ -49,9 +50,11 @@ def card(report: Mapping[str, Any], language: str) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> str:
-    pipeline = PIPELINES.get(phrases.target_of(report), "text-classification")
+    target = phrases.target_of(report)
+    pipeline = PIPELINES.get(target, "text-classification")
+    library = "peft" if phrases.adapter_of(report) == "lora" else "transformers"
     head = {
-        "library_name": "peft" if phrases.adapter_of(report) == "lora" else "transformers",
+        "library_name": "sentence-transformers" if target == "documents" else library,
         "base_model": phrases.model_name(report),
         "pipeline_tag": pipeline,
         "tags": ["tuneful"],
@@ -223,6 +226,7 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
     faults = {
         "text": "limit_generator",
         "number": "limit_reader_number",
+        "documents": "limit_documents",
         **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),
     }
     fault = faults.get(target, "limit_reader")

@@ -12,6 +12,7 @@ Say = Mapping[str, str]
 MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
 ALONE = {"masked": "tokens", "contrast": "vectors"}  # what an encoder learns from texts, by objective
+GIVEN = {**ALONE, "retrieve": "documents"}  # what a model gives where its objective says it
 SYSTEMS = ("base", "kshot", "trivial", "tuned")
 PARTS = ("train", "validation", "test")
 BLOCKS = (
@@ -95,6 +96,15 @@ def percent(value: Any) -> str:
     return f"{100 * value:.0f}%" if is_number(value) else MISSING
 
 
+def agree(given: Any, expected: Any) -> bool:
+    """The same answer; of a document that was found, one of those that are right."""
+    if isinstance(given, str) and isinstance(expected, list):
+        return given in expected
+    if isinstance(given, str) and isinstance(expected, str):
+        return given.strip() == expected.strip()
+    return bool(given == expected)
+
+
 def answer(value: Any, say: Say) -> str:
     """A text, a label, a list of labels or a number, as a person reads it."""
     if value is None:
@@ -117,6 +127,12 @@ def metric_name(metric: str, say: Say) -> str:
     return say.get(f"metric_{metric}", metric)
 
 
+def system_name(report: Mapping[str, Any], system: str, say: Say) -> str:
+    """What a system is called where this is measured; what is trivial differs."""
+    usual = say.get(f"system_{system}", system)
+    return say["system_words"] if system == "trivial" and target_of(report) == "documents" else usual
+
+
 def model_name(report: Mapping[str, Any]) -> str:
     """The base model as it may be told to others: of a folder its last part alone."""
     name = str(report["provenance"].get("model") or "")
@@ -130,10 +146,11 @@ def adapter_of(report: Mapping[str, Any]) -> str:
 
 
 def target_of(report: Mapping[str, Any]) -> str:
-    """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", or "vectors"."""
+    """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", "vectors", or
+    "documents" that it finds."""
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
-    return str(objective.get("target") or ALONE.get(str(objective.get("kind")), "text"))
+    return str(objective.get("target") or GIVEN.get(str(objective.get("kind")), "text"))
 
 
 def stopped(found: Mapping[str, Any], say: Say) -> str:

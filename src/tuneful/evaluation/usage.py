@@ -58,6 +58,18 @@ with torch.no_grad():
 hidden = inputs["input_ids"][0] == tokenizer.mask_token_id
 print(tokenizer.decode(logits[hidden].argmax(-1)))
 """
+SEARCH = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("model", device="cpu")
+documents = {documents}
+found = model.encode(documents, prompt_name="document")  # once; keep them
+
+asked = model.encode([{query}], prompt_name="query")[0]
+scores = found @ asked  # cosines: all vectors have unit length
+for place in scores.argsort()[::-1][:10]:
+    print(round(float(scores[place]), 3), documents[place])
+"""
 TELL = {
     "vectors": "print(logits)\n",
     "class": "print(model.config.id2label[int(logits.argmax())])\n",
@@ -68,6 +80,9 @@ TELL = {
 
 def usage(report: Mapping[str, Any], say: Say) -> str:
     """From the run folder to one answer. The folder `adapter` for LoRA, `model` for tuned weights."""
+    if phrases.target_of(report) == "documents":
+        shown = ", ".join(as_literal(say[f"card_example_{name}"]) for name in ("document", "other"))
+        return SEARCH.format(documents=f"[{shown}]", query=as_literal(say["card_example_query"]))
     if phrases.is_pooled(report) or phrases.target_of(report) == "vectors":
         return _pooled(report, say)
     if phrases.target_of(report) == "tokens":

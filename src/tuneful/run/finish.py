@@ -23,14 +23,14 @@ from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.xray import as_json as xray_json
-from tuneful.evaluation import alone, forgetting, generators, readers
+from tuneful.evaluation import alone, forgetting, generators, readers, retrieval
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.reading import mean_loss
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
-from tuneful.objectives import Contrast, Masked
+from tuneful.objectives import Contrast, Masked, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -115,7 +115,8 @@ def _go_on(should_stop: Callable[[], bool]) -> None:
 
 
 def save_weights(built: Built, folder: RunFolder) -> None:
-    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template."""
+    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template. An encoder that finds
+    documents is there as one model in any case, which is what tools for search read."""
     attached, labels = built.policy.attached, built.prepared.labels
     processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
     target = folder.adapter if freezes else folder.model
@@ -126,7 +127,7 @@ def save_weights(built: Built, folder: RunFolder) -> None:
         with new_folder(target) as scratch:
             attached.save(str(scratch))
             processor.save(str(scratch))
-        if freezes and built.recipe.save.merged:
+        if freezes and (built.recipe.save.merged or built.prepared.layout is Layout.PAIRS):
             whole = attached if built.recipe.quantise is None else _on_own_weights(built, str(target))
             with new_folder(folder.model) as scratch:
                 whole.merged().save_pretrained(scratch)  # type: ignore[operator]
@@ -194,6 +195,8 @@ def _examine(built: Built) -> Examined:
         return alone.examine_masked(built.policy, objective, built.collate, train, test, base=own)
     if isinstance(objective, Contrast):
         return alone.examine_contrast(built.policy, objective, built.collate, test)
+    if isinstance(objective, Retrieve):
+        return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)

@@ -73,7 +73,7 @@ def work_of(
     shares = world() if resolved.recipe.sharded else 1
     return Work(
         tokens=round(read * seen * sum(map(len, rows))),
-        learned=round(seen * told * sum(row.learned for row in rows)) if layout is not Layout.TEXTS else 0,
+        learned=round(seen * told * sum(row.learned for row in rows)) if not layout.places else 0,
         steps=resolved.steps,
         body=size.body,
         vocabulary=size.vocabulary if tokens else 0,
@@ -83,7 +83,7 @@ def work_of(
         layers=size.layers,
         outputs=size.outputs,
         heads=size.heads,
-        longest=max(map(len, rows), default=1),
+        longest=max((row.longest for row in rows), default=1),
         frozen_body=frozen,
         joined=frozen and tokens and shares == 1 if joined is None else joined,
         shares=shares,

@@ -27,13 +27,14 @@ from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
-from tuneful.objectives import Classify
+from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, describable, to_be_chosen
 from tuneful.run.further import further_rows
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
+from tuneful.run.pairs import check_pairs, check_together, searched, with_prompts
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.teacher import told
@@ -77,7 +78,7 @@ class Prepared:
     @property
     def head(self) -> Labels | None:
         """What the model's class head answers; None for tokens."""
-        if self.layout is Layout.TEXTS:
+        if self.layout.places:
             return VECTORS
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
@@ -124,12 +125,15 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         str(recipe.model),
         decided.folder,
         writes=objective.layout.writes,
-        pooled=pools(objective) or objective.layout is Layout.TEXTS,
+        pooled=pools(objective) or objective.layout.places,
         trust_remote_code=recipe.trust_remote_code,
     )
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
     objective = _completed(objective, labels, processor)
+    if isinstance(objective, Retrieve):
+        objective, processor = with_prompts(objective, processor)
+        check_pairs(recipe, parts)
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
     encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=labels,
                      learn_all=data.learn == "all")  # fmt: skip
@@ -144,6 +148,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
+    if isinstance(objective, Retrieve) and built["test"].rows:
+        found.notes.append(searched(built))
     if written := sum(map(is_generated, further)):
         found.notes.append(Said("generated", {"n": written}))
     if sampled is not None and repeated:
@@ -152,6 +158,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     learned = recipe.schedule.learns(repeated)
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
+    check_together(resolved, learned)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
         _sha256(gathered, further), repeated, stream,

@@ -20,7 +20,9 @@ MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
-CAREFUL = {Layout.TEXTS: 0.02}  # of the adapter's rate, where a batch may undo much of what an encoder knows
+# Of the adapter's rate, where a batch may undo much of what an encoder knows.
+CAREFUL = {Layout.TEXTS: 0.02, Layout.PAIRS: 0.2}
+PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -51,6 +53,9 @@ def resolve(
     pooled = pools(objective)
     if objective.layout.alone:
         _check_alone(recipe, adapter, objective.layout)
+    if objective.layout is Layout.PAIRS:
+        recipe = _at_once(recipe)
+        _check_pairs(recipe, adapter)
     if pooled:
         _check_pooled(adapter)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
@@ -75,7 +80,8 @@ def resolve(
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
-    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else CAREFUL.get(objective.layout, 1.0))
+    careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
+    rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
 
@@ -104,6 +110,27 @@ def _check_alone(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
         problems.append("regularisers: these compare answers before and after; an encoder of texts alone gives none")
     if layout is Layout.TEXTS and world() > 1:
         problems.append("objective: texts that are told apart are computed together; contrast takes one process")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _at_once(recipe: Recipe) -> Recipe:
+    """An update of pairs is not cut, unless the person says where or memory asks for it."""
+    if "micro_tokens" in recipe.optimiser.model_fields_set:
+        return recipe
+    return recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"micro_tokens": PAIRED_TOKENS})})
+
+
+def _check_pairs(recipe: Recipe, adapter: Adapter) -> None:
+    problems = []
+    if isinstance(adapter, Head):
+        problems.append("adapter: an encoder that finds documents has no head; use full, top_layers or lora")
+    if recipe.regularisers:
+        problems.append(
+            "regularisers: these compare answers before and after; an encoder that finds documents has none"
+        )
+    if world() > 1:
+        problems.append("objective: documents are told apart by one process; retrieve takes one, --processes 1")
     if problems:
         raise RecipeError(problems)
 
@@ -149,6 +176,8 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
         return max(1, round(tokens_per_step / mean))
     if layout is Layout.MASKED:
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
+    if layout is Layout.PAIRS:
+        return max(2, min(POOLED_ROWS, int(PAIRED_TOKENS / mean)))
     if pooled or layout is Layout.TEXTS:
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)
