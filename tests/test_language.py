@@ -15,7 +15,7 @@ from intents import rows as intents
 from tuneful.core.errors import ModelError
 from tuneful.data.language import is_english
 from tuneful.models.e5 import BLOCK_BYTES, dequantised, read
-from tuneful.models.processors import prompt_in, write_prompt
+from tuneful.models.prompts import Prompts, prompts_in, write_prompts
 from tuneful.run.api import check
 from work import write_rows
 
@@ -72,18 +72,18 @@ def test_what_a_sentence_encoder_wants_before_a_text_is_learned_and_saved(reader
 
     model = tmp_path / "model"
     shutil.copytree(reader_folder, model)
-    write_prompt(model, "query: ")
+    write_prompts(model, Prompts("query: "))
     data = write_rows(tmp_path / "few.jsonl", intents(0, 4))
     run = tuneful.fit(data, model=str(model), out=tmp_path / "run", settings={"data.test": 6})
     assert run.report["data"]["shown"][0]["pieces"][0][0].startswith("query: ")
-    assert prompt_in(run.path / "model") == "query: "
+    assert prompts_in(run.path / "model").text == "query: "
     ours = run.load().scores(["where is my parcel"])
     theirs = pytest.importorskip("sentence_transformers").SentenceTransformer(str(run.path / "model"), device="cpu")
     np.testing.assert_allclose(theirs.encode(["where is my parcel"]), ours, rtol=1e-3, atol=1e-3)
     # A head of the architecture's own is read by tools that know nothing of prompts.
-    assert not check(data, model=str(model)).processor.prompt_of_texts or check(data, model=str(model)).pooled
+    assert not check(data, model=str(model)).processor.prompts.text or check(data, model=str(model)).pooled
     plain = check({"data": str(data), "model": str(model), "choose": "none"})
-    assert plain.processor.prompt_of_texts == ""
+    assert plain.processor.prompts.text == ""
 
 
 @pytest.mark.real

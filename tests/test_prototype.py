@@ -237,9 +237,9 @@ def test_classes_never_seen_are_told_apart_and_few_labels_are_tuned_further(
     assert "Whole classes are held out: 34 are learned, 4 steer training, and 7 are only asked about." in page
     assert "which is chance" in page
     card = (made.path / "README.md").read_text(encoding="utf-8")
-    assert "library_name: transformers" in card
+    assert "library_name: sentence-transformers" in card
     assert "SentenceTransformer" in card
-    assert not (made.path / "adapter").exists()
+    assert (made.path / "adapter").exists() is (adapter == "lora")
     assert "7 unseen classes" in report["verdict"]["sentence"]
     with pytest.raises(RunFolderError, match="learned to tell classes apart"):
         tuneful.load(made.path)

@@ -14,6 +14,7 @@ from tuneful.core.protocols import Adapter, Attached, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.data.rows import build
 from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load
 
@@ -103,6 +104,9 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
         if layout.alone:
             encoded = loaded.processor.pieces(text, limit=64)[0]
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
+        elif layout is Layout.PAIRS:
+            example = Example(Place("tiny", number), text=text, positive="cd" * (6 - number), negatives=(f"e{number}",))
+            rows += build([example], layout, loaded.processor, 64).rows
         elif layout.labelled:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))

@@ -7,17 +7,20 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.fused import fuse
-from tuneful.adapters.weights import copy_into, head_names, trainable, vocabulary_head
+from tuneful.adapters.weights import copy_into, head_names, trainable
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec, did_you_mean
+
+if TYPE_CHECKING:
+    from peft import TaskType
 
 MOST_NAMES = 12  # of layers, in a message
 
@@ -52,7 +55,7 @@ class Lora(Spec):
         return 1e-3 if width < 4096 else 3e-4
 
     def attach(self, module: nn.Module, *, labels: bool) -> AttachedLora:
-        from peft import LoraConfig, TaskType, get_peft_model
+        from peft import LoraConfig, get_peft_model
 
         heads = head_names(module) if labels else []
         _check_targets(module, self.targets, heads)
@@ -62,13 +65,15 @@ class Lora(Spec):
             lora_dropout=self.dropout,
             use_rslora=self.rslora,
             use_dora=self.dora,
-            target_modules=self.targets if self.top_layers is None else _in_top(module, self.targets, self.top_layers),
+            target_modules=self.targets
+            if self.top_layers is None
+            else _in_top(_known_to_peft(module), self.targets, self.top_layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
-            task_type=TaskType[_task(module, labels=labels)],
+            task_type=_task(module, labels),
         )
         with _quiet():
-            wrapped = get_peft_model(module, config)
+            wrapped = get_peft_model(_known_to_peft(module), config)
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -76,11 +81,20 @@ class Lora(Spec):
         return AttachedLora(module, wrapped)
 
 
-def _task(module: nn.Module, *, labels: bool) -> str:
-    """PEFT's name for what the module gives: labels, text, or vectors."""
-    if labels:
-        return "SEQ_CLS"
-    return "CAUSAL_LM" if vocabulary_head(module) else "FEATURE_EXTRACTION"
+def _task(module: nn.Module, labels: bool) -> TaskType:
+    from peft import TaskType
+
+    if _known_to_peft(module) is not module:
+        return TaskType.FEATURE_EXTRACTION
+    return TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM
+
+
+def _known_to_peft(module: Any) -> Any:
+    """A transformers model; of a module that only takes the mean of one, that one, so that the adapter's file is one of
+    the encoder."""
+    from transformers import PreTrainedModel
+
+    return module if isinstance(module, PreTrainedModel) else module.base_model
 
 
 def _in_top(module: nn.Module, targets: str | Sequence[str], layers: int) -> list[str]:
@@ -124,7 +138,7 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
         if name in whole:
             child.float()  # a class head, saved whole and in float32
     with _quiet():
-        wrapped = PeftModel.from_pretrained(module, folder)
+        wrapped = PeftModel.from_pretrained(_known_to_peft(module), folder)
     wrapped.requires_grad_(False)
     fuse(module)
     module.eval()
@@ -174,9 +188,10 @@ class AttachedLora:
     def merged(self) -> nn.Module:
         """W + (alpha / rank) B A in float32, in a plain transformers model of its own. A quantised W is the one that
         was tuned, made whole: what is merged answers as what was measured."""
-        whole = copy.deepcopy(self._wrapped).float()
+        plain, whole = copy.deepcopy((self._module, self._wrapped))  # at once, for one holds the other
+        whole.float()
         make_plain(whole)
-        plain: nn.Module = whole.merge_and_unload()
+        whole.merge_and_unload()  # in place
         as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain.eval()

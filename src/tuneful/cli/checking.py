@@ -78,7 +78,7 @@ def _show_data(found: XRay) -> None:
         of = found.sampled or found.rows["train"]
         console.print(f"\nstop token {found.stop_token}: learned in {found.stop_learned} of {of} rows")
     for shown in found.shown:
-        learned = "" if shown.label is not None else f", {shown.learned} learned"
+        learned = f", {shown.learned} learned" if shown.learned else ""
         head = f"\n{shown.place}: {shown.tokens} tokens{learned}"
         console.print(Text(head + (f", label {shown.label}" if shown.label else ""), style="bold"))
         console.print(learned_text(shown.pieces))

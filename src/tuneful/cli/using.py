@@ -66,6 +66,11 @@ def predict_command(
         _predict_by_name(name, source, labels, out=out, column=column)
         return
     model = open_model(name, note)
+    if model.finds:
+        raise InputError(
+            f"{name} finds documents and answers nothing by itself; its README.md shows how to search with it. "
+            "To tell classes apart with it, name them: --labels A,B,C"
+        )
     if model.labels is None and not model.policy.network.causal:
         raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     examples = _inputs(source, model, column)

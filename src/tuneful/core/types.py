@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Layout(StrEnum):
     TEXTS = "texts"  # one loss per row, which needs no label
     LABELS = "labels"  # one loss per row
     CLASSES = "classes"  # one loss per row, told by the other rows of its class
+    PAIRS = "pairs"  # one loss per row, which holds several texts: a query, its document, others that are not
 
     @property
     def writes(self) -> bool:
@@ -40,8 +42,8 @@ class Layout(StrEnum):
 
     @property
     def vectors(self) -> bool:
-        """What is learned is the vector of a row, with no head over it, by comparing rows that are read together."""
-        return self in (Layout.TEXTS, Layout.CLASSES)
+        """What is learned is where rows lie, with no head over their vectors, by comparing those read together."""
+        return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ class Example:
     """One item of data as a person gave it, with the field names of its layout already understood.
 
     Conversations fill `messages`; plain text fills `text`; labelled data fills `text` (and `second`) and
-    `label`; preferences fill `messages` (the prompt), `chosen` and `rejected`.
+    `label`; preferences fill `messages` (the prompt), `chosen` and `rejected`; what is to be found fills `text` (the
+    query), `positive` (a document that is right) and `negatives` (some that are not).
     """
 
     place: Place
@@ -95,6 +98,8 @@ class Example:
     label: Any = None
     chosen: tuple[Message, ...] = ()
     rejected: tuple[Message, ...] = ()
+    positive: str | None = None
+    negatives: tuple[str, ...] = ()
     rewards: Mapping[str, float] = field(default_factory=dict)
     tools: tuple[Mapping[str, Any], ...] = ()
     group: str | None = None
@@ -137,9 +142,21 @@ class Row:
     learn: np.ndarray  # (T,) float32, see Encoded
     target: Any = None  # class index, (C,) floats, or a float; None for token layouts
     prompt: int = 0  # how many leading ids a generator is given before it must answer
+    lengths: tuple[int, ...] = ()  # of the texts that `ids` hold one behind the other; empty: they are one text
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def texts(self) -> list[np.ndarray]:
+        """The ids of each text."""
+        ends = list(accumulate(self.lengths or (len(self.ids),)))
+        return [self.ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest text."""
+        return max(self.lengths or (len(self.ids),))
 
     @property
     def learned(self) -> int:
@@ -148,8 +165,8 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Something of it can be learned as it stands: tokens, or a target."""
-        return self.target is not None or bool(self.learned)
+        """Something of it can be learned as it stands: tokens, a target, or texts that belong together."""
+        return self.target is not None or bool(self.lengths) or bool(self.learned)
 
 
 @dataclass(frozen=True, slots=True)

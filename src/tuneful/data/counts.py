@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneful.core.types import Dropped
-from tuneful.data.formats import is_there
+from tuneful.data.columns import is_there
 from tuneful.data.labels import list_in, name_of
 from tuneful.data.tables import ColumnedFile, LinedFile, Table, rows_of
 

@@ -30,6 +30,11 @@ def said_in(example: Example) -> str:
     return "\n".join(part for part in (example.text, example.second) if part)
 
 
+def whole(example: Example) -> str:
+    """What two rows say in full, for data in which one question may have several answers."""
+    return "\n".join([said_in(example), *([example.positive] if example.positive is not None else [])])
+
+
 def clusters(texts: Sequence[str], similar: float = SIMILAR) -> list[int]:
     """For each text the number of its cluster, which is that of its first member; near-duplicates share one."""
     first: dict[str, int] = {}

@@ -6,7 +6,6 @@ Adding a layout: one function (fields, columns) -> Example parts, and one line o
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,53 +14,10 @@ from typing import Any
 from tuneful.core.errors import DataError
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Dropped, Example, Message
+from tuneful.data.columns import NAMES, Columns, Fields, is_nan, is_number, is_there
+from tuneful.data.pairs import pair
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation, dialogue, said, turns
-
-Fields = Mapping[str, Any]
-
-# The names people give to one thing, most telling first.
-NAMES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "turns"),
-    "system": ("system", "system_prompt"),
-    "tools": ("tools", "functions"),
-    "instruction": ("instruction",),
-    "input": ("input", "context"),
-    "history": ("history",),
-    "instances": ("instances",),
-    "prompt": ("prompt", "query", "question", "instruction", "problem", "source"),
-    "completion": ("completion", "response", "answer", "output", "target", "solution", "reply"),
-    "chosen": ("chosen",),
-    "rejected": ("rejected",),
-    "text": ("text", "sentence", "content", "comment", "tweet", "review", "utterance", "sentence1", "text1", "premise"),
-    "second": ("sentence2", "text2", "hypothesis", "second"),
-    "label": ("label", "labels", "category", "class", "intent", "sentiment", "score", "rating", "toxic", "stars"),
-    "group": ("group",),
-    "cluster": ("cluster", "group_id", "document_id", "session_id"),
-}  # fmt: skip
-
-
-MISSING = ("", "nan", "null", "<na>")  # how tables spell a label that is not there
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column plays which part."""
-
-    by_part: Mapping[str, str]
-
-    def get(self, fields: Fields, part: str) -> Any:
-        column = self.by_part.get(part)
-        return fields.get(column) if column is not None else None
-
-    def text(self, fields: Fields, part: str) -> str:
-        """A text that must be there."""
-        value, column = self.get(fields, part), self.by_part.get(part, part)
-        if value is None or not str(value).strip() or _is_nan(value):
-            raise RowProblem(f"'{column}' is empty")
-        if isinstance(value, dict | list):
-            raise RowProblem(f"'{column}' is a {type(value).__name__}; expected text")
-        return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +57,11 @@ def _self_instruct(fields: Fields, columns: Columns) -> dict[str, Any]:
 
 
 def _answer(fields: Fields, columns: Columns) -> dict[str, Any]:
-    return {"messages": (*question(fields, columns), *said(_present(fields, columns, "completion")))}
+    return {"messages": (*question(fields, columns), *said(columns.present(fields, "completion")))}
 
 
 def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
-    chosen, rejected = (_present(fields, columns, part) for part in ("chosen", "rejected"))
+    chosen, rejected = (columns.present(fields, part) for part in ("chosen", "rejected"))
     if isinstance(chosen, str) and isinstance(rejected, str) and "\n\nHuman:" in chosen:
         return _split_prompt(dialogue(chosen), dialogue(rejected))
     better, worse = said(chosen), said(rejected)
@@ -127,14 +83,12 @@ def _split_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) ->
 def _judged(fields: Fields, columns: Columns) -> dict[str, Any]:
     """KTO: one answer and whether it is wanted."""
     found = columns.get(fields, "messages")
-    whole = (
-        conversation(found) if found else (*question(fields, columns), *said(_present(fields, columns, "completion")))
-    )
+    whole = conversation(found) if found else (*question(fields, columns), *said(columns.present(fields, "completion")))
     return {"messages": whole, "label": truth(columns.get(fields, "label"), columns.by_part["label"])}
 
 
 def _rewards(fields: Fields, columns: Columns) -> dict[str, Any]:
-    rewards = {name: float(value) for name, value in fields.items() if _is_number(value)}
+    rewards = {name: float(value) for name, value in fields.items() if is_number(value)}
     return {"messages": question(fields, columns), "rewards": rewards}
 
 
@@ -146,14 +100,11 @@ def _labelled(fields: Fields, columns: Columns) -> dict[str, Any]:
     return {"text": columns.text(fields, "text"), "second": second, "label": label}
 
 
-def is_there(label: Any) -> bool:
-    """Not one of the ways in which tables say that there is none."""
-    return not (label is None or _is_nan(label) or (isinstance(label, str) and label.strip().lower() in MISSING))
-
-
 def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:
     return {"text": columns.text(fields, "text")}
 
+
+PAIRS = "pairs"  # the layout of queries and documents
 
 # In the order they are tried: the more columns a layout needs, the earlier.
 FORMATS = [
@@ -164,6 +115,7 @@ FORMATS = [
     Format("kto", ("prompt", "completion", "label"), _judged, learns=False),
     Format("alpaca", ("instruction", "completion"), _alpaca),
     Format("prompt_completion", ("prompt", "completion"), _answer),
+    Format(PAIRS, ("query", "positive"), pair),
     Format("labelled_pair", ("text", "second", "label"), _labelled),
     Format("labelled", ("text", "label"), _labelled),
     Format("rewards", ("prompt", "reward"), _rewards, learns=False),
@@ -182,6 +134,8 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
                 f"Columns: {', '.join(present)}"
             )
     by_part = parts_of(rows, present, named)
+    if layout is None and "positive" in named:  # whatever else the columns could mean
+        layout = PAIRS
     for candidate in FORMATS:
         fits = all(by_part.get(part) in common or part in named for part in candidate.needs)
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
@@ -190,7 +144,7 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
     raise DataError(
         f"{rows[0].place.source} does not fit {wanted}. Columns: {', '.join(present)}.\n"
         "  Name them, for example --set data.text=COLUMN --set data.label=COLUMN, "
-        "or data.prompt and data.completion, or data.messages"
+        "or data.prompt and data.completion, or data.query and data.positive, or data.messages"
     )
 
 
@@ -229,7 +183,7 @@ def parts_of(rows: Sequence[Raw], present: Sequence[str], named: Mapping[str, st
         if part not in parts and column is not None:
             parts[part] = column
     reward = next(
-        (column for column in present if "reward" in column.lower() and _is_number(rows[0].fields.get(column))),
+        (column for column in present if "reward" in column.lower() and is_number(rows[0].fields.get(column))),
         None,
     )
     if reward is not None:
@@ -283,19 +237,12 @@ def question(fields: Fields, columns: Columns) -> tuple[Message, ...]:
         extra = str(columns.get(fields, "input") or "").strip()
         question = columns.text(fields, "instruction") + (f"\n{extra}" if extra else "")
         return (*_system(fields, columns), Message("user", question))
-    return (*_system(fields, columns), *said(_present(fields, columns, "prompt"), "user"))
+    return (*_system(fields, columns), *said(columns.present(fields, "prompt"), "user"))
 
 
 def _system(fields: Fields, columns: Columns) -> list[Message]:
     system = str(columns.get(fields, "system") or "").strip()
     return [Message("system", system)] if system else []
-
-
-def _present(fields: Fields, columns: Columns, part: str) -> Any:
-    value = columns.get(fields, part)
-    if value is None or (isinstance(value, str) and not value.strip()) or _is_nan(value):
-        raise RowProblem(f"'{columns.by_part.get(part, part)}' is empty")
-    return str(value) if _is_number(value) else value
 
 
 def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -311,12 +258,4 @@ def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def _name(value: Any) -> str | None:
-    return None if value is None or _is_nan(value) or str(value) == "" else str(value)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return None if value is None or is_nan(value) or str(value) == "" else str(value)

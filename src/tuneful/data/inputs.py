@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from tuneful.core.errors import DataError
 from tuneful.core.types import Example, Message
-from tuneful.data.formats import Columns, parts_of, question, tools_of
+from tuneful.data.columns import Columns
+from tuneful.data.formats import parts_of, question, tools_of
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Collator:
     groups: tuple[str, ...] = ()  # names of sensitive groups, in the order of their ids
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
-        forest = plant([row.ids for row in rows], share=self.share)
+        forest = plant([text for row in rows for text in row.texts], share=self.share)
         inputs = {
             "input_ids": _tensor(np.concatenate(forest.ids))[None],
             "position_ids": _tensor(np.concatenate(forest.positions))[None],
@@ -90,12 +91,33 @@ def _class_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
     return {"labels": labels}, (counts[own] > 1).float()
 
 
+def _pair_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row. Of all T texts `queries` (R,) and `documents` (D,) say which are which; `positives` (R,) is the
+    place of each row's own document among these, and `right` (R, D) bool all that are right for its query: equal texts
+    are one, and what is right for a query in one row is right for it in every other."""
+    told = [[text.tobytes() for text in row.texts] for row in rows]
+    sizes = np.array(list(map(len, told)))
+    queries = np.cumsum(sizes) - sizes
+    documents = np.setdiff1d(np.arange(sizes.sum()), queries)
+    positives = queries - np.arange(len(rows))  # every row before this one has a query, which is no document
+    wanted: dict[bytes, set[bytes]] = defaultdict(set)
+    for query, positive, *_ in told:
+        wanted[query].add(positive)
+    said = [document for _, *found in told for document in found]
+    right = np.array([[document in wanted[query] for document in said] for query, *_ in told])
+    targets = {"queries": queries, "documents": documents, "positives": positives}
+    return {**{name: _tensor(value) for name, value in targets.items()}, "right": torch.from_numpy(right)}, torch.ones(
+        len(rows)
+    )
+
+
 TARGETS = {
     Layout.TOKENS: _token_targets,
     Layout.MASKED: _masked_targets,
     Layout.TEXTS: _text_targets,
     Layout.LABELS: _label_targets,
     Layout.CLASSES: _class_targets,
+    Layout.PAIRS: _pair_targets,
 }
 
 

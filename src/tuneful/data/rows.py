@@ -14,6 +14,7 @@ from tuneful.data.labels import LabelSet
 
 UNCUT = 1 << 30  # tokens
 NAMES = "label names"  # the source of rows that are names of classes
+ARROW, CROSS = "\n\u2192 ", "\n\u2717 "  # stand before a document that is to be found, and before one that is not
 GENERATED = "generated row"  # the unit of rows that a model wrote
 
 
@@ -42,12 +43,14 @@ def build(
         try:
             if labels:
                 rows = _labelled(example, processor, limit, labels)
+            elif layout is Layout.PAIRS:
+                rows = _paired(example, processor, limit)
             elif layout.alone:
                 rows = _alone(example, processor, limit, whole=layout is Layout.TEXTS)
             else:
                 rows = _learned(example, processor, limit, learn_all)
             for row, encoded, cut in rows:
-                if not layout.labelled and not row.learned:
+                if not layout.labelled and not row.counts:
                     raise DataError("nothing in this row would be learned")
                 out.texts[len(out.rows)] = encoded
                 out.rows.append(row)
@@ -133,6 +136,35 @@ def _alone(example: Example, processor: Processor, limit: int, *, whole: bool) -
     pieces = processor.pieces(example.text, limit=limit)
     for encoded in pieces[:1] if whole else pieces:
         yield Row(example, encoded.ids, encoded.learn), encoded, whole and len(pieces) > 1
+
+
+def _paired(example: Example, processor: Processor, limit: int) -> Iterator[tuple[Row, Encoded, bool]]:
+    """Query, document and further documents, each cut to `limit` tokens."""
+    if example.text is None or example.positive is None:
+        raise DataError("this row has no query with a document")
+    others = (example.positive, *example.negatives)
+    read = [processor.query(example.text, limit=limit), *(processor.document(text, limit=limit) for text in others)]
+    texts = [encoded for encoded, _ in read]
+    if any(not encoded.learn.any() for encoded in texts):
+        raise DataError("a text of this row holds nothing the model could read")
+    encoded = _joined(texts)
+    yield (
+        Row(example, encoded.ids, encoded.learn, lengths=tuple(len(text.ids) for text in texts)),
+        encoded,
+        any(cut for _, cut in read),
+    )
+
+
+def _joined(texts: Sequence[Encoded]) -> Encoded:
+    """One behind the other, no token learned by itself; shown, each stands on a line of its own, behind a mark."""
+    marks = ["", ARROW, *[CROSS] * (len(texts) - 2)]
+    shown, spans = "", []
+    for mark, encoded in zip(marks, texts, strict=True):
+        shown += mark
+        spans.append(encoded.spans + len(shown))
+        shown += encoded.text
+    ids = np.concatenate([text.ids for text in texts])
+    return Encoded(ids, np.zeros(len(ids), dtype=np.float32), shown, np.concatenate(spans))
 
 
 def _passages(example: Example, processor: Processor, limit: int) -> Iterator[tuple[Row, Encoded, bool]]:

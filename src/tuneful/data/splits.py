@@ -10,7 +10,7 @@ import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.types import Dropped, Example
-from tuneful.data.duplicates import clusters, said_in
+from tuneful.data.duplicates import clusters, said_in, whole
 from tuneful.data.labels import name_of
 
 MOST = {"validation": 500, "test": 1000}  # rows; more make the numbers hardly surer and the run longer
@@ -50,7 +50,7 @@ def split(
         )
     if not train:
         raise DataError("no rows are left to learn from; give more rows, or --set data.test=0 --set data.validation=0")
-    duplicates = len(train) - len(set(clusters([said_in(example) for example in train])))
+    duplicates = len(train) - len(set(clusters([whole(example) for example in train])))
     return Split(train, held["validation"], held["test"], leaked, duplicates)
 
 

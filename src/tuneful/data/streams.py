@@ -11,8 +11,9 @@ import numpy as np
 from tuneful.core.errors import DataError
 from tuneful.core.order import Scattered
 from tuneful.core.types import Drawn, Dropped, Example, Row
+from tuneful.data.columns import Columns
 from tuneful.data.duplicates import normal, said_in
-from tuneful.data.formats import Columns, Format, understand
+from tuneful.data.formats import Format, understand
 from tuneful.data.rows import Rows
 from tuneful.data.sources import Raw
 from tuneful.data.tables import Table

@@ -13,12 +13,7 @@ from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
 
-PIPELINES = {
-    "text": "text-generation",
-    "tokens": "fill-mask",
-    "vectors": "sentence-similarity",
-    "classes": "sentence-similarity",
-}
+PIPELINES = {"text": "text-generation", "tokens": "fill-mask", **dict.fromkeys(phrases.PLACES, "sentence-similarity")}
 SETTINGS = (
     "precision",
     "adapter",
@@ -54,9 +49,11 @@ def card(report: Mapping[str, Any], language: str) -> str:
 
 
 def _head(report: Mapping[str, Any]) -> str:
-    pipeline = PIPELINES.get(phrases.target_of(report), "text-classification")
+    target = phrases.target_of(report)
+    pipeline = PIPELINES.get(target, "text-classification")
+    library = "peft" if phrases.adapter_of(report) == "lora" else "transformers"
     head = {
-        "library_name": "peft" if phrases.keeps_adapter(report) else "transformers",
+        "library_name": "sentence-transformers" if target in phrases.PLACES else library,
         "base_model": phrases.model_name(report),
         "pipeline_tag": pipeline,
         "tags": ["tuneful"],
@@ -108,7 +105,7 @@ def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> li
 def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
     recipe = report["provenance"].get("recipe") or {}
-    if phrases.keeps_adapter(report) and (recipe.get("save") or {}).get("merged"):
+    if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
         lines.append(say["card_merged"])
     return lines
 
@@ -231,6 +228,7 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
         "text": "limit_generator",
         "number": "limit_reader_number",
         "classes": "limit_classes",
+        "documents": "limit_documents",
         **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),
     }
     fault = faults.get(target, "limit_reader")

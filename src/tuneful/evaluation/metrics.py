@@ -6,6 +6,7 @@ one matrix product, for a mean as for macro-F1 or perplexity.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -182,6 +183,57 @@ class Spearman(Pearson):
         return super().statistics(_ranks(truth).tolist(), _ranks(predicted).tolist())
 
 
+class Ranked(RowMean):
+    """Of the documents that a query finds: `truth` holds those that are right, `predicted` lists what was found, the
+    nearest first. Right is right, no document more than another."""
+
+    depth: ClassVar[int] = 10
+
+    def hits(self, truth: frozenset[Any], predicted: Sequence[Any]) -> list[int]:
+        """At which places of the first `depth`, counted from 1, a right one stands."""
+        return [place for place, found in enumerate(predicted[: self.depth], 1) if found in truth]
+
+
+class AccuracyAt1(Ranked):
+    """The first document is right."""
+
+    name, depth = "accuracy_at_1", 1
+
+    def score(self, truth: frozenset[Any], predicted: Sequence[Any]) -> float:
+        return float(bool(self.hits(truth, predicted)))
+
+
+class RecallAt10(Ranked):
+    """Share of the right documents that are among the first ten."""
+
+    name = "recall_at_10"
+
+    def score(self, truth: frozenset[Any], predicted: Sequence[Any]) -> float:
+        return len(self.hits(truth, predicted)) / len(truth)
+
+
+class ReciprocalRankAt10(Ranked):
+    """One over the place of the first right document; 0 where none is among the first ten (Voorhees 1999)."""
+
+    name = "mrr_at_10"
+
+    def score(self, truth: frozenset[Any], predicted: Sequence[Any]) -> float:
+        hits = self.hits(truth, predicted)
+        return 1 / hits[0] if hits else 0.0
+
+
+class GainAt10(Ranked):
+    """Discounted gain of the first ten, as a share of the most there could be (Jarvelin and Kekalainen 2002)."""
+
+    name = "ndcg_at_10"
+
+    def score(self, truth: frozenset[Any], predicted: Sequence[Any]) -> float:
+        most = range(1, min(len(truth), self.depth) + 1)
+        return _discounted(self.hits(truth, predicted)) / _discounted(most)
+
+
+SEARCH = (GainAt10, ReciprocalRankAt10, RecallAt10, AccuracyAt1)
+SEARCH_METRICS = tuple(metric.name for metric in SEARCH)  # that of the verdict first
 METRICS: dict[str, Summed] = {
     metric.name: metric()
     for metric in (
@@ -196,6 +248,7 @@ METRICS: dict[str, Summed] = {
         RootMeanSquaredError,
         Pearson,
         Spearman,
+        *SEARCH,
     )
 }
 
@@ -203,6 +256,10 @@ METRICS: dict[str, Summed] = {
 def words(text: str) -> list[str]:
     """Lower-cased words; each CJK character is one."""
     return WORD.findall(text.lower())
+
+
+def _discounted(places: Sequence[int]) -> float:
+    return sum(1 / math.log2(place + 1) for place in places)
 
 
 def _f1(common: int, found: int, wanted: int) -> float:

@@ -12,7 +12,8 @@ Say = Mapping[str, str]
 MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
 ALONE = {"masked": "tokens", "contrast": "vectors"}  # what an encoder learns from texts, by objective
-GIVES = {**ALONE, "prototype": "classes"}  # what a model gives that has no head for it, by objective
+GIVES = {**ALONE, "prototype": "classes", "retrieve": "documents"}  # what a model gives that has no head, by objective
+PLACES = ("vectors", "classes", "documents")  # of these, what is only where texts lie
 SYSTEMS = ("base", "kshot", "trivial", "tuned")
 PARTS = ("train", "validation", "test")
 BLOCKS = (
@@ -96,6 +97,15 @@ def percent(value: Any) -> str:
     return f"{100 * value:.0f}%" if is_number(value) else MISSING
 
 
+def agree(given: Any, expected: Any) -> bool:
+    """The same answer; of a document that was found, one of those that are right."""
+    if isinstance(given, str) and isinstance(expected, list):
+        return given in expected
+    if isinstance(given, str) and isinstance(expected, str):
+        return given.strip() == expected.strip()
+    return bool(given == expected)
+
+
 def answer(value: Any, say: Say) -> str:
     """A text, a label, a list of labels or a number, as a person reads it."""
     if value is None:
@@ -118,6 +128,12 @@ def metric_name(metric: str, say: Say) -> str:
     return say.get(f"metric_{metric}", metric)
 
 
+def system_name(report: Mapping[str, Any], system: str, say: Say) -> str:
+    """What a system is called where this is measured; what is trivial differs."""
+    usual = say.get(f"system_{system}", system)
+    return say["system_words"] if system == "trivial" and target_of(report) == "documents" else usual
+
+
 def model_name(report: Mapping[str, Any]) -> str:
     """The base model as it may be told to others: of a folder its last part alone."""
     name = str(report["provenance"].get("model") or "")
@@ -132,15 +148,10 @@ def adapter_of(report: Mapping[str, Any]) -> str:
 
 def target_of(report: Mapping[str, Any]) -> str:
     """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", or "vectors", or vectors
-    for "classes"."""
+    for "classes" or "documents" that are to be found."""
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
     return str(objective.get("target") or GIVES.get(str(objective.get("kind")), "text"))
-
-
-def keeps_adapter(report: Mapping[str, Any]) -> bool:
-    """The run folder holds an adapter; an encoder without a head is saved whole, whatever tuned it."""
-    return adapter_of(report) == "lora" and target_of(report) != "classes"
 
 
 def stopped(found: Mapping[str, Any], say: Say) -> str:

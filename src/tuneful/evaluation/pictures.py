@@ -16,7 +16,7 @@ def before_and_after(report: Mapping[str, Any], say: Say) -> list[dict[str, Any]
     """A bar picture a metric."""
     made = []
     for place, (metric, found) in enumerate(report["quality"].items(), 1):
-        if given := _bars(found, say):
+        if given := _bars(report, found, say):
             name = phrases.metric_name(metric, say)
             values = say["between_items"].join(f"{bar.name} {bar.text}" for bar in given)
             label = say["bars_label"].format(metric=name, values=values)
@@ -37,7 +37,7 @@ def losses(report: Mapping[str, Any], say: Say) -> Markup | None:
     return Markup(curves(lines, report["generalisation"].get("best_step"), say, label=label, key="curves"))
 
 
-def _bars(found: Mapping[str, Any], say: Say) -> list[Bar]:
+def _bars(report: Mapping[str, Any], found: Mapping[str, Any], say: Say) -> list[Bar]:
     """The interval is that of the difference, so it is drawn from the base's value on."""
     given, base, around = [], found.get("base"), found.get("ci95")
     for system in SYSTEMS:
@@ -45,7 +45,7 @@ def _bars(found: Mapping[str, Any], say: Say) -> list[Bar]:
             whisker = None
             if system == "tuned" and around and phrases.is_number(base):
                 whisker = (base + around[0], base + around[1])
-            given.append(Bar(system, say[f"system_{system}"], value, phrases.number(value), whisker))
+            given.append(Bar(system, phrases.system_name(report, system, say), value, phrases.number(value), whisker))
     return given
 
 

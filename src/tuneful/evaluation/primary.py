@@ -8,11 +8,12 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.types import Layout, Row
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
+from tuneful.evaluation.metrics import SEARCH_METRICS
 from tuneful.evaluation.prototypes import SHOTS
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
 
-OF_VECTORS = {Layout.TEXTS: ("accuracy",), Layout.CLASSES: tuple(SHOTS)}
+OF_VECTORS = {Layout.TEXTS: ("accuracy",), Layout.CLASSES: tuple(SHOTS), Layout.PAIRS: SEARCH_METRICS}
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 
 
@@ -23,13 +24,20 @@ def metrics_for(kind: Kind | None, *, asked: bool = True) -> tuple[str, ...]:
     return (*TEXT_METRICS, "perplexity") if asked else ("perplexity",)
 
 
+def measured(layout: Layout, labels: LabelSet | None, *, asked: bool) -> tuple[str, ...]:
+    """The metrics of a run, that of the verdict first."""
+    return OF_VECTORS.get(layout) or metrics_for(labels.kind if labels else None, asked=asked)
+
+
 def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, test: Sequence[Row]) -> None:
     """Raises RecipeError when `evaluate.primary` is not among what the test rows are measured by."""
     asked = layout.writes and (not test or any(row.prompt for row in test))
-    known = OF_VECTORS.get(layout) or metrics_for(labels.kind if labels else None, asked=asked)
+    known = measured(layout, labels, asked=asked)
     if settings.primary is None or settings.primary in known:
         return
     data = SAID[labels.kind] if labels else "text to write" if asked else "plain text"
+    if layout is Layout.PAIRS:
+        data = "queries and documents"
     raise RecipeError([
         f"evaluate.primary: {settings.primary} is not measured for {data}. "
         f"Known here: {', '.join(known)}; or leave it out"

@@ -10,6 +10,7 @@ from tuneful.core.files import write_text
 from tuneful.evaluation.card import card
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.page import page
+from tuneful.evaluation.phrases import agree
 from tuneful.evaluation.verdict import as_json, check, judge, sentence
 
 SCHEMA_VERSION = 1
@@ -65,7 +66,7 @@ def write_faces(report: Mapping[str, Any], folder: Path, language: str) -> None:
 
 def _spread(answers: Sequence[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
     """Rows from the whole test set, wrong ones before right ones: they teach more."""
-    wrong = [answer for answer in answers if answer.get("tuned") != answer.get("expected")]
-    right = [answer for answer in answers if answer.get("tuned") == answer.get("expected")]
+    wrong = [answer for answer in answers if not agree(answer.get("tuned"), answer.get("expected"))]
+    right = [answer for answer in answers if agree(answer.get("tuned"), answer.get("expected"))]
     half = wrong[: wanted // 2]
     return [*half, *right[: wanted - len(half)]]

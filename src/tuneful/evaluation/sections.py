@@ -25,6 +25,8 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
         about |= {"base": "about_base" if own else "about_common", "trivial": "about_common"}
     elif target == "classes":
         about |= {"base": "about_base_prototype", "trivial": "about_trivial_prototype"}
+    elif target == "documents":
+        about["trivial"] = "about_words"
     elif target not in ("text", "vectors"):
         about["base"] = "about_base_reader"
         about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"
@@ -33,7 +35,11 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
     if not shots:
         about["kshot"] = "about_kshot_any"
     return [
-        {"key": system, "name": say[f"system_{system}"], "about": say[about[system]].format(shots=shots)}
+        {
+            "key": system,
+            "name": phrases.system_name(report, system, say),
+            "about": say[about[system]].format(shots=shots),
+        }
         for system in SYSTEMS
         if any(found.get(system) is not None for found in report["quality"].values())
     ]
@@ -66,7 +72,7 @@ def quality(report: Report, say: Say) -> list[dict[str, Any]]:
             "found": found,
             "judged": _judged(found),
             "against": [
-                {"name": say.get(f"system_{other}", other), "delta": gap["delta"], "ci95": gap["ci95"]}
+                {"name": phrases.system_name(report, other, say), "delta": gap["delta"], "ci95": gap["ci95"]}
                 for other, gap in (found.get("against") or {}).items()
             ],
         }
@@ -85,7 +91,7 @@ def answers(report: Report, say: Say) -> dict[str, Any]:
         cells = [
             {
                 "system": system,
-                "name": say[f"system_{system}"],
+                "name": phrases.system_name(report, system, say),
                 "text": phrases.answer(answer.get(system), say),
                 **_mark(answer.get(system), expected, exact, say),
             }
@@ -94,7 +100,7 @@ def answers(report: Report, say: Say) -> dict[str, Any]:
         rows.append({**answer, "expected": phrases.answer(expected, say), "answers": cells})
     texts = [cell["text"] for row in rows for cell in row["answers"]]
     compact = all(len(text) <= SHORT_ANSWER and "\n" not in text for text in texts)
-    return {"rows": rows, "compact": compact, "systems": [say[f"system_{system}"] for system in shown]}
+    return {"rows": rows, "compact": compact, "systems": [phrases.system_name(report, system, say) for system in shown]}
 
 
 def notes(report: Report, say: Say) -> list[str]:
@@ -231,7 +237,6 @@ def _mark(given: Any, expected: Any, exact: bool, say: Say) -> dict[str, str]:
     if phrases.is_number(given) and phrases.is_number(expected):
         distance = phrases.number(abs(given - expected))
         return {"tone": "off", "mark": say["answer_off"].format(distance=distance)}
-    both_texts = isinstance(given, str) and isinstance(expected, str)
-    same = given.strip() == expected.strip() if both_texts else given == expected
+    same = phrases.agree(given, expected)
     tone = ("right" if same else "wrong") if exact else ("same" if same else "other")
     return {"tone": tone, "mark": say[f"answer_{tone}"]}

@@ -11,6 +11,7 @@ from tuneful.core.spec import Spec
 MetricName = Literal[
     "exact_match", "accuracy", "macro_f1", "mcc", "rouge_l", "token_f1", "perplexity",
     "mae", "rmse", "pearson", "spearman",
+    "ndcg_at_10", "mrr_at_10", "recall_at_10", "accuracy_at_1",
 ]  # fmt: skip
 
 

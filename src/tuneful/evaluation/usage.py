@@ -58,9 +58,20 @@ with torch.no_grad():
 hidden = inputs["input_ids"][0] == tokenizer.mask_token_id
 print(tokenizer.decode(logits[hidden].argmax(-1)))
 """
-VECTORS = ("vectors", "classes")  # what is given where there is no head
+SEARCH = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("model", device="cpu")
+documents = {documents}
+found = model.encode(documents, prompt_name="document")  # once; keep them
+
+asked = model.encode([{query}], prompt_name="query")[0]
+scores = found @ asked  # cosines: all vectors have unit length
+for place in scores.argsort()[::-1][:10]:
+    print(round(float(scores[place]), 3), documents[place])
+"""
 TELL = {
-    **dict.fromkeys(VECTORS, "print(logits)\n"),
+    **dict.fromkeys(phrases.PLACES, "print(logits)\n"),
     "class": "print(model.config.id2label[int(logits.argmax())])\n",
     "labels": "print([model.config.id2label[i] for i, logit in enumerate(logits.tolist()) if logit > 0])\n",
     "number": "print(float(logits[0]))\n",
@@ -69,13 +80,16 @@ TELL = {
 
 def usage(report: Mapping[str, Any], say: Say) -> str:
     """From the run folder to one answer. The folder `adapter` for LoRA, `model` for tuned weights."""
-    if phrases.is_pooled(report) or phrases.target_of(report) in VECTORS:
+    if phrases.target_of(report) == "documents":
+        shown = ", ".join(as_literal(say[f"card_example_{name}"]) for name in ("document", "other"))
+        return SEARCH.format(documents=f"[{shown}]", query=as_literal(say["card_example_query"]))
+    if phrases.is_pooled(report) or phrases.target_of(report) in phrases.PLACES:
         return _pooled(report, say)
     if phrases.target_of(report) == "tokens":
         auto = "AutoModelForMaskedLM"
         fill = FILL.format(example=as_literal(say["card_example_text"]))
         return _imports(auto, True, False) + LOAD_MODEL.format(auto=auto) + "\n" + fill
-    reads, adapter = phrases.target_of(report) != "text", phrases.keeps_adapter(report)
+    reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
     auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
     parts = [_imports(auto, reads, adapter)]
     if reads and adapter:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tuneful.evaluation.compare import Score
+from tuneful.evaluation.metrics import SEARCH_METRICS
 from tuneful.evaluation.words import words
 
 Answer = Literal["yes", "no", "unclear"]
@@ -34,7 +35,8 @@ def judge(score: Score | None) -> Verdict:
     if all(gap.better(higher) for gap in score.against.values()):
         return Verdict("yes", "better_than_all", score.metric)
     if worse:
-        return Verdict("no", f"worse_than_{worse[0]}", score.metric)
+        rival = "words" if worse[0] == "trivial" and score.metric in SEARCH_METRICS else worse[0]
+        return Verdict("no", f"worse_than_{rival}", score.metric)
     if "base" in score.against and score.against["base"].better(higher):
         return Verdict("unclear", "better_than_base_only", score.metric)
     return Verdict("unclear", "interval_holds_zero", score.metric)

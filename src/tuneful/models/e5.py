@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tuneful.core.errors import ModelError
-from tuneful.models.processors import write_prompt
+from tuneful.models.prompts import Prompts, write_prompts
 
 MAGIC = b"E5S1"
 BLOCK, BLOCK_BYTES = 32, 18  # weights of a Q4_0 block: a float16 scale and 16 bytes of two weights each
@@ -69,7 +69,7 @@ def convert_e5(weights: Path, tokenizer: Path, target: Path) -> None:
     model.save_pretrained(target)
     fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), model_max_length=512, **SPECIALS)
     fast.save_pretrained(target)
-    write_prompt(target, "query: ")
+    write_prompts(target, Prompts("query: "))
 
 
 def read(raw: bytes) -> tuple[Header, dict[str, Tensor]]:

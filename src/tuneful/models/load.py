@@ -24,7 +24,8 @@ from tuneful.models.examine import adopt, examine
 from tuneful.models.explain import explained
 from tuneful.models.heads import Labels, gguf_in, read_module
 from tuneful.models.network import Network
-from tuneful.models.processors import TextProcessor, prompt_in
+from tuneful.models.processors import TextProcessor
+from tuneful.models.prompts import prompts_in
 
 Say = Callable[[str], None]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -138,7 +139,7 @@ def load_processor(
         tokenizer = AutoTokenizer.from_pretrained(folder.parent if folder.is_file() else folder, **given)
         generation, config = _json(folder, "generation_config.json"), _json(folder, "config.json")
         processor = TextProcessor.of(tokenizer, generation, config, writes=writes)
-        return replace(processor, prompt_of_texts=prompt_in(folder)) if pooled else processor
+        return replace(processor, prompts=prompts_in(folder)) if pooled else processor
 
 
 def locate(name: str, say: Say = lambda _: None, *, trust_remote_code: bool = False) -> Path:

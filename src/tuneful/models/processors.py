@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.types import Encoded, Message
+from tuneful.models.prompts import Prompts, write_prompts
 
 # For tokenizers that bring no template (base models): the turns as they are, and a stop token after each answer.
 PLAIN_TEMPLATE = (
@@ -30,7 +31,6 @@ PLAIN_TEMPLATE = (
 )
 ENDLESS = 1 << 20  # tokenizers without a limit report numbers like 1e30
 FALLBACK_TOKENS = 2048
-PROMPTS = "config_sentence_transformers.json"  # the library's own file for what stands before every text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TextProcessor:
     max_tokens: int
     pad_id: int
     brought_template: bool  # False: PLAIN_TEMPLATE stands in
-    prompt_of_texts: str = ""  # what a sentence encoder wants before every text
+    prompts: Prompts = field(default_factory=Prompts)  # what a sentence encoder wants before a text
 
     @staticmethod
     def of(
@@ -103,7 +103,7 @@ class TextProcessor:
 
     def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded:
         """A text, or a pair, for a reader such as a classifier, cut to `limit` tokens the tokenizer's own way."""
-        text = self.prompt_of_texts + text
+        text = self.prompts.text + text
         given = self.tokenizer(text, second, return_offsets_mapping=True, truncation=True, max_length=limit)
         spans = np.asarray(given["offset_mapping"], dtype=np.int32).reshape(-1, 2)
         if second is not None:  # shown, the second text stands on a line of its own
@@ -114,7 +114,17 @@ class TextProcessor:
     def pieces(self, text: str, *, limit: int) -> list[Encoded]:
         """A text for a reader that learns from it: every token but the special ones is learned. What is longer than
         `limit` tokens becomes several pieces."""
-        text = self.prompt_of_texts + text
+        return self._pieces(self.prompts.text + text, limit)
+
+    def query(self, text: str, *, limit: int) -> tuple[Encoded, bool]:
+        """What is to find a document, and whether it had to be cut; every token but the special ones is learned."""
+        return _first(self._pieces((self.prompts.query or "") + text, limit))
+
+    def document(self, text: str, *, limit: int) -> tuple[Encoded, bool]:
+        """The same of what is to be found."""
+        return _first(self._pieces((self.prompts.document or "") + text, limit))
+
+    def _pieces(self, text: str, limit: int) -> list[Encoded]:
         given = self.tokenizer(
             text,
             return_offsets_mapping=True,
@@ -163,8 +173,7 @@ class TextProcessor:
 
     def save(self, folder: str) -> None:
         self.tokenizer.save_pretrained(folder)
-        if self.prompt_of_texts:
-            write_prompt(Path(folder), self.prompt_of_texts)
+        write_prompts(Path(folder), self.prompts)
 
     def _knows(self, word: str) -> bool:
         return word in self.template()
@@ -213,16 +222,8 @@ class TextProcessor:
         encoded.learn[inside] = 1.0
 
 
-def prompt_in(folder: Path) -> str:
-    """What sentence-transformers would put before every text with the model in this folder."""
-    file = folder / PROMPTS
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return str((found.get("prompts") or {}).get(found.get("default_prompt_name") or "") or "")
-
-
-def write_prompt(folder: Path, prompt: str) -> None:
-    found = {"prompts": {"text": prompt}, "default_prompt_name": "text"}
-    (folder / PROMPTS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+def _first(pieces: Sequence[Encoded]) -> tuple[Encoded, bool]:
+    return pieces[0], len(pieces) > 1
 
 
 def _encoded(ids: Sequence[int], spans: Sequence[tuple[int, int]] | np.ndarray, text: str, *, learn: float) -> Encoded:

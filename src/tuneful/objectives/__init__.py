@@ -6,9 +6,10 @@ from tuneful.objectives.contrast import Contrast
 from tuneful.objectives.masked import Masked
 from tuneful.objectives.next_token import NextToken
 from tuneful.objectives.prototype import Prototype
+from tuneful.objectives.retrieve import Retrieve
 
-__all__ = ["OBJECTIVES", "Classify", "Contrast", "Masked", "NextToken", "Prototype"]
+__all__ = ["OBJECTIVES", "Classify", "Contrast", "Masked", "NextToken", "Prototype", "Retrieve"]
 
 OBJECTIVES: Table[Spec] = Table(
-    "objective", [NextToken, Classify, Masked, Contrast, Prototype], group="tuneful.objectives"
+    "objective", [NextToken, Classify, Masked, Contrast, Prototype, Retrieve], group="tuneful.objectives"
 )

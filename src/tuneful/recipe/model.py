@@ -31,7 +31,7 @@ from tuneful.schedules.epochs import Epochs
 
 LayoutName = Literal[
     "messages", "alpaca", "self_instruct", "prompt_completion", "text", "labelled", "labelled_pair",
-    "preference", "kto", "rewards",
+    "preference", "kto", "rewards", "pairs",
 ]  # fmt: skip
 
 
@@ -73,6 +73,12 @@ class Data(Spec):
     """Column of the second text of a pair."""
     label: str | None = None
     """Column of the label."""
+    query: str | None = None
+    """Column of what is to find a document."""
+    positive: str | None = None
+    """Column of the document it is to find; with it the layout is `pairs`."""
+    negative: str | None = None
+    """Column of a document it is not to find, or of a list of them."""
     labels: list[str] | dict[str, str] | None = None
     """The classes, where some or all of them have no rows; a mapping describes each in a sentence. Texts without a
     label column are then told apart by the names alone."""
@@ -127,7 +133,8 @@ class Data(Spec):
     @property
     def columns(self) -> dict[str, str]:
         """The columns the person named."""
-        parts = ("messages", "prompt", "completion", "text", "second", "label", "group", "cluster")
+        parts = ("messages", "prompt", "completion", "text", "second", "label", "query", "positive", "negative",
+                 "group", "cluster")  # fmt: skip
         return {part: column for part in parts if (column := getattr(self, part)) is not None}
 
 
@@ -138,7 +145,7 @@ class Task(Spec):
     """In records and reports."""
     data: Data
     objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
-    """None: `classify` for labels, `next_token` for text to write."""
+    """None: `classify` for labels, `retrieve` for queries and documents, `next_token` for text to write."""
 
     @field_validator("data", mode="before", json_schema_input_type=str | list[str | Source] | Data)
     @classmethod
@@ -194,7 +201,8 @@ class Recipe(Spec):
     name: str | None = None
     """For the run folder and the report."""
     model: str | None = None
-    """Hub id, folder, or embedded name. None: minilm-l6 for labels, smollm2-135m for text to write."""
+    """Hub id, folder, or embedded name. None: minilm-l6 to read (labels, queries and documents), smollm2-135m to
+    write."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     precision: PrecisionName = "auto"

@@ -12,19 +12,20 @@ import numpy as np
 from tuneful.core.errors import DataError, InputError, RunFolderError
 from tuneful.core.types import Dropped, Layout, Row
 from tuneful.data.duplicates import said_in
-from tuneful.data.formats import detect, understand
+from tuneful.data.formats import PAIRS, detect, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
 from tuneful.data.sources import Raw, read
 from tuneful.evaluation import generators, readers
 from tuneful.evaluation.compare import Examined, difference
-from tuneful.evaluation.metrics import METRICS, Summed
+from tuneful.evaluation.metrics import METRICS, SEARCH_METRICS, Summed
+from tuneful.evaluation.retrieval import examine_retrieval
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.verdict import as_json
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import LONGEST, prepare
-from tuneful.run.tuned import Tuned, open_model
+from tuneful.run.tuned import Tuned, open_finder, open_model
 
 Say = Callable[[str], None]
 SHOWN = 0.2  # share of the rows that serve as examples and for the constant answer when there are no training rows
@@ -38,18 +39,21 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     tables = {
         part: table for part, table in read(source, encoding=tuned.encoding, learns=False, say=say).items() if table
     }
+    tuned = _that_reads(name, tuned, next(iter(tables.values())), columns, say)
     dropped: list[Dropped] = []
     rows = {
         part: _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
         for part, table in tables.items()
     }
     test = rows.get("test") or rows.get("validation") or rows["train"]
+    if tuned.finds:
+        others = [row for part in rows.values() if part is not test for row in part] or _trained_on(name, tuned)
+        _tell_seen(others, test, say)
+        examined = examine_retrieval(tuned.policy, test, others, settings, base=RunFolder(Path(name)).exists())
+        return _told(name, source, examined, dropped)
     train = rows["train"] if "train" in rows and rows["train"] is not test else _trained_on(name, tuned)
     if train:
-        known = {said_in(row.example) for row in train}
-        seen = sum(said_in(row.example) in known for row in test)
-        if seen:
-            say(f"{seen} of the {len(test)} rows are in the training data, word for word")
+        _tell_seen(train, test, say)
     else:
         train = test
         say(f"no training rows to take examples from: a fifth of the {len(test)} rows serves as examples instead")
@@ -59,10 +63,33 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     if not test:
         raise DataError(f"{source} has too few rows to measure with: one row is an example, none is left")
     examined = _examine(tuned, train, test, settings, is_run=RunFolder(Path(name)).exists())
-    scores = {score.metric: score for score in examined.scores}
+    return _told(name, source, examined, dropped)
+
+
+def _tell_seen(train: Sequence[Row], test: Sequence[Row], say: Say) -> None:
+    known = {said_in(row.example) for row in train}
+    if seen := sum(said_in(row.example) in known for row in test):
+        say(f"{seen} of the {len(test)} rows are in the training data, word for word")
+
+
+def _told(name: str, source: str, examined: Examined, dropped: Sequence[Dropped]) -> dict[str, Any]:
     left_out = [{"row": str(row.place), "reason": row.reason} for row in dropped]
+    scores = {score.metric: score for score in examined.scores}
     found = {"model": name, "data": source, "primary": examined.primary, "quality": as_json(scores)}
     return {**found, "dropped": left_out, "dropped_count": len(left_out)}
+
+
+def _that_reads(name: str, tuned: Tuned, table: Sequence[Raw], columns: Mapping[str, str], say: Say) -> Tuned:
+    """The same model; an encoder that nobody tuned finds documents where the data asks for them."""
+    form, _ = detect(table, {**_present(tuned.columns, table), **columns})
+    if form.name != PAIRS or tuned.finds:
+        return tuned
+    if RunFolder(Path(name)).exists() or tuned.labels is not None or tuned.policy.network.causal:
+        raise DataError(
+            f"{table[0].place.source} holds queries and documents, and {name} was not tuned to find documents. Name "
+            "other columns with --set data.COLUMN=..., or an encoder"
+        )
+    return open_finder(name, say)
 
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -100,11 +127,15 @@ def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]
 def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, dropped: list[Dropped]) -> list[Row]:
     form, found = detect(table, columns)
     examples, unusable = understand(table, form, found)
-    layout = Layout.TOKENS if tuned.labels is None else Layout.LABELS
     labels = tuned.labels
+    if tuned.finds and form.name != PAIRS:
+        raise DataError(
+            f"{table[0].place.source} has no queries with their documents, and this model finds documents. "
+            "Name the columns: --set data.query=... --set data.positive=..."
+        )
     if labels is not None and not form.name.startswith("labelled"):
         raise DataError(f"{table[0].place.source} has no labels, and this model gives labels")
-    built = build(examples, layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
+    built = build(examples, tuned.layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
     lost = [*unusable, *built.dropped]
     dropped += lost
     if not built.rows:
@@ -121,9 +152,8 @@ def _trained_on(name: str, tuned: Tuned) -> list[Row]:
         examples = [row.example for row in prepare(recipe_of(folder.read_json(folder.lock))).rows("train")]
     except InputError:
         return []
-    layout = Layout.TOKENS if tuned.labels is None else Layout.LABELS
     limit = min(LONGEST, tuned.processor.max_tokens)
-    return build(examples, layout, tuned.processor, limit, labels=tuned.labels).rows
+    return build(examples, tuned.layout, tuned.processor, limit, labels=tuned.labels).rows
 
 
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
@@ -149,6 +179,8 @@ def _key(line: Mapping[str, Any]) -> str:
 
 def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
     first = answers[0]
+    if "found" in first:
+        return [METRICS[name] for name in SEARCH_METRICS]
     if "losses" in first:
         return [METRICS[name] for name in ("exact_match", "rouge_l", "token_f1", "perplexity")]
     if isinstance(first["expected"], float):
@@ -159,4 +191,7 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
 def _statistics(metric: Summed, answers: Sequence[Mapping[str, Any]]) -> np.ndarray:
     if metric.name == "perplexity":
         return metric.statistics(range(len(answers)), [answer["losses"]["tuned"] for answer in answers])
+    if metric.name in SEARCH_METRICS:
+        right = [frozenset(answer["right"]) for answer in answers]
+        return metric.statistics(right, [answer["found"]["tuned"] for answer in answers])
     return metric.statistics([answer["expected"] for answer in answers], [answer["tuned"] for answer in answers])

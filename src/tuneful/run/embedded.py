@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tuneful.core.types import Example
 from tuneful.data.language import is_english
@@ -17,13 +17,23 @@ def reader_for(texts: Iterable[str]) -> str:
     return READER if is_english(texts) else MULTILINGUAL
 
 
+def _read(train: Sequence[Example]) -> Iterator[str]:
+    """What a reader would read of the rows."""
+    for example in train:
+        yield example.text or ""
+        if example.positive is not None:
+            yield example.positive
+
+
 def with_model(recipe: Recipe, reads: bool, train: Sequence[Example], say: Say) -> Recipe:
     """The recipe with a model, and a word about which."""
     if recipe.model is not None:
         return recipe
-    chosen = reader_for(example.text or "" for example in train) if reads else WRITER
+    finds = bool(train) and train[0].positive is not None
+    chosen = reader_for(_read(train)) if reads else WRITER
     labelled = recipe.task.objective is None
-    why = f"the data has {'labels' if labelled else 'text to read'}" if reads else "the data has text to write"
+    what = "queries and documents" if finds else "labels" if labelled else "text to read"
+    why = f"the data has {what}" if reads else "the data has text to write"
     why += " and is not English" if chosen == MULTILINGUAL else ""
     say(f"model {chosen}, because {why} (--model changes that)")
     return recipe.model_copy(update={"model": chosen})

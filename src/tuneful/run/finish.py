@@ -23,14 +23,14 @@ from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import is_generated
 from tuneful.data.xray import as_json as xray_json
-from tuneful.evaluation import alone, forgetting, generators, readers
+from tuneful.evaluation import alone, forgetting, generators, readers, retrieval
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.prototypes import examine_prototype
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
-from tuneful.objectives import Contrast, Masked, Prototype
+from tuneful.objectives import Contrast, Masked, Prototype, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -117,14 +117,9 @@ def _go_on(should_stop: Callable[[], bool]) -> None:
 
 def save_weights(built: Built, folder: RunFolder) -> None:
     """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template. An encoder without a head
-    is a model whatever tuned it: its adapter would lie on no model of transformers' own."""
+    is there as one model in any case, which is what tools for vectors read."""
     attached, labels = built.policy.attached, built.prepared.labels
     processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
-    if freezes and built.prepared.layout.vectors:
-        with new_folder(folder.model) as scratch:
-            attached.merged().save_pretrained(scratch)  # type: ignore[operator]
-            processor.save(str(scratch))
-        return
     target = folder.adapter if freezes else folder.model
     with in_own_unit(built.policy.module, labels):
         if not is_first():  # here only where the model is sharded, to hand over its share
@@ -133,7 +128,7 @@ def save_weights(built: Built, folder: RunFolder) -> None:
         with new_folder(target) as scratch:
             attached.save(str(scratch))
             processor.save(str(scratch))
-        if freezes and built.recipe.save.merged:
+        if freezes and (built.recipe.save.merged or built.prepared.layout.vectors):
             whole = attached if built.recipe.quantise is None else _on_own_weights(built, str(target))
             with new_folder(folder.model) as scratch:
                 whole.merged().save_pretrained(scratch)  # type: ignore[operator]
@@ -203,6 +198,8 @@ def _examine(built: Built) -> Examined | None:
         return alone.examine_contrast(built.policy, objective, built.collate, test)
     if isinstance(objective, Prototype):
         return examine_prototype(built.policy, built.collate, test, settings)
+    if isinstance(objective, Retrieve):
+        return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)

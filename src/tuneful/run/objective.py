@@ -8,9 +8,9 @@ from pathlib import Path
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.types import Layout
-from tuneful.data.formats import Format
+from tuneful.data.formats import PAIRS, Format
 from tuneful.models.processors import TextProcessor
-from tuneful.objectives import Classify, Masked, NextToken
+from tuneful.objectives import Classify, Masked, NextToken, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.few import data_has_names_only, writes
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 def reads(recipe: Recipe, form: Format) -> bool:
     """An encoder is wanted, by the data or by the person."""
     given: Objective | None = recipe.task.objective
-    return has_labels(recipe, form) if given is None else not given.layout.writes
+    return has_labels(recipe, form) or form.name == PAIRS if given is None else not given.layout.writes
 
 
 def has_labels(recipe: Recipe, form: Format) -> bool:
@@ -47,7 +47,26 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     if not given.layout.writes and given.layout is not Layout.LABELS and writes(folder):
         raise RecipeError(["tasks.0.objective: this is for encoders, and the model writes text; "
                            "give --model an encoder, or learn with objective=next_token"])  # fmt: skip
+    if given.layout is Layout.PAIRS:
+        _check_finds(form, folder)
+    elif form.name == PAIRS:
+        raise RecipeError(["tasks.0.objective: the data is queries and documents, from which 'retrieve' learns; leave "
+                           "objective out, or name other columns"])  # fmt: skip
     return given
+
+
+def _check_finds(form: Format, folder: Path) -> None:
+    """Raises RecipeError where there is nothing to find, or nothing to find it with."""
+    if form.name != PAIRS:
+        raise RecipeError([
+            f"tasks.0.objective: 'retrieve' needs queries and documents; the data is in the layout '{form.name}'. "
+            "Name the columns: --set data.query=... --set data.positive=..."
+        ])  # fmt: skip
+    if writes(folder):
+        raise RecipeError([
+            "model: documents are found by an encoder, and this model writes text; leave --model out, or name an "
+            "encoder"
+        ])  # fmt: skip
 
 
 def _usual(form: Format, folder: Path, labelled: bool, say: Say) -> Objective:
@@ -57,6 +76,9 @@ def _usual(form: Format, folder: Path, labelled: bool, say: Say) -> Objective:
             "made for it. --set objective=next_token learns the wanted answers"
         ])  # fmt: skip
     chosen: Objective = Classify() if labelled else NextToken()
+    if form.name == PAIRS:
+        _check_finds(form, folder)
+        chosen = Retrieve()
     if form.name == "text" and not labelled and not writes(folder):
         chosen = Masked()
     say(f"layout {form.name}: objective {chosen.kind} (--set objective=... changes that)")  # type: ignore[attr-defined]

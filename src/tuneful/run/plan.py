@@ -83,7 +83,7 @@ def work_of(
         layers=size.layers,
         outputs=size.outputs,
         heads=size.heads,
-        longest=max(map(len, rows), default=1),
+        longest=max((row.longest for row in rows), default=1),
         frozen_body=frozen,
         joined=frozen and tokens and shares == 1 if joined is None else joined,
         shares=shares,

@@ -28,13 +28,14 @@ from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
-from tuneful.objectives import Classify
+from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, describable, to_be_chosen
 from tuneful.run.further import further_rows
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
+from tuneful.run.pairs import check_pairs, check_together, searched, with_prompts
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.teacher import told
@@ -142,6 +143,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
     objective = _completed(objective, labels, processor)
+    if isinstance(objective, Retrieve):
+        objective, processor = with_prompts(objective, processor)
+        check_pairs(recipe, parts)
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
     classes = identities(parts) if decided.unseen else labels
     encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=classes,
@@ -160,6 +164,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
+    if isinstance(objective, Retrieve) and built["test"].rows:
+        found.notes.append(searched(built))
     if written := sum(map(is_generated, further)):
         found.notes.append(Said("generated", {"n": written, "percent": round(100 * written / len(repeated))}))
     if sampled is not None and repeated:
@@ -168,6 +174,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     learned = recipe.schedule.learns(repeated)
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
+    check_together(resolved, learned)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
         _sha256(gathered, further), repeated, stream,

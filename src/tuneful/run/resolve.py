@@ -21,7 +21,8 @@ MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if 
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
-CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2}
+CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
+PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -52,6 +53,8 @@ def resolve(
     pooled = pools(objective)
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
+    if objective.layout is Layout.PAIRS:
+        recipe = _at_once(recipe)
     if pooled:
         _check_pooled(adapter)
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
@@ -78,7 +81,7 @@ def resolve(
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
     )
-    careful = CAREFUL.get(objective.layout, 1.0) if not adapter.freezes else 1.0
+    careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
@@ -126,10 +129,14 @@ def _drawn(recipe: Recipe, schedule: Draws, rows: Sequence[Row]) -> tuple[Recipe
     if given.tokens_per_step is not None or given.rows_per_step not in (None, per_step):
         raise RecipeError([f"optimiser: schedule.classes and schedule.rows say how many rows a step has ({per_step}); "
                            "leave optimiser.rows_per_step and tokens_per_step out"])  # fmt: skip
-    if "micro_tokens" in given.model_fields_set:
-        return recipe, per_step
-    most = per_step * max(map(len, rows))
-    return recipe.model_copy(update={"optimiser": given.model_copy(update={"micro_tokens": most})}), per_step
+    return _at_once(recipe, per_step * max(map(len, rows))), per_step
+
+
+def _at_once(recipe: Recipe, tokens: int = PAIRED_TOKENS) -> Recipe:
+    """An update of rows that are told apart is not cut, unless the person says where or memory asks for it."""
+    if "micro_tokens" in recipe.optimiser.model_fields_set:
+        return recipe
+    return recipe.model_copy(update={"optimiser": recipe.optimiser.model_copy(update={"micro_tokens": tokens})})
 
 
 def _check_sharded(recipe: Recipe) -> None:
@@ -173,6 +180,8 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
         return max(1, round(tokens_per_step / mean))
     if layout is Layout.MASKED:
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
+    if layout is Layout.PAIRS:
+        return max(2, min(POOLED_ROWS, int(PAIRED_TOKENS / mean)))
     if pooled or layout is Layout.TEXTS:
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)

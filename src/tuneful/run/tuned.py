@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tuneful.core.device import pick_device, precision, prepare_process
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.core.quantised import Kind, check
-from tuneful.core.types import Example, Layout, Message, Place, Row
+from tuneful.core.types import Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import PROBLEMS, LabelSet
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
@@ -26,6 +26,7 @@ from tuneful.evaluation.reading import class_logits
 from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
+from tuneful.models.prompts import prompts_in
 from tuneful.models.sampling import Generator
 from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
@@ -43,13 +44,21 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A model ready to be asked. `labels` is None for generators."""
+    """A model ready to be asked. `labels` is None for generators, and for encoders that find documents."""
 
     policy: Policy
     processor: TextProcessor
     labels: LabelSet | None
     columns: Mapping[str, str] = field(default_factory=dict)  # what training was told of the data's columns
     encoding: str = "utf-8"
+    finds: bool = False  # an encoder that places queries and documents, and answers nothing by itself
+
+    @property
+    def layout(self) -> Layout:
+        """What rows it is asked by."""
+        if self.finds:
+            return Layout.PAIRS
+        return Layout.TOKENS if self.labels is None else Layout.LABELS
 
     def generate(
         self,
@@ -90,6 +99,8 @@ class Tuned:
     ) -> list[str]:
         if self.labels is not None:
             raise ModelError("this model gives labels; it does not write text")
+        if self.finds:
+            raise ModelError("this model finds documents; it does not write text")
         prompts = [self.processor.prompt(example.messages, example.tools).ids for example in examples]
         found = Generator(self.processor).sample(
             self.policy, prompts, limit=limit, temperature=temperature, seed=seed, stops=stops
@@ -111,6 +122,21 @@ class Tuned:
         """(R, D) of unit length: the mean of each text's hidden states."""
         return vectors(self.policy, self._read(texts), Collator(Layout.LABELS))
 
+    def queries(self, texts: Sequence[str]) -> Tensor:
+        """(R, D) of unit length. Their products with `documents` are cosines: what is nearest is found."""
+        return self._placed(self.processor.query, texts)
+
+    def documents(self, texts: Sequence[str]) -> Tensor:
+        """(R, D) of unit length."""
+        return self._placed(self.processor.document, texts)
+
+    def _placed(self, read: Callable[..., tuple[Encoded, bool]], texts: Sequence[str]) -> Tensor:
+        if not self.finds:
+            raise ModelError("this model was not tuned to find documents; `vectors` reads texts with any encoder")
+        found = [read(text, limit=self.processor.max_tokens)[0] for text in texts]
+        rows = [Row(Example(Place("input", n)), encoded.ids, encoded.learn) for n, encoded in enumerate(found, 1)]
+        return vectors(self.policy, rows, Collator(Layout.LABELS))
+
     def _read(self, texts: Sequence[str | tuple[str, str]]) -> list[Row]:
         rows = []
         for number, text in enumerate(texts, 1):
@@ -126,7 +152,8 @@ class Tuned:
 
     def _label_set(self) -> LabelSet:
         if self.labels is None:
-            raise ModelError("this model writes text; it gives no labels")
+            what = "finds documents" if self.finds else "writes text"
+            raise ModelError(f"this model {what}; it gives no labels")
         return self.labels
 
 
@@ -158,6 +185,13 @@ def open_encoder(name: str, labels: LabelSet | None, say: Say = lambda _: None) 
     )
 
 
+def open_finder(name: str, say: Say = lambda _: None) -> Tuned:
+    """The same for queries and documents, before anything was tuned."""
+    encoder = open_encoder(name, None, say)
+    prompts = encoder.processor.prompts.told_apart()
+    return replace(encoder, processor=replace(encoder.processor, prompts=prompts), finds=True)
+
+
 def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
@@ -166,6 +200,9 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     names, kind = lock["labels"], lock["label_kind"]
     problem = next((problem for problem, known in KINDS.items() if known == kind), "")
     labels = Labels(tuple(names), problem, pooled=_is_pooled(recipe_of(lock))) if names else None
+    finds = _layout(recipe_of(lock)) is Layout.PAIRS
+    if finds:
+        labels = VECTORS
     # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
     compute = torch.float32 if labels else precision(recipe["precision"])
 
@@ -187,13 +224,14 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     else:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
     data = recipe_of(lock).task.data
-    return Tuned(policy, processor, LabelSet(kind, tuple(names)) if names else None, data.columns, data.encoding)
+    known = LabelSet(kind, tuple(names)) if names else None
+    return Tuned(policy, processor, known, data.columns, data.encoding, finds)
 
 
 def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:
     """An encoder without a head answers nothing yet."""
     objective = recipe.task.objective
-    if objective is not None and (objective.layout.alone or objective.layout.vectors):
+    if objective is not None and (objective.layout.alone or objective.layout is Layout.CLASSES):
         learned = "from texts alone" if objective.layout.alone else "to tell classes apart"
         raise RunFolderError(
             f"{folder.path} holds an encoder that learned {learned}; it gives no labels by itself. "
@@ -208,7 +246,8 @@ def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:
     tokenizer = AutoTokenizer.from_pretrained(adapter, local_files_only=True)
     given = {"eos_token_id": sorted(loaded.processor.stop_ids), "pad_token_id": loaded.processor.pad_id}
     config = {**given, "max_position_embeddings": loaded.processor.max_tokens}
-    return TextProcessor.of(tokenizer, given, config, writes=loaded.network.causal)
+    found = TextProcessor.of(tokenizer, given, config, writes=loaded.network.causal)
+    return replace(found, prompts=prompts_in(adapter))
 
 
 def _labels_of(path: Path) -> Labels | None:
@@ -226,6 +265,11 @@ def _labels_of(path: Path) -> Labels | None:
     names = [name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0]))]
     problem = config.get("problem_type") or ("regression" if len(names) == 1 else "single_label_classification")
     return Labels(tuple(names), problem, pooled=pooled)
+
+
+def _layout(recipe: Recipe) -> Layout | None:
+    objective = recipe.task.objective
+    return None if objective is None else objective.layout
 
 
 def _is_pooled(recipe: Recipe) -> bool:
