@@ -22,7 +22,7 @@ from tuneful.data.layouts import Collator
 from tuneful.data.unseen import split_classes
 from tuneful.evaluation.prototypes import examine_prototype, right_by_class
 from tuneful.evaluation.settings import Evaluate
-from tuneful.models.processors import write_prompt
+from tuneful.models.prompts import Prompts, write_prompts
 from tuneful.objectives import Prototype
 from tuneful.objectives.prototype import nearness
 from tuneful.recipe import Recipe
@@ -393,7 +393,7 @@ def test_texts_are_read_with_what_the_encoder_wants_before_them(reader_folder: P
     from sentence_transformers import SentenceTransformer
 
     shutil.copytree(reader_folder, tmp_path / "prompted")
-    write_prompt(tmp_path / "prompted", "query: ")
+    write_prompts(tmp_path / "prompted", Prompts("query: "))
     told = recipe(tmp_path, tmp_path / "prompted", schedule={"steps": 1}, evaluate="none")
     found = check(told)
     assert "query: " in found.processor.decode(found.rows("train")[0].ids.tolist())

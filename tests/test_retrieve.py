@@ -195,8 +195,8 @@ def test_refusals(reader_folder: Path, generator_folder: Path, tmp_path: Path) -
     ours = {"data": source, "model": str(reader_folder)}
     for recipe, words in (
         ({**ours, "model": str(generator_folder)}, "documents are found by an encoder"),
-        ({**ours, "adapter": "head"}, "has no head"),
-        ({**ours, "regularisers": ["reference_kl"]}, "has none"),
+        ({**ours, "adapter": "head"}, "there is no head here"),
+        ({**ours, "regularisers": ["reference_kl"]}, "gives none"),
         ({**ours, "objective": "classify"}, "needs a text and a label"),
         ({**ours, "objective": "next_token"}, "from which 'retrieve' learns"),
         ({**ours, "objective": "masked"}, "learns from plain texts"),
