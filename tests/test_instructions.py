@@ -283,7 +283,16 @@ def test_difficulty_by_hand(generator_folder: Path) -> None:
         learned = [place for place, weight in enumerate(encoded.learn) if weight > 0]
         return -sum(float(logits[place - 1, ids[0, place]]) for place in learned) / len(learned)
 
-    assert found == pytest.approx(loss("hello there") / loss(""), rel=0.02)
+    assert found == pytest.approx(loss("hello there") / loss(""), rel=1e-5)
+
+
+def test_what_is_longer_than_the_judge_reads_is_counted_apart(generator_folder: Path) -> None:
+    judge = open_model(str(generator_folder))
+    long = "word " * judge.processor.max_tokens
+    sifting = Sifting([seed("which mood", "glad")])
+    rows = [(Instruction(long, (0,), (Message("user", long),), 0), "glad")]
+    assert list(sifting.helped(rows, judge)) == []
+    assert sifting.refused == {"longer than the judge reads": 1}
 
 
 def test_a_model_on_this_computer_writes(generator_folder: Path, tmp_path: Path) -> None:

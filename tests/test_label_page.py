@@ -191,6 +191,8 @@ def test_what_is_no_label_is_refused(server: LabellingServer, tmp_path: Path) ->
     for bad in ({"place": 99, "label": "glad"}, {"place": "0", "label": "glad"}, {"place": place}, {"place": -1, "label": "sad"},
                 {"place": True, "label": "glad"}, {"place": place, "label": ["glad"]}):  # fmt: skip
         assert page.ask("label", **bad)[0] == 400, bad
+    assert page.ask("pass", place=99)[0] == 400
+    assert page.ask("label", place=place, label="\ud800")[0] == 400
     assert page.ask("label", place=place, label="x" * LARGEST)[0] == 413
     assert page.ask("other")[0] == 404
     assert not (tmp_path / "out.jsonl").exists()

@@ -54,7 +54,8 @@ def label_command(
 
 
 def _tell(work: Labelling, done: int, source: str) -> None:
-    console.print(f"{done} labels added to {work.file}, which holds {len(work.given)} of these texts", soft_wrap=True)
+    did = f"{done} labels added to" if done >= 0 else f"{-done} labels taken out of"
+    console.print(f"{did} {work.file}, which holds {len(work.given)} of these texts", soft_wrap=True)
     console.print(f"learn from them with: tuneful fit {work.file} --unlabelled {source}", soft_wrap=True)
 
 
@@ -66,7 +67,8 @@ def _serve(work: Labelling, source: str, count: int, port: int) -> None:
         note("open this address in a browser here; every label is saved at once; Ctrl-C ends")
         with suppress(KeyboardInterrupt):
             server.serve_forever()
-    _tell(work, len(work.given) - before, source)
+        with server.desk.lock:  # a label on its way is written first
+            _tell(work, len(work.given) - before, source)
 
 
 def _ask(work: Labelling, count: int, *, closed: bool) -> int:
@@ -80,7 +82,7 @@ def _ask(work: Labelling, count: int, *, closed: bool) -> int:
             note("no text is left")
             return done
         place = waiting.pop(0)
-        console.print(Text(f"\n{done + 1} of {count}", style="dim"))
+        console.print(Text(f"\n{max(done, 0) + 1} of {count}", style="dim"))
         answer = _answer(work, place, closed=closed)
         if answer is None:
             return done

@@ -55,8 +55,8 @@ class Data(Spec):
     """A run, or a model with a class head, that labels the texts of `unlabelled`, or those of a source that has no
     labels at all, so that a smaller model learns what it knows."""
     generated: str | None = None
-    """Labelled rows that a model wrote (`tuneful synthesise`). Learned beside the others where few labels are chosen
-    for, if cross-validation on the others says that they help; never measured by."""
+    """Rows that a model wrote (`tuneful synthesise`), labelled or with answers. Learned beside the others if these say
+    that they help: few labels by cross-validation, answers by two short runs; never measured by."""
     layout: LayoutName | None = None
     """None: found from the columns."""
     encoding: str = "utf-8"
@@ -154,8 +154,8 @@ class Task(Spec):
 
 
 class Choose(Spec):
-    """With few labels the way of learning is chosen, by cross-validation inside the training rows. `choose: none` takes
-    the recipe as it stands."""
+    """With few labels the way of learning is chosen, by cross-validation inside the training rows; whether a model that
+    writes learns generated rows is tried too. `choose: none` takes the recipe as it stands."""
 
     enabled: bool | Literal["auto"] = "auto"
     """auto: with few labels of an encoder, where neither objective, adapter nor schedule is given."""

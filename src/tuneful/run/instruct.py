@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.files import write_text
@@ -14,7 +16,7 @@ from tuneful.data.answers import Form, echoes, refuses
 from tuneful.data.duplicates import clusters
 from tuneful.data.instructions import Instruction, Seed, as_row, asking_for_answer, asking_for_requests, seeds_in
 from tuneful.data.splits import split
-from tuneful.data.synthesise import LONGEST, fits, one_line
+from tuneful.data.synthesise import EACH, LONGEST, fits, one_line
 from tuneful.evaluation.metrics import METRICS
 from tuneful.recipe.model import Data
 from tuneful.run.aligned import Answered, difficulty
@@ -88,8 +90,10 @@ class Sifting:
         for (one, answer), found in zip(rows, difficulty(judge, read), strict=True):
             if found < HELPLESS:
                 yield one, answer, float(found)
-            else:
+            elif np.isfinite(found):
                 self.refused["its request does not help to tell the answer"] += 1
+            else:
+                self.refused["longer than the judge reads"] += 1
 
 
 def _fault(asked: str, answer: str, form: Form, usual: Sequence[str], *, refusing: bool) -> str | None:
@@ -127,11 +131,11 @@ def instruct(
     journal = open_journal(out, writer)
     first, sifting = asking_for_requests(seeds, count=count, seed=seed), Sifting(seeds)
     say(f"{len(first)} questions for requests, each shown {len(first[0].shown)} of your {len(seeds)} rows")
-    ask(first, writer, journal, _limit(seed.asked for seed in seeds), say)
+    ask(first, writer, journal, _limit(EACH, [one.asked for one in seeds]), say)
     written = [(one, asked) for one in first for asked in map(one_line, journal.texts(one))]
     second = [asking_for_answer(seeds, one, asked) for one, asked in sifting.new(written, count)]
     say(f"{len(second)} of {len(written)} requests are new and are answered")
-    ask(second, writer, journal, _limit(seed.answer for seed in seeds), say)
+    ask(second, writer, journal, _limit(LONGEST, [one.answer for one in seeds]), say)
     lines = []
     for one, answer, found in sifting.helped(sifting.answers(second, journal), judge):
         origin = {"model": writer.name, "source": source, "request": one.key(writer.name, writer.temperature)}
@@ -141,8 +145,9 @@ def instruct(
     return Synthesised(len(first) + len(second), len(written), len(lines), sifting.refused)
 
 
-def _limit(texts: Iterable[str]) -> int:
-    return max(LEAST, LONGEST * max(map(len, texts)) // CHARACTERS)
+def _limit(times: int, texts: Sequence[str]) -> int:
+    """Tokens of an answer that may be so many times as long as the longest text."""
+    return max(LEAST, times * max(map(len, texts)) // CHARACTERS)
 
 
 def seeds_of(source: str, columns: Mapping[str, str], seed: int, say: Say) -> list[Seed]:

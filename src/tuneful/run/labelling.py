@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tuneful.core.errors import DataError, InputError
-from tuneful.core.files import write_text
+from tuneful.core.files import write_text, writing
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import name_of, spoken
 from tuneful.data.sources import read
@@ -52,7 +52,7 @@ class Labelling:
         if self.wanted and name not in self.wanted:
             raise InputError(f"'{name}' is none of the labels {', '.join(self.wanted)}")
         line = json.dumps({"text": self.texts[place], "label": name}, ensure_ascii=False)
-        with self.file.open("a", encoding="utf-8", newline="\n") as stream:
+        with writing(self.file), self.file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(line + "\n")
         self._note(place, name)
 

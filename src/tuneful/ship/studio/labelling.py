@@ -63,8 +63,7 @@ class Desk:
     def label(self, page: str, place: int, name: str) -> dict[str, Any]:
         """Raises Refused."""
         with self.lock:
-            if not 0 <= place < len(self.work.texts):
-                raise Refused(400, "there is no such text")
+            self._known(place)
             if place in self.work.given:
                 self.shown.pop(page, None)
                 raise Refused(409, f"this text has the label '{self.work.given[place]}' already, from another page")
@@ -75,6 +74,7 @@ class Desk:
 
     def pass_over(self, page: str, place: int) -> dict[str, Any]:
         with self.lock:
+            self._known(place)
             self.passed.add(place)
             self._leave(place)
             return self._asked(page)
@@ -93,6 +93,10 @@ class Desk:
                         self.shown[page] = place
                         return self._asked(page)
             raise Refused(409, "there is no label of this page to take back")
+
+    def _known(self, place: int) -> None:
+        if not 0 <= place < len(self.work.texts):
+            raise Refused(400, "there is no such text")
 
     def _write(self, place: int, name: str) -> None:
         try:
@@ -238,6 +242,8 @@ def _word(told: Mapping[str, Any], name: str) -> str:
     value = told.get(name)
     if not isinstance(value, str):
         raise Refused(400, f"'{name}' is missing; expected text")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # half a character, which no file holds
+        raise Refused(400, f"'{name}' is no text that can be written down")
     return value
 
 
