@@ -95,7 +95,7 @@ def test_the_loop_in_a_terminal(texts: Path, reader_folder: Path) -> None:
 def test_in_a_terminal_u_takes_back(texts: Path, reader_folder: Path) -> None:
     """A slip is taken back and its text asked about again; so is a label of an earlier sitting; then nothing is left."""
     done = label(texts, reader_folder, "1\nu\n2\nq\n", "--labels", "glad,sad")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "taken back: glad" in done.stderr
     assert "1 labels added" in done.stdout
     (row,) = [json.loads(line) for line in (texts.parent / "labelled.jsonl").read_text().splitlines()]
