@@ -31,7 +31,7 @@ def said_in(example: Example) -> str:
 
 
 def whole(example: Example) -> str:
-    """What two rows say in full, for data in which one question may have several answers."""
+    """What a row says in full, for data in which one question may have several answers."""
     return "\n".join([said_in(example), *([example.positive] if example.positive is not None else [])])
 
 

@@ -43,7 +43,8 @@ def _texts(value: Any, column: str) -> list[str]:
         except json.JSONDecodeError:
             value = [value]  # a text that begins with a bracket
     listed = value if isinstance(value, list | tuple) else [value]
-    if odd := next((item for item in listed if isinstance(item, dict | list)), None):
+    odd = next((item for item in listed if isinstance(item, dict | list)), None)
+    if odd is not None:
         raise RowProblem(f"'{column}' holds a {type(odd).__name__}; expected a text, or a list of texts")
     return [str(item) for item in listed if item is not None and not is_nan(item) and str(item).strip()]
 
