@@ -167,9 +167,10 @@ def test_whole_classes_are_held_out() -> None:
     assert {example.label for example in again.test} != parts[2]
     other = {**given, "test": examples("new", "new", "newer", "newer")}
     assert split_classes(other, validation=0, test=0.15, seed=0).test == other["test"]
-    repeated = [*given["train"], replace(found.test[0], label="class 99"), replace(found.test[1], label="class 99")]
-    leaky = split_classes({"train": repeated}, validation=0, test=5, seed=0)
-    assert len(leaky.train) + len(leaky.test) + len(leaky.leaked) == 82
+    leaky = {"train": [*given["train"], replace(other["test"][0], label="class 3")], "test": other["test"]}
+    mended = split_classes(leaky, validation=0, test=0, seed=0)
+    assert mended.train == given["train"]
+    assert len(mended.leaked) == 1
 
 
 def test_classes_that_cannot_be_held_out_are_refused() -> None:
@@ -194,8 +195,11 @@ def test_one_shot_accuracy_by_hand() -> None:
     assert found[1, 0] == 0
     apart = right_by_class(np.array([[1.0, 0], [0.9, 0.1], [0, 1.0], [0.1, 0.9]]), [2, 2], 1)
     assert apart.tolist() == [[20, 20], [20, 20]]
-    many = right_by_class(np.eye(12), [6, 6], 5)
-    assert many[:, 1].tolist() == [20, 20]
+    turned = np.deg2rad([70, 70, 70, -70, -70, -70, *[180] * 6])
+    many = right_by_class(np.stack([np.cos(turned), np.sin(turned)], 1), [6, 6], 5)
+    assert many.tolist() == [[20, 20], [20, 20]]  # the mean of five lies between the two sides of the first class
+    few = right_by_class(np.stack([np.cos(turned), np.sin(turned)], 1), [6, 6], 1)
+    assert few.tolist() == [[40, 100], [100, 100]]  # of its other rows, the two on the same side
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(400, 16))
     chance = right_by_class(noise / np.linalg.norm(noise, axis=1, keepdims=True), [20] * 20, 5).sum(0)

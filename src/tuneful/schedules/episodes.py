@@ -24,7 +24,7 @@ class Episodes(Spec):
     """Each step draws some classes, and some rows of each (Snell et al. 2017, arXiv:1703.05175, algorithm 1), whatever
     the number of rows a class has.
 
-    More classes than will be told apart afterwards make the better encoder (the same, section 2.5).
+    More classes than will be told apart afterwards make the better encoder (the same, section 2.6).
     """
 
     rounds: ClassVar[int] = 1
