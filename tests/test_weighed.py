@@ -158,6 +158,8 @@ def test_refusals(generator_folder: Path, tmp_path: Path) -> None:
     given = recipe(tmp_path, generator_folder, made(tmp_path, swapped=False), rows())
     with pytest.raises(RecipeError, match="leave sharded out"):
         check({**given, "sharded": True, "adapter": "lora"})
+    with pytest.raises(RecipeError, match="a model that writes has none"):
+        check({**given, "data": {**given["data"], "unlabelled": str(bare)}, "schedule": "selftrain"})
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"once {n} upon a time"} for n in range(20)])
     with pytest.raises(RecipeError, match="plain texts have no answers"):
         check({**given, "data": {"source": str(texts), "generated": given["data"]["generated"]}})

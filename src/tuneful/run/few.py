@@ -88,7 +88,9 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool
     """Raises RecipeError for texts without labels, a teacher or a prior that nothing here would make use of."""
     data, problems = recipe.task.data, []
     used = choosing or names_only or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
-    if data.unlabelled is not None and not used:
+    if data.unlabelled is not None and writes:
+        problems.append("data.unlabelled: texts without labels go with labels, one a row; a model that writes has none")
+    elif data.unlabelled is not None and not used:
         problems.append(
             "data.unlabelled: nothing here learns from texts without labels; "
             "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"
