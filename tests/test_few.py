@@ -238,6 +238,12 @@ def test_further_adapters_are_tried_and_the_best_is_run(
     assert run.report["provenance"]["recipe"]["adapter"] == {"kind": "full"}
 
 
+def test_a_head_is_tried_anyway(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    with pytest.raises(RecipeError, match="a solved head is tried anyway; leave adapter out"):
+        prepare(recipe_for(data, model=str(reader_folder), settings={"adapter": "head", "choose.enabled": True}))
+
+
 @pytest.mark.parametrize(("adapters", "enabled", "words"), [
     (["lora"], "auto", "name full or top_layers"), (["head"], "auto", "a solved head is tried anyway"),
     (["full"], False, "nothing is chosen here"),

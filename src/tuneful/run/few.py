@@ -71,6 +71,8 @@ def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say
 
 
 def _check_adapters(recipe: Recipe) -> None:
+    if isinstance(recipe.adapter, Head):
+        raise RecipeError(["adapter: a solved head is tried anyway; leave adapter out, or --set choose=none"])
     for number, adapter in enumerate(recipe.choose.adapters):
         if adapter.freezes or isinstance(adapter, Head):
             raise RecipeError([
