@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--set", choices=list(SETS), default="banking")
     parser.add_argument("--model", default="minilm-l6")
-    parser.add_argument("--objective", default="masked")
+    parser.add_argument("--objective", choices=["masked", "contrast", "denoise"], default="masked")
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--texts", type=int, default=10_000)

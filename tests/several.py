@@ -35,9 +35,13 @@ ALL: dict[str, Any] = {
     "optimiser.learning_rate": 0.02, "optimiser.epsilon": 1e-3, "optimiser.weight_decay": 0.1,
 }  # fmt: skip
 DRIFT = json.dumps([{"kind": "reference_kl", "strength": 0.3}])
+# Nothing is drawn, so one process and two name the same tokens.
+REBUILDS = json.dumps({"kind": "denoise", "deleted": 0, "hidden": 1})
 CASES: dict[str, dict[str, Any]] = {
     "lora": {"regularisers": DRIFT, "optimiser.micro_tokens": 90},
     "classifier": {"optimiser.learning_rate": 0.005, "optimiser.weight_decay": 0},
+    "denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "optimiser.micro_tokens": 90},
+    "sharded denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "sharded": True},
     "one row": {"data.validation": 0, "optimiser.rows_per_step": 2},
     "sharded lora": {"regularisers": DRIFT, "sharded": True},
     "sharded full": {"regularisers": DRIFT, "sharded": True, "adapter": "full", "optimiser.learning_rate": 0.002},
@@ -48,13 +52,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 DATA = {
     "classifier": "moods.jsonl", "sharded classifier": "moods.jsonl",
+    "denoise": "moods.jsonl", "sharded denoise": "moods.jsonl",
     "one row": "three.jsonl", "sharded one row": "three.jsonl",
 }  # fmt: skip
 
 
 def recipe(name: str, place: Path, **more: Any) -> Any:
     """`place` holds models and data."""
-    model = place / ("reader" if "classifier" in name else "generator")
+    model = place / ("reader" if "classifier" in name or "denoise" in name else "generator")
     return recipe_for(
         place / DATA.get(name, "greetings.jsonl"), model=str(model), settings={**ALL, **CASES[name], **more}
     )

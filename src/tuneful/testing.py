@@ -15,7 +15,7 @@ from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
-from tuneful.models.heads import VECTORS, Labels
+from tuneful.models.heads import Labels, headless
 from tuneful.models.load import Loaded, load
 
 CHATML = (
@@ -90,7 +90,7 @@ def tiny_policy(
 ) -> tuple[Policy, Loaded]:
     """A tiny model with an adapter, on the CPU in float32."""
     labels = Labels(("no", "yes", "maybe"), "single_label_classification") if layout is Layout.LABELS else None
-    wanted = VECTORS if layout.vectors else labels
+    wanted = headless(layout) if layout.vectors else labels
     loaded = load(str(folder), labels=wanted, fills=layout is Layout.MASKED)
     attached = (adapter or Full()).attach(loaded.module, labels=labels is not None)
     return Policy(loaded.network, attached), loaded

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.vocabulary import token_kl, token_logprobs
+from tuneful.core.vocabulary import Vocabulary, token_kl, token_logprobs
 
 if TYPE_CHECKING:
     from tuneful.core.protocols import Attached, Network
@@ -90,6 +90,15 @@ class Policy:
         scope: Scope = self.attached.original if original else lambda: nullcontext(self.module)
         with torch.no_grad():
             return self._forward(scope, inputs)
+
+    def rebuilt_logprobs(self, vectors_RD: Tensor, tokens_M: Tensor, rows_M: Tensor, shown_M: Tensor) -> Tensor:
+        """log p of each token that is not `shown` (bool), told by the vector of its row, float32; `rows` are in order.
+
+        The matrix that tokens are named by is the input embedding as it was before tuning, so it gets no gradient."""
+        with self.autocasting(), self.attached.original() as start:
+            table: Tensor = start.get_input_embeddings().weight.detach()  # type: ignore[operator]
+            states_MD = self.network.rebuilt(self.module, vectors_RD, table[tokens_M], rows_M, shown_M)
+            return token_logprobs(Vocabulary(table), states_MD[~shown_M], tokens_M[~shown_M])
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return self.attached.trainable()

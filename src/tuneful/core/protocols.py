@@ -47,6 +47,9 @@ class Network(Protocol):
     def vocabulary(self, module: nn.Module) -> Vocabulary: ...
     def class_logits(self, module: nn.Module, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor: ...  # (R, C)
     def embeddings(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tensor: ...  # (R, D)
+    def rebuilt(
+        self, module: nn.Module, vectors: Tensor, embedded: Tensor, rows: Tensor, shown: Tensor
+    ) -> Tensor: ...  # (M, D)
     def natively(self, module: nn.Module) -> AbstractContextManager[None]: ...  # padded rows and key-value caches
 
 

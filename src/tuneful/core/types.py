@@ -21,6 +21,7 @@ class Layout(StrEnum):
     TOKENS = "tokens"  # one loss per learned token, told by what stands before it
     MASKED = "masked"  # one loss per learned token, told by what stands around it
     TEXTS = "texts"  # one loss per row, which needs no label
+    REBUILT = "rebuilt"  # the same, told by what the row's own vector keeps of it
     LABELS = "labels"  # one loss per row
     CLASSES = "classes"  # one loss per row, told by the other rows of its class
     PAIRS = "pairs"  # one loss per row, which holds several texts: a query, its document, others that are not
@@ -33,7 +34,7 @@ class Layout(StrEnum):
     @property
     def alone(self) -> bool:
         """An encoder learns from texts and nothing else."""
-        return self in (Layout.MASKED, Layout.TEXTS)
+        return self in (Layout.MASKED, Layout.TEXTS, Layout.REBUILT)
 
     @property
     def labelled(self) -> bool:
@@ -42,7 +43,12 @@ class Layout(StrEnum):
 
     @property
     def vectors(self) -> bool:
-        """What is learned is where rows lie, with no head over their vectors, by comparing those read together."""
+        """What is learned is where rows lie, with no head over their vectors."""
+        return self.compares or self is Layout.REBUILT
+
+    @property
+    def compares(self) -> bool:
+        """Rows read together are told apart, so how an update is cut is part of the objective."""
         return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS)
 
 

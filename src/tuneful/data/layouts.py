@@ -68,7 +68,7 @@ def _masked_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tens
 
 
 def _text_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
-    """One unit a row; `where` (M,) and `rows` (M,) are those of its own tokens, special ones left out."""
+    """One unit a row; `where`, `tokens` and `rows` (M,) are those of its own tokens, special ones left out."""
     targets, _ = _masked_targets(rows, forest)
     return targets, torch.ones(len(rows))
 
@@ -115,6 +115,7 @@ TARGETS = {
     Layout.TOKENS: _token_targets,
     Layout.MASKED: _masked_targets,
     Layout.TEXTS: _text_targets,
+    Layout.REBUILT: _text_targets,
     Layout.LABELS: _label_targets,
     Layout.CLASSES: _class_targets,
     Layout.PAIRS: _pair_targets,

@@ -46,7 +46,7 @@ def build(
             elif layout is Layout.PAIRS:
                 rows = _paired(example, processor, limit)
             elif layout.alone:
-                rows = _alone(example, processor, limit, whole=layout is Layout.TEXTS)
+                rows = _alone(example, processor, limit, whole=layout.vectors)
             else:
                 rows = _learned(example, processor, limit, learn_all)
             for row, encoded, cut in rows:

@@ -23,7 +23,8 @@ class AdamW(Spec):
     learning_rate: PositiveFloat | None = None
     """Highest rate. None: the adapter's own."""
     head_rate: PositiveFloat = 1.0
-    """Multiplies the rate of a classification head, which starts from nothing."""
+    """Multiplies the rate of a classification head, which starts from nothing, as does the decoder of `denoise`, which
+    learns at 1e-3 if nobody says."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of matrices, never of norms and biases."""
     beta1: Share = 0.9

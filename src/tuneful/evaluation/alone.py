@@ -10,11 +10,11 @@ import torch
 from tuneful.core.device import place
 from tuneful.core.policy import Outputs, Policy
 from tuneful.core.types import Batch, Row
-from tuneful.evaluation.compare import Examined, score
+from tuneful.evaluation.compare import Examined, Score, score
 from tuneful.evaluation.generators import unigram_losses
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.reading import Collate, batches
-from tuneful.objectives import Contrast, Masked
+from tuneful.objectives import Contrast, Denoise, Masked
 from tuneful.objectives.noise import chances, shortened
 
 DELETED = 0.3  # of a text's tokens, where it is to be found by the rest
@@ -45,12 +45,47 @@ def examine_masked(
 
 def examine_contrast(policy: Policy, objective: Contrast, collate: Collate, test: Sequence[Row]) -> Examined:
     """How often a text that lacks some of its tokens lies nearest to the whole of it, among all test rows."""
-    share = objective.deleted or DELETED
+    return Examined([_nearest(policy, objective.deleted, collate, test)], "accuracy", [])
+
+
+def examine_denoise(
+    policy: Policy, objective: Denoise, collate: Collate, train: Sequence[Row], test: Sequence[Row]
+) -> Examined:
+    """The same, and the perplexity of the tokens that the decoder names; before tuning there is no decoder, so only how
+    common each token is among the training rows stands beside it."""
+    rebuilt, common = _rebuilt_losses(policy, objective, collate, train, test)
+    named = score(METRICS["perplexity"], range(len(test)), {"tuned": rebuilt, "trivial": common})
+    return Examined([_nearest(policy, objective.deleted, collate, test), named], "accuracy", [])
+
+
+def _nearest(policy: Policy, deleted: float, collate: Collate, test: Sequence[Row]) -> Score:
+    share = deleted or DELETED
     found = {
         "tuned": _found(policy, collate, test, share, original=False),
         "base": _found(policy, collate, test, share, original=True),
     }
-    return Examined([score(METRICS["accuracy"], list(range(len(test))), found)], "accuracy", [])
+    return score(METRICS["accuracy"], list(range(len(test))), found)
+
+
+def _rebuilt_losses(
+    policy: Policy, objective: Denoise, collate: Collate, train: Sequence[Row], rows: Sequence[Row]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, 2) twice: summed loss of the named tokens and how many they are, by the decoder and by how common each is."""
+    common = torch.from_numpy(unigram_losses(train))
+    policy.module.eval()
+    found = np.zeros((2, len(rows), 2))
+    with torch.no_grad():
+        for part, batch in batches(rows, collate):
+            batch = place(batch, policy.device)
+            losses = objective(policy, batch).losses.double().cpu()
+            named = objective.named(policy, batch).cpu()
+            policy.forget()
+            owners, tokens = batch.targets["rows"].cpu()[named], batch.targets["tokens"].cpu()[named]
+            counts = torch.bincount(owners, minlength=len(part)).double()
+            guessed = counts.new_zeros(len(part)).index_add_(0, owners, common[tokens.clamp(max=len(common) - 1)])
+            for number, sums in enumerate((losses * counts, guessed)):
+                found[number, part] = torch.stack([sums, counts], 1).numpy()
+    return found[0], found[1]
 
 
 def _masked_losses(

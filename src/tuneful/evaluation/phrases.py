@@ -11,7 +11,8 @@ from typing import Any, TypeGuard
 Say = Mapping[str, str]
 MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
-ALONE = {"masked": "tokens", "contrast": "vectors"}  # what an encoder learns from texts, by objective
+# What an encoder learns from texts, by objective.
+ALONE = {"masked": "tokens", "contrast": "vectors", "denoise": "vectors"}
 GIVES = {**ALONE, "prototype": "classes", "retrieve": "documents"}  # what a model gives that has no head, by objective
 PLACES = ("vectors", "classes", "documents")  # of these, what is only where texts lie
 SYSTEMS = ("base", "kshot", "trivial", "tuned")

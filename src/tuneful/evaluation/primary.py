@@ -13,7 +13,12 @@ from tuneful.evaluation.prototypes import SHOTS
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
 
-OF_VECTORS = {Layout.TEXTS: ("accuracy",), Layout.CLASSES: tuple(SHOTS), Layout.PAIRS: SEARCH_METRICS}
+OF_VECTORS = {
+    Layout.TEXTS: ("accuracy",),
+    Layout.REBUILT: ("accuracy",),
+    Layout.CLASSES: tuple(SHOTS),
+    Layout.PAIRS: SEARCH_METRICS,
+}
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tuneful.core.types import Layout
 from tuneful.models.sentence import read_sentence_classifier
 
 
@@ -19,9 +20,11 @@ class Labels:
     names: tuple[str, ...]
     problem: str  # single_label_classification | multi_label_classification | regression
     pooled: bool = False  # the head reads the mean of a text's hidden states, whatever head the architecture has
+    rebuilds: bool = False  # a decoder stands beside the encoder while it learns
 
 
 VECTORS = Labels((), "", pooled=True)  # no head: the mean is what is asked for
+REBUILDS = Labels((), "", pooled=True, rebuilds=True)
 
 
 def read_module(
@@ -50,10 +53,15 @@ def read_module(
         "problem_type": labels.problem,
     }
     if labels.pooled:
-        return read_sentence_classifier(folder, given, answers)
+        return read_sentence_classifier(folder, given, answers, rebuilds=labels.rebuilds)
     return AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=len(labels.names), ignore_mismatched_sizes=True, **answers, **given
     )
+
+
+def headless(layout: Layout) -> Labels:
+    """What stands over the mean where no head does."""
+    return REBUILDS if layout is Layout.REBUILT else VECTORS
 
 
 def holds_masked_head(folder: Path) -> bool:

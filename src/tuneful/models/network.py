@@ -97,6 +97,11 @@ class Network:
         weights = real.to(torch.float32)[..., None]
         return (hidden[index].float() * weights).sum(1) / weights.sum(1)
 
+    def rebuilt(self, module: Any, vectors: Tensor, embedded: Tensor, rows: Tensor, shown: Tensor) -> Tensor:
+        """(M, D) states that name the tokens of rows, by the decoder that stands beside the encoder."""
+        states: Tensor = module.text_decoder(vectors, embedded, rows, shown)
+        return states
+
     @contextmanager
     def natively(self, module: nn.Module) -> Iterator[None]:
         """The architecture's own attention, for padded rows, key-value caches and generation."""

@@ -17,19 +17,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from tuneful.models.rebuilding import TextDecoder
+
 HEAD = "3_Dense"
 PARTS = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize", HEAD: "Dense"}
 
 
 class SentenceForSequenceClassification(nn.Module):
     """(R, C) logits by one linear layer over the unit-length mean (R, D) of a body's hidden states; with no class, the
-    mean itself."""
+    mean itself. A decoder that learns beside the body, if it `rebuilds`, is no part of what is saved."""
 
-    def __init__(self, body: Any, classes: int) -> None:
+    def __init__(self, body: Any, classes: int, *, rebuilds: bool = False) -> None:
         super().__init__()
         self.body, self.config = body, body.config
         width = body.config.get_text_config().hidden_size
         self.classifier = nn.Linear(width, classes) if classes else None
+        if rebuilds:
+            self.text_decoder = TextDecoder(width, body.config.get_text_config().num_attention_heads)
 
     @property
     def base_model(self) -> Any:
@@ -86,7 +90,7 @@ def holds_head(folder: Path) -> bool:
 
 
 def read_sentence_classifier(
-    folder: Path, given: Mapping[str, Any], answers: Mapping[str, Any]
+    folder: Path, given: Mapping[str, Any], answers: Mapping[str, Any], *, rebuilds: bool = False
 ) -> SentenceForSequenceClassification:
     """The encoder of a folder with its own head where that has as many classes, else with a new one. `given` is for
     from_pretrained, `answers` for the config (id2label, ...)."""
@@ -96,7 +100,7 @@ def read_sentence_classifier(
     body = AutoModel.from_pretrained(folder, **given)
     for name, value in answers.items():
         setattr(body.config, name, value)
-    module = SentenceForSequenceClassification(body, len(answers["id2label"]))
+    module = SentenceForSequenceClassification(body, len(answers["id2label"]), rebuilds=rebuilds)
     with torch.no_grad():
         if module.classifier is not None and holds_head(folder):
             head = load_file(folder / HEAD / "model.safetensors")

@@ -12,9 +12,9 @@ from tuneful.core.policy import Policy
 from tuneful.core.types import Batch
 
 
-def chances(policy: Policy, batch: Batch) -> Tensor:
+def chances(policy: Policy, batch: Batch, draw: int = 0) -> Tensor:
     """(M,) uniform numbers below 1, one for each place in `where`; while the model is measured those of a row depend on
-    its own tokens alone, however rows are batched."""
+    its own tokens alone, however rows are batched. Another `draw` gives others."""
     ids, where = batch.inputs["input_ids"], batch.targets["where"]
     if policy.module.training:
         return torch.rand(len(where), device=ids.device)
@@ -22,7 +22,7 @@ def chances(policy: Policy, batch: Batch) -> Tensor:
     found = torch.empty(len(where))
     for row in owners.unique().tolist():
         own = owners == row
-        generator = torch.Generator().manual_seed(zlib.crc32(told[own].numpy().tobytes()))
+        generator = torch.Generator().manual_seed(zlib.crc32(told[own].numpy().tobytes(), draw))
         found[own] = torch.rand(int(own.sum()), generator=generator)
     return found.to(ids.device)
 

@@ -90,7 +90,8 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank())
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
-    heads = head_names(policy.module) if prepared.labels else []
+    new = prepared.labels is not None or prepared.layout is Layout.REBUILT
+    heads = head_names(policy.module) if new else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
     seed_own(recipe.seed)
     return Built(prepared, policy, collate, schedule, optimiser, cost(prepared, policy))

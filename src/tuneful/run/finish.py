@@ -30,7 +30,7 @@ from tuneful.evaluation.report import compose, write_faces
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
-from tuneful.objectives import Contrast, Masked, Prototype, Retrieve
+from tuneful.objectives import Contrast, Denoise, Masked, Prototype, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
@@ -196,6 +196,8 @@ def _examine(built: Built) -> Examined | None:
         return alone.examine_masked(built.policy, objective, built.collate, train, test, base=own)
     if isinstance(objective, Contrast):
         return alone.examine_contrast(built.policy, objective, built.collate, test)
+    if isinstance(objective, Denoise):
+        return alone.examine_denoise(built.policy, objective, built.collate, train, test)
     if isinstance(objective, Prototype):
         return examine_prototype(built.policy, built.collate, test, settings)
     if isinstance(objective, Retrieve):

@@ -10,16 +10,19 @@ import numpy as np
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.device import machine, memory_mb, ranks_here, world
 from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import Objective
 from tuneful.core.quantised import BYTES
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
 from tuneful.models.size import Size
+from tuneful.objectives import Denoise, Masked
 from tuneful.recipe.amounts import megabytes
 from tuneful.run.resolve import Resolved
 
 Say = Callable[[str], None]
 FREE = 0.9  # of the machine's free memory may be planned with
+DECODER = 12  # matrices as wide as the model, of the layer that rebuilds a text, which reads all of its tokens
 
 
 def planned_mb() -> int:
@@ -65,17 +68,17 @@ def work_of(
     while no model is loaded."""
     seen = resolved.epochs * scale
     layout = resolved.objective.layout
-    tokens = layout in (Layout.TOKENS, Layout.MASKED)
+    tokens = layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     views = _views(resolved)
     read = views - getattr(resolved.objective, "deleted", 0.0)  # the second view is shorter
-    told = getattr(resolved.objective, "rate", 1.0)  # share of the learned tokens that are asked for
+    told = _named(resolved.objective)
     frozen = resolved.adapter.freezes
     shares = world() if resolved.recipe.sharded else 1
     return Work(
         tokens=round(read * seen * sum(map(len, rows))),
-        learned=round(seen * told * sum(row.learned for row in rows)) if not layout.vectors else 0,
+        learned=round(seen * told * sum(row.learned for row in rows)) if not layout.compares else 0,
         steps=resolved.steps,
-        body=size.body,
+        body=size.body + (round(DECODER * size.width**2 / read) if layout is Layout.REBUILT else 0),
         vocabulary=size.vocabulary if tokens else 0,
         trainable=_trainable(resolved, size) if trainable is None else trainable,
         total=size.total,
@@ -92,6 +95,13 @@ def work_of(
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
+
+
+def _named(objective: Objective) -> float:
+    """Share of the learned tokens that are asked for."""
+    if isinstance(objective, Denoise):
+        return objective.hidden
+    return objective.rate if isinstance(objective, Masked) else 1.0
 
 
 def _views(resolved: Resolved) -> int:

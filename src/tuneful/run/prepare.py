@@ -24,7 +24,7 @@ from tuneful.data.streams import StreamedRows
 from tuneful.data.unseen import identities, split_classes
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
-from tuneful.models.heads import VECTORS, Labels
+from tuneful.models.heads import Labels, headless
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
@@ -81,7 +81,7 @@ class Prepared:
     def head(self) -> Labels | None:
         """What the model's class head answers; None for tokens."""
         if self.layout.vectors:
-            return VECTORS
+            return headless(self.layout)
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
     @property

@@ -21,7 +21,8 @@ MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if 
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
-CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
+CAREFUL = {Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
+DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
@@ -113,7 +114,7 @@ def _check_encoder(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
         problems.append("adapter: there is no head here, so nothing would learn; use full, top_layers or lora")
     if recipe.regularisers:
         problems.append("regularisers: these compare answers before and after; an encoder by itself gives none")
-    if layout.vectors and world() > 1:
+    if layout.compares and world() > 1:
         problems.append("objective: rows that are told apart are computed together; this objective takes one process")
     if problems:
         raise RecipeError(problems)
@@ -156,6 +157,8 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
     data = recipe.task.data.model_copy(update={"max_tokens": limit})
     task = recipe.task.model_copy(update={"data": data, "objective": found.objective})
     optimiser = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
+    if found.objective.layout is Layout.REBUILT and "head_rate" not in recipe.optimiser.model_fields_set:
+        optimiser["head_rate"] = DECODER_RATE / rate
     changes: dict[str, Any] = {
         "name": recipe.name or Path(Name.of(recipe.task.data.sources[0].path).path).name.split(".")[0],
         "adapter": found.adapter,
@@ -182,7 +185,7 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
     if layout is Layout.PAIRS:
         return max(2, min(POOLED_ROWS, int(PAIRED_TOKENS / mean)))
-    if pooled or layout is Layout.TEXTS:
+    if pooled or layout in (Layout.TEXTS, Layout.REBUILT):
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)
     return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
