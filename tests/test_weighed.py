@@ -112,6 +112,7 @@ def test_rows_that_know_of_held_out_ones_are_left_out(generator_folder: Path, tm
     write_rows(tmp_path / "data" / "test.jsonl", held)
     generated = write_rows(tmp_path / "made.jsonl", [
         {"prompt": "lovely bright sweet", "completion": "glad", "origin": {"shown": [held[0]["prompt"]]}},
+        {"prompt": "warm sunny cheerful", "completion": "glad", "origin": {"shown": [held[1]["prompt"] + " !?"]}},
         {"prompt": held[0]["prompt"] + "!", "completion": "glad"}, {"prompt": "dreary bitter cold", "completion": "sad"},
         rows(1)[0],
     ])  # fmt: skip
@@ -119,6 +120,13 @@ def test_rows_that_know_of_held_out_ones_are_left_out(generator_folder: Path, tm
     prepared = check({"data": data, "model": str(generator_folder)})
     assert [row.example.messages[0].content for row in prepared.repeated if is_generated(row)] == ["dreary bitter cold"]
     assert not any(is_generated(row) for part in ("train", "validation", "test") for row in prepared.rows(part))
+
+
+def test_a_run_that_goes_on_notices_other_answers(generator_folder: Path, tmp_path: Path) -> None:
+    found = []
+    for swapped in (False, True):
+        found.append(check(recipe(tmp_path, generator_folder, made(tmp_path, swapped=swapped, count=6), rows(12))))
+    assert found[0].data_sha256 != found[1].data_sha256
 
 
 def test_at_most_three_for_each_row(generator_folder: Path, tmp_path: Path) -> None:
@@ -167,6 +175,9 @@ def test_refusals(generator_folder: Path, tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.jsonl", [{"text": "a storm"}, {"text": "a calm"}])
     with pytest.raises(DataError, match=r"bare\.jsonl line 1: expected a request with its answer"):
         check(recipe(tmp_path, generator_folder, bare, rows()))
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{"query": "a storm", "document": "wind and rain"}])
+    with pytest.raises(DataError, match=r"pairs\.jsonl line 1: expected a request with its answer"):
+        check(recipe(tmp_path, generator_folder, pairs, rows()))
     empty = write_rows(
         tmp_path / "empty.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": ""}]
     )

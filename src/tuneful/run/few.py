@@ -116,7 +116,9 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool
     if recipe.choose.adapters and writes:
         problems.append("choose.adapters: is for labels; a model that writes is tuned by its adapter. Leave it out")
     elif recipe.choose.adapters and not choosing:
-        problems.append("choose.adapters: nothing is chosen here; where a text has one label, --set choose.enabled=true asks for that")
+        problems.append(
+            "choose.adapters: nothing is chosen here; where a text has one label, --set choose.enabled=true does that"
+        )
     if data.prior is not None and not names_only:
         problems.append("data.prior: is for classes known by name alone; labelled rows say how often each comes")
     if problems:
