@@ -191,7 +191,7 @@ def test_refusals(generator_folder: Path, tmp_path: Path) -> None:
             check({**given, "choose": {"enabled": enabled, "adapters": ["full"]}})
         assert "choose.enabled=true" not in str(refused.value)
     alone = {**given, "data": {"source": given["data"]["source"]}}
-    with pytest.raises(RecipeError, match=r"or whether data\.generated helps"):
+    with pytest.raises(RecipeError, match=r"or weigh data\.generated"):
         check({**alone, "choose": {"enabled": True}})
     assert to_weigh(check({**given, "choose": {"enabled": True}}))
     with pytest.raises(RecipeError, match="a model that writes has none"):

@@ -36,8 +36,8 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     if not labelled or train[0].second is not None or infer(train) != "class":
         if asked is True and (labelled or recipe.task.data.generated is None):  # these a model that writes tries too
             raise RecipeError([
-                "choose: what is tried is how one label a text is learned, or whether data.generated helps a model "
-                "that writes; leave choose out"
+                "choose: the ways there are learn one label a text, or weigh data.generated for a model that writes; "
+                "leave choose out"
             ])  # fmt: skip
         return False
     classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
