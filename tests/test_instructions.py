@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,12 +16,18 @@ from click.testing import CliRunner
 import tuneful
 from endpoints import Server, lines
 from tuneful.cli.main import main
-from tuneful.core.errors import DataError
+from tuneful.cli.synthesising import that_writes
+from tuneful.core.errors import DataError, InputError
 from tuneful.core.types import Example, Message, Place
 from tuneful.data.answers import Form, echoes, refuses
+from tuneful.data.duplicates import said_in
 from tuneful.data.instructions import CUT, Instruction, Seed, asking_for_answer, asking_for_requests, half_of, seeds_in
+from tuneful.evaluation.metrics import METRICS
 from tuneful.run.aligned import Answered, difficulty
+from tuneful.run.alike import NEAR, Alike
+from tuneful.run.api import check
 from tuneful.run.instruct import Sifting, seeds_of
+from tuneful.run.journal import Journal
 from tuneful.run.tuned import open_model
 from work import greetings, moods, write_rows
 
@@ -97,7 +105,8 @@ def test_questions_show_rows_of_one_system_message_each_leading_once() -> None:
     "I'm sorry, but I can't help with that.", "Sorry, I cannot do this", "As an AI language model, I have no opinion.",
     "As an AI, I cannot", "I cannot provide that.", "I am unable to answer", "抱歉，我無法提供協助。", "很抱歉，但我不能這樣做",
     "作為一個AI語言模型，我沒有感情", "我无法回答这个问题", "Es tut mir leid, aber das kann ich nicht.", "Je suis désolé, mais je ne peux pas",
-    "Lo siento, pero no puedo ayudar", "Unfortunately, I do not have access",
+    "Lo siento, pero no puedo ayudar", "Unfortunately, I do not have access", "I'm sorry. I can't help with that.",
+    "Sorry, as an AI I don't have personal opinions",
 ])  # fmt: skip
 def test_refusals(answer: str) -> None:
     assert refuses(answer)
@@ -106,7 +115,9 @@ def test_refusals(answer: str) -> None:
 @pytest.mark.parametrize("answer", [
     "As an AI researcher, I train models.", "I cannot swim.", "I can't wait to see you!", "Sorry I am late.",
     "The sign says: I cannot help you", "抱歉，我遲到了", "我不能吃花生", "Unfortunately, it rained.", "I'm sorry for your loss.", "",
-    "Sorry! The train is late and the shop is closed.", "作為一個老師，我每天備課",
+    "Sorry! The train is late and the shop is closed.", "作為一個老師，我每天備課", "I can't help but smile",
+    "I'm sorry to hear about your delay. I do not see a tracking number yet", "Sorry, I don't see your order here",
+    "Sorry, I can't help but laugh", "抱歉久等。我的車不能開",
 ])  # fmt: skip
 def test_what_is_no_refusal(answer: str) -> None:
     assert not refuses(answer)
@@ -132,6 +143,38 @@ def test_the_form_of_answers() -> None:
     assert Form.of(["[1, 2]"]).fits("[]")
     assert not Form.of(["[1, 2]"]).fits("{}")
     assert Form.of(["```\nx\n```"]).plain("```\nx\n```") == "```\nx\n```"
+    for bare in ('{"c": "```"}', '```json {"c": 1}\n```', '```\n{"c": 1}'):
+        assert keys.plain(bare) == bare
+
+
+def test_answers_without_end_are_read_in_no_time() -> None:
+    keys, began = Form.of(['{"a": 1}']), time.perf_counter()
+    assert keys.plain("```json" + "\n" * 20_000 + "x").endswith("x")
+    assert not keys.fits("[" * 200_000)
+    assert Form.of(["[" * 200_000]).kind == ""
+    assert time.perf_counter() - began < 2
+
+
+def kept(seeds: list[Seed], folder: Path, asked: str, answer: str, *, cut: bool = False) -> dict[str, int] | None:
+    """Why an answer is refused; None where it is not."""
+    journal = Journal(folder / "a.answers.jsonl", "m", 0.9)
+    one = Instruction(asked, (0,), (Message("user", asked),), 0)
+    journal.keep(one, answer, cut)
+    sifting = Sifting(seeds)
+    return None if sifting.answers([one], journal) else dict(sifting.refused)
+
+
+def test_where_people_say_the_request_again_so_may_answers(tmp_path: Path) -> None:
+    capitals = [seed("hello there my friend", "Hello there, my friend!"), seed("one", "One, two, three, four, five.")]
+    assert kept(capitals, tmp_path, "we met them at noon", "We met them at noon.") is None
+    other = [seed("say hello to my friend", "Good morning to you, dear friend")]
+    refused = kept(other, tmp_path, "we met them at noon", "We met them at noon.")
+    assert refused == {"the answer repeats the request": 1}
+
+
+def test_an_answer_that_was_cut_is_not_read(tmp_path: Path) -> None:
+    found = kept([seed("a", '{"a": 1}')], tmp_path, "b", "[" * 200_000, cut=True)
+    assert found == {"cut off by the limit": 1}
 
 
 def test_requests_are_new() -> None:
@@ -146,6 +189,57 @@ def test_requests_are_new() -> None:
         "says what another says": 2, "the same as another text": 1, "too long or too short": 1,
         "more than were asked for": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("instruction", [
+    "Summarise: ", "Read the customer review below and decide whether the customer is satisfied or not. Answer with one "
+    "word, yes or no. Review: ",
+])  # fmt: skip
+def test_requests_that_share_an_instruction_are_told_apart(instruction: str) -> None:
+    ours = [
+        "the soup was cold and salty", "lovely staff and quick service", "my room smelled of old smoke", "best haircut in years",
+        "parcel came broken in three parts", "the app crashes at every login", "great coffee near the station", "waited two hours",
+    ]  # fmt: skip
+    new = ["plumber fixed our sink within minutes", "shoes fell apart after one week", "tickets never arrived by mail"]
+    again = "the soup was really cold and salty"
+    sifting = Sifting([seed(instruction + text) for text in ours])
+    found = sifting.new(written(*(instruction + text for text in [*new, again])), 10)
+    assert [asked for _, asked in found] == [instruction + text for text in new]
+    assert sifting.refused.total() == 1
+
+
+def test_alike_is_found_as_if_all_were_compared() -> None:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(list("abcdefghij"), rng.integers(1, 7))) for _ in range(120)]
+    alike = Alike.of(texts[:7])
+    for place, text in enumerate(texts[7:], 7):
+        near = any(METRICS["rouge_l"]([text], [other]) >= NEAR for other in texts[:place])
+        assert alike.knows(text) is near
+        alike.add(text)
+
+
+def named(count: int, start: int = 0) -> list[dict[str, str]]:
+    return [{"prompt": f"{THINGS[n % 20]} {THINGS[n * 7 % 20]} {n}", "completion": "yes"}
+            for n in range(start, start + count)]  # fmt: skip
+
+
+def test_a_writer_sees_what_fit_learns_from(generator_folder: Path, tmp_path: Path) -> None:
+    """With a test file that two training rows nearly repeat, and of a sample that is drawn with the same seed."""
+    train, test = named(40), named(5, 100)
+    train[7], train[9] = test[0], {**test[1], "prompt": test[1]["prompt"] + " !?"}
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.jsonl", train)
+    write_rows(tmp_path / "data" / "test.jsonl", test)
+    many = write_rows(tmp_path / "many.jsonl", named(200))
+    for source, seeded in ((tmp_path / "data", 0), (f"{many}#50", 3)):
+        learned = check({"data": str(source), "model": str(generator_folder), "seed": seeded}).split.train
+        shown = seeds_of(str(source), {}, seeded, lambda _: None)
+        assert [one.said for one in shown] == [said_in(example) for example in learned]
+
+
+def test_an_encoder_is_no_writer_and_no_judge(reader_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"--judge .*reads texts as an encoder does"):
+        that_writes(str(reader_folder), "--judge")
 
 
 def test_rows_say_where_they_come_from(server: Server, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tuneful.cli.main import main
 from tuneful.core.errors import InputError
 from tuneful.run.labelling import Labelling
-from tuneful.ship.studio.labelling import LARGEST, LabellingServer
+from tuneful.ship.studio.labelling import LARGEST, Desk, LabellingServer, Refused
 from work import moods, write_rows
 
 TEXTS = [
@@ -151,6 +151,53 @@ def test_two_pages_lose_nothing(server: LabellingServer, tmp_path: Path) -> None
     assert read(tmp_path / "out.jsonl") == [(mine["text"], "glad")]
 
 
+def test_a_page_of_another_name_takes_no_label_of_others(tmp_path: Path) -> None:
+    """A page that is loaded anew by a browser that forgot its name: the label before last, of an earlier sitting, stays.
+    While nobody has labelled, that one can be taken back."""
+    earlier = work(tmp_path, wanted=("glad", "sad"))
+    earlier.label(0, "glad")
+    desk = Desk(earlier, 3)
+    place = desk.ask("a")["place"]
+    desk.label("a", place, "sad")
+    with pytest.raises(Refused, match="no label of this page"):
+        desk.take_back("loaded again")
+    assert read(tmp_path / "out.jsonl") == [(TEXTS[0], "glad"), (TEXTS[place], "sad")]
+    assert desk.take_back("a")["place"] == place
+    assert desk.take_back("loaded again")["place"] == 0
+    assert read(tmp_path / "out.jsonl") == []
+
+
+def test_what_was_taken_back_may_be_labelled_over_an_older_label(tmp_path: Path) -> None:
+    write_rows(tmp_path / "out.jsonl", [{"text": TEXTS[0], "label": "glad"}, {"text": TEXTS[0], "label": "sad"}])
+    both = work(tmp_path, wanted=("glad", "sad"))
+    both.given = {0: "sad"}
+    desk = Desk(both, 3)
+    assert desk.take_back("a")["place"] == 0
+    assert both.given == {0: "glad"}
+    with pytest.raises(Refused, match="'glad' already"):
+        desk.label("b", 0, "sad")
+    desk.label("a", 0, "sad")
+    assert read(tmp_path / "out.jsonl") == [(TEXTS[0], "glad"), (TEXTS[0], "sad")]
+    with pytest.raises(Refused, match="'sad' already"):  # once
+        desk.label("a", 0, "glad")
+    for left in (1, 0):
+        assert desk.take_back("a")["place"] == 0
+        assert len(read(tmp_path / "out.jsonl")) == left
+    with pytest.raises(Refused, match="no label of this page"):
+        desk.take_back("a")
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    desk = Desk(work(tmp_path), 3)
+    place = desk.ask("a")["place"]
+    desk.label("a", place, "glad")
+    (tmp_path / "out.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(InputError, match="put it back"):
+        desk.take_back("a")
+    (tmp_path / "elsewhere.jsonl").rename(tmp_path / "out.jsonl")
+    assert desk.take_back("a")["done"] == 0
+
+
 def test_many_at_once(tmp_path: Path) -> None:
     texts = [f"text {n}" for n in range(40)]
     with LabellingServer(work(tmp_path, wanted=("x", "y"), texts=texts), 40) as server:
@@ -219,6 +266,7 @@ def test_the_page_lets_nothing_in(server: LabellingServer) -> None:
     assert "default-src 'none'" in policy
     assert not re.findall(r"""(?:src|href)=["'](?!data:,)""", text)
     assert "innerHTML" not in text
+    assert 'sessionStorage.getItem("page")' in text  # or "u" after a reload would be another page's
     assert "http:" not in text and "https:" not in text  # noqa: PT018
     assert all(word in text for word in ("aria-label", "prefers-color-scheme: dark", "aria-live"))
     with pytest.raises(urllib.error.HTTPError) as refused:

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from endpoints import Server, lines
 from tuneful.cli.main import main
-from tuneful.core.errors import DataError, EndpointError
+from tuneful.core.errors import DataError, EndpointError, InputError
 from tuneful.core.types import Message
 from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
 from tuneful.models.endpoint import Endpoint
-from tuneful.run.journal import Journal
+from tuneful.run.journal import Journal, open_journal
 from tuneful.run.sift import Written, sift
-from tuneful.run.synthesise import labelled_rows
+from tuneful.run.synthesise import labelled_rows, tokens_of
 from tuneful.run.writers import Remote
 from work import MOODS, moods, write_rows
 
@@ -63,6 +63,56 @@ def test_every_class_is_asked_for_with_rows_of_its_own() -> None:
 ])  # fmt: skip
 def test_what_of_an_answer_is_a_text(answer: str, texts: list[str]) -> None:
     assert texts_in(answer) == texts
+
+
+@pytest.mark.parametrize(("answer", "texts"), [
+    ("[" * 200_000, []), ('["a b", ' + "[" * 200_000, ["a b"]), ('["a b", "c\td", "\\x"', ["a b"]),
+    ("\n" * 200_000 + "one", ["one"]),
+])  # fmt: skip
+def test_nonsense_is_no_text(answer: str, texts: list[str]) -> None:
+    assert texts_in(answer) == texts
+
+
+def test_what_somebody_owns_is_not_written_over(tmp_path: Path) -> None:
+    """Neither the source, by whatever name, nor what came of another source."""
+    rows, other = write_rows(tmp_path / "rows.jsonl", moods(4)), write_rows(tmp_path / "b.jsonl", moods(4))
+    writer, out = Remote(Endpoint("http://localhost", "m"), 0.9), tmp_path / "made.jsonl"
+    write_rows(tmp_path / "rows.answers.jsonl", moods(4))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_rows(folder / "train.jsonl", moods(4))
+    for source, file in ((rows, rows), (f"{rows}#3", tmp_path / "data" / ".." / "rows.jsonl"), (folder, folder / "train.jsonl"),
+                         (tmp_path / "rows.answers.jsonl", rows)):  # fmt: skip
+        with pytest.raises(InputError, match="write over the rows"):
+            open_journal(file, writer, str(source), 0)
+    question = requests_for(ROWS, SAID, count=1, seed=0)[0]
+    open_journal(out, writer, str(rows), 0).keep(question, "1. a b", False)
+    assert open_journal(out, writer, f"{rows}#3", 1).has(question)
+    with pytest.raises(InputError, match=r"holds answers for .*rows\.jsonl; choose another"):
+        open_journal(out, writer, str(other), 0)
+    assert lines(tmp_path / "made.answers.jsonl")[0]["seed"] == 0
+
+
+def test_one_long_row_does_not_set_the_limit() -> None:
+    assert tokens_of(2, ["x" * 1000] * 40) == 1000
+    assert tokens_of(2, ["x" * 1000] * 40 + ["x" * 60_000]) == 1000
+    assert tokens_of(2, ["x" * 60_000]) == 4096
+    assert tokens_of(5, ["x"]) == 256
+
+
+def test_longer_answers_may_take_longer(server: Server) -> None:
+    quick = Endpoint(server.url, "m", seconds=0.2, pause=0.01)
+    assert [quick.patience(limit) for limit in (256, 600, 4096)] == pytest.approx([0.2, 0.2, 0.2 * 4096 / 600])
+    server.answer = lambda _: (threading.Event().wait(0.5), "late")[1]
+    assert quick.write([Message("user", "?")], limit=4096, temperature=0, seed=0) == ("late", False)
+    with pytest.raises(EndpointError, match="timed out"):
+        quick.write([Message("user", "?")], limit=256, temperature=0, seed=0)
+
+
+def test_brackets_without_end_are_no_chat_completion(server: Server) -> None:
+    server.answer = lambda _: b"[" * 200_000
+    with pytest.raises(EndpointError, match="no chat completion"):
+        Endpoint(server.url, "m", pause=0.01).write([Message("user", "?")], limit=9, temperature=0, seed=0)
 
 
 def test_of_an_answer_that_was_cut_the_last_text_is_left_out() -> None:

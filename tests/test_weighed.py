@@ -15,8 +15,8 @@ from tuneful.core.errors import DataError, RecipeError
 from tuneful.data.duplicates import said_in
 from tuneful.data.instructions import half_of
 from tuneful.data.rows import is_generated
-from tuneful.run.api import check
-from tuneful.run.weigh import LEAST_ASKED, parts_of
+from tuneful.run.api import check, recipe_for
+from tuneful.run.weigh import LEAST_ASKED, parts_of, to_weigh, weigh
 from work import moods, write_rows
 
 OTHER = {"glad": "sad", "sad": "glad"}
@@ -65,6 +65,9 @@ def test_generated_rows_are_learned_only_where_they_help(
     assert beside["ci95"][0] <= beside["delta"] <= beside["ci95"][1]
     lock = json.loads((tmp_path / "run" / "recipe.lock.json").read_text(encoding="utf-8"))["recipe"]
     assert (lock["tasks"][0]["data"]["generated"] is None) is swapped
+    # As long as the recipe says, for the rows that are learned.
+    assert lock["schedule"]["epochs"] == 6
+    assert lock["schedule"]["steps"] == 6 * -(-(20 if swapped else 80) // 8)
     assert run.report["quality"]["exact_match"]["n"] == 5
     keys = [note["key"] for note in run.report["data"]["notes"]]
     assert "ungated" not in keys
@@ -109,6 +112,7 @@ def test_rows_that_know_of_held_out_ones_are_left_out(generator_folder: Path, tm
     write_rows(tmp_path / "data" / "test.jsonl", held)
     generated = write_rows(tmp_path / "made.jsonl", [
         {"prompt": "lovely bright sweet", "completion": "glad", "origin": {"shown": [held[0]["prompt"]]}},
+        {"prompt": "warm sunny cheerful", "completion": "glad", "origin": {"shown": [held[1]["prompt"] + " !?"]}},
         {"prompt": held[0]["prompt"] + "!", "completion": "glad"}, {"prompt": "dreary bitter cold", "completion": "sad"},
         rows(1)[0],
     ])  # fmt: skip
@@ -118,11 +122,32 @@ def test_rows_that_know_of_held_out_ones_are_left_out(generator_folder: Path, tm
     assert not any(is_generated(row) for part in ("train", "validation", "test") for row in prepared.rows(part))
 
 
+def test_a_run_that_goes_on_notices_other_answers(generator_folder: Path, tmp_path: Path) -> None:
+    found = []
+    for swapped in (False, True):
+        found.append(check(recipe(tmp_path, generator_folder, made(tmp_path, swapped=swapped, count=6), rows(12))))
+    assert found[0].data_sha256 != found[1].data_sha256
+
+
 def test_at_most_three_for_each_row(generator_folder: Path, tmp_path: Path) -> None:
     prepared = check(
         recipe(tmp_path, generator_folder, made(tmp_path, swapped=False, count=100), rows(10), validation=0, test=0)
     )
     assert sum(map(is_generated, prepared.repeated)) == 30
+
+
+def test_where_they_cannot_be_weighed_they_are_left_out(generator_folder: Path, tmp_path: Path) -> None:
+    """One row has no other half to be asked about."""
+    given = recipe(tmp_path, generator_folder, made(tmp_path, swapped=True), rows(1), validation=0, test=0)
+    prepared, said = check({**given, "choose": {"enabled": True}}), list[str]()
+    assert sum(map(is_generated, prepared.repeated)) == 3
+    assert to_weigh(prepared)
+    chosen = weigh(recipe_for(given, model=None, settings={}), prepared, said.append)
+    assert chosen.recipe.task.data.generated is None
+    assert chosen.recipe.choose.enabled is False
+    assert "left out" in said[0]
+    del given["data"]["generated"]
+    assert chosen.recipe.schedule == recipe_for(given, model=None, settings={}).schedule
 
 
 def test_learned_unasked_the_report_says_so(generator_folder: Path, tmp_path: Path) -> None:
@@ -150,6 +175,9 @@ def test_refusals(generator_folder: Path, tmp_path: Path) -> None:
     bare = write_rows(tmp_path / "bare.jsonl", [{"text": "a storm"}, {"text": "a calm"}])
     with pytest.raises(DataError, match=r"bare\.jsonl line 1: expected a request with its answer"):
         check(recipe(tmp_path, generator_folder, bare, rows()))
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{"query": "a storm", "document": "wind and rain"}])
+    with pytest.raises(DataError, match=r"pairs\.jsonl line 1: expected a request with its answer"):
+        check(recipe(tmp_path, generator_folder, pairs, rows()))
     empty = write_rows(
         tmp_path / "empty.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": ""}]
     )
@@ -158,6 +186,14 @@ def test_refusals(generator_folder: Path, tmp_path: Path) -> None:
     given = recipe(tmp_path, generator_folder, made(tmp_path, swapped=False), rows())
     with pytest.raises(RecipeError, match="leave sharded out"):
         check({**given, "sharded": True, "adapter": "lora"})
+    for enabled in ("auto", True):
+        with pytest.raises(RecipeError, match=r"choose\.adapters: is for labels") as refused:
+            check({**given, "choose": {"enabled": enabled, "adapters": ["full"]}})
+        assert "choose.enabled=true" not in str(refused.value)
+    alone = {**given, "data": {"source": given["data"]["source"]}}
+    with pytest.raises(RecipeError, match=r"or weigh data\.generated"):
+        check({**alone, "choose": {"enabled": True}})
+    assert to_weigh(check({**given, "choose": {"enabled": True}}))
     with pytest.raises(RecipeError, match="a model that writes has none"):
         check({**given, "data": {**given["data"], "unlabelled": str(bare)}, "schedule": "selftrain"})
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"once {n} upon a time"} for n in range(20)])

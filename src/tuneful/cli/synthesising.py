@@ -65,7 +65,7 @@ def _refuse_unused(
 def _writer(model: str | None, endpoint: str | None, key_from: str | None, temperature: float) -> Writer:
     if endpoint is None:
         name = model or WRITER
-        return Local(name, _that_writes(name, "--model"), temperature)
+        return Local(name, that_writes(name, "--model"), temperature)
     if model is None:
         raise InputError("--endpoint: say which of its models is asked, with --model")
     if not endpoint.startswith(("http://", "https://")):
@@ -82,13 +82,15 @@ def _judge(writer: Writer, name: str | None) -> Tuned | None:
         return None
     if name is None and isinstance(writer, Local):
         return writer.tuned
-    return _that_writes(name or WRITER, "--judge")
+    return that_writes(name or WRITER, "--judge")
 
 
-def _that_writes(name: str, option: str) -> Tuned:
+def that_writes(name: str, option: str) -> Tuned:
+    """A model on this computer. Raises InputError where it is none that writes text."""
     tuned = open_model(name, note)
-    if tuned.labels is not None:
-        raise InputError(f"{option} {name}: this model gives labels; a model that writes text is needed")
+    if tuned.labels is not None or tuned.finds or not tuned.policy.network.causal:
+        does = "gives labels" if tuned.labels is not None else "reads texts as an encoder does"
+        raise InputError(f"{option} {name}: this model {does}; a model that writes text is needed")
     return tuned
 
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,7 @@ SHOWN = 4  # rows of the class that a request shows
 EACH = 5  # texts that a request asks for
 LONGEST = 2  # a text may be so many times as long as the longest row of its class
 MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):](?!\d))\s*")
-FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
+FENCE = re.compile(r"^[^\S\n]*```.*$", re.MULTILINE)
 WHOLE = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 QUOTES = ('""', "''", "“”", "「」", "‘’")
 ASK = (
@@ -112,9 +113,15 @@ def _listed(answer: str) -> list[str]:
     """Of a list that was cut, those texts that are whole."""
     try:
         told = json.loads(answer)
-    except ValueError:
-        told = [json.loads(text) for text in WHOLE.findall(answer)]
+    except (ValueError, RecursionError):
+        told = list(_strings(answer))
     return [text.strip() for text in told if isinstance(text, str)] if isinstance(told, list) else []
+
+
+def _strings(answer: str) -> Iterator[str]:
+    for text in WHOLE.findall(answer):
+        with suppress(ValueError):
+            yield json.loads(text)
 
 
 def _bare(line: str) -> str:

@@ -18,6 +18,7 @@ from tuneful.core.types import Message
 
 TRIES, PAUSE = 4, 1.0  # seconds before the second try, twice as many before each further one
 TAG = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
+SPEED = 10.0  # tokens per second that a slow server writes
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}  # answers that may be others a moment later
 
 
@@ -28,8 +29,12 @@ class Endpoint:
     url: str
     model: str
     key: str | None = None
-    seconds: float = 60.0  # that one answer may take
+    seconds: float = 60.0  # that a server may say nothing; longer answers may take longer
     pause: float = PAUSE
+
+    def patience(self, limit: int) -> float:
+        """Seconds that an answer of `limit` tokens may take."""
+        return self.seconds * max(1.0, limit / (SPEED * 60.0))
 
     def write(self, messages: Sequence[Message], *, limit: int, temperature: float, seed: int) -> tuple[str, bool]:
         """One answer, "" where the model gave none, and whether the limit cut it. Raises EndpointError when there is
@@ -44,7 +49,7 @@ class Endpoint:
         problem = EndpointError("not asked")
         for number in range(TRIES):
             try:
-                return self._ask(body)
+                return self._ask(body, self.patience(limit))
             except EndpointError as error:
                 if not error.passing:
                     raise
@@ -53,14 +58,14 @@ class Endpoint:
                     time.sleep(self.pause * 2**number)
         raise problem
 
-    def _ask(self, body: dict[str, Any]) -> tuple[str, bool]:
+    def _ask(self, body: dict[str, Any], seconds: float) -> tuple[str, bool]:
         headers = {"Content-Type": "application/json", "User-Agent": "tuneful"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         address = f"{self.url.rstrip('/')}/chat/completions"
         asked = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with OPENER.open(asked, timeout=self.seconds) as answer:
+            with OPENER.open(asked, timeout=seconds) as answer:
                 said = answer.read()
         except urllib.error.HTTPError as error:
             raise EndpointError(
@@ -71,7 +76,7 @@ class Endpoint:
         try:  # what was answered is paid for, so it is not asked again
             choice = json.loads(said.decode("utf-8", "replace"))["choices"][0]
             return str(choice["message"]["content"] or ""), choice.get("finish_reason") == "length"
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise EndpointError(f"{address} answers with something that is no chat completion", passing=False) from None
 
 

@@ -34,8 +34,11 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
             raise RecipeError(["choose: a teacher knows the labels that the ways would be asked about; leave one out"])
         return False
     if not labelled or train[0].second is not None or infer(train) != "class":
-        if asked is True:
-            raise RecipeError(["choose: the ways there are learn one label a text; leave choose out"])
+        if asked is True and (labelled or recipe.task.data.generated is None):  # these a model that writes tries too
+            raise RecipeError([
+                "choose: the ways there are learn one label a text, or weigh data.generated for a model that writes; "
+                "leave choose out"
+            ])  # fmt: skip
         return False
     classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
     if classes * len(train) > MOST:
@@ -112,8 +115,12 @@ def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool
             "data.generated: generated rows are weighed by cross-validation over few labels; --set choose.enabled=true "
             "asks for that, and choose=none learns them unasked"
         )
-    if recipe.choose.adapters and not choosing:
-        problems.append("choose.adapters: nothing is chosen here; --set choose.enabled=true asks for that")
+    if recipe.choose.adapters and writes:
+        problems.append("choose.adapters: is for labels; a model that writes is tuned by its adapter. Leave it out")
+    elif recipe.choose.adapters and not choosing:
+        problems.append(
+            "choose.adapters: nothing is chosen here; where a text has one label, --set choose.enabled=true does that"
+        )
     if data.prior is not None and not names_only:
         problems.append("data.prior: is for classes known by name alone; labelled rows say how often each comes")
     if problems:

@@ -24,6 +24,9 @@ from tuneful.run.teacher import taught
 
 Say = Callable[[str], None]
 MOST_GENERATED = 3  # rows for each labelled one, so that what is learned stays mostly what people wrote
+# Layouts whose rows hold a request and an answer.
+ANSWERED = {"messages", "alpaca", "self_instruct", "prompt_completion", "labelled", "labelled_pair", "preference",
+            "kto"}  # fmt: skip
 LEAST_GENERATED = 8  # of a class, where it has hardly any rows
 
 
@@ -101,7 +104,7 @@ def _with_answers(
         raise RecipeError(["data.generated: plain texts have no answers for generated rows to go with; leave it out"])
     found = []
     for form, examples, bad in _written(recipe, say):
-        if bad or form.name == "text":
+        if bad or form.name not in ANSWERED:
             place = bad[0].place if bad else examples[0].place
             raise DataError(f"{place}: expected a request with its answer, as `tuneful synthesise` writes them")
         found += examples
@@ -150,10 +153,12 @@ def _unknowing(generated: Sequence[Example], held_out: Sequence[Example]) -> lis
 def knowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[bool]:
     """Which of them nearly repeat a held-out row, or were written by a model that was shown one."""
     secret = [said_in(example) for example in held_out]
-    found = clusters([*secret, *(said_in(example) for example in generated)])
-    taken, own = set(found[: len(secret)]), found[len(secret) :]
-    return [cluster in taken or bool(set(secret) & set(example.shown))
-            for example, cluster in zip(generated, own, strict=True)]  # fmt: skip
+    texts = [*(said_in(example) for example in generated), *(text for example in generated for text in example.shown)]
+    unlike = list(dict.fromkeys(texts))
+    found = clusters([*secret, *unlike])
+    taken = set(found[: len(secret)])
+    knows = {text for text, cluster in zip(unlike, found[len(secret) :], strict=True) if cluster in taken}
+    return [said_in(example) in knows or bool(knows & set(example.shown)) for example in generated]
 
 
 def _thinned(generated: Sequence[Example], train: Sequence[Example], seed: int) -> list[Example]:

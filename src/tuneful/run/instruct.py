@@ -17,17 +17,16 @@ from tuneful.data.duplicates import clusters
 from tuneful.data.instructions import Instruction, Seed, as_row, asking_for_answer, asking_for_requests, seeds_in
 from tuneful.data.splits import split
 from tuneful.data.synthesise import EACH, LONGEST, fits, one_line
-from tuneful.evaluation.metrics import METRICS
 from tuneful.recipe.model import Data
 from tuneful.run.aligned import Answered, difficulty
+from tuneful.run.alike import Alike
 from tuneful.run.journal import Journal, ask, open_journal
-from tuneful.run.synthesise import CHARACTERS, LEAST, Synthesised, seed_examples
+from tuneful.run.synthesise import Synthesised, seed_examples, tokens_of
 from tuneful.run.tuned import Tuned
 from tuneful.run.writers import Writer
 
 Say = Callable[[str], None]
 LAYOUTS = ("messages", "alpaca", "self_instruct", "prompt_completion")
-NEAR = 0.7  # ROUGE-L from which two requests say the same (Wang et al. 2023, section 2.2)
 HELPLESS = 1.0  # difficulty from which a request does not help
 
 
@@ -43,19 +42,19 @@ class Sifting:
         with the question that it answers."""
         known = [one_line(seed.asked) for seed in self.seeds]
         near = clusters([*known, *(asked for _, asked in written)])
-        taken, kept = set(near[: len(known)]), list[tuple[Instruction, str]]()
+        alike, taken, kept = Alike.of(known), set(near[: len(known)]), list[tuple[Instruction, str]]()
         for (by, asked), cluster in zip(written, near[len(known) :], strict=True):
-            if not fits(asked, known[: len(self.seeds)]):
+            if not fits(asked, known):
                 self.refused["too long or too short"] += 1
             elif cluster in taken:
                 self.refused["the same as another text"] += 1
-            elif any(_near(asked, other) for other in known):
+            elif alike.knows(asked):
                 self.refused["says what another says"] += 1
             elif len(kept) >= count:
                 self.refused["more than were asked for"] += 1
             else:
                 taken.add(cluster)
-                known.append(asked)
+                alike.add(asked)
                 kept.append((by, asked))
         return kept
 
@@ -64,19 +63,20 @@ class Sifting:
         form = Form.of([seed.answer for seed in self.seeds])
         usual = [seed.answer for seed in self.seeds]
         refusing = any(map(refuses, usual))  # then it is what the rows teach
+        echoing = any(echoes(seed.asked, seed.answer) for seed in self.seeds)  # likewise
         kept = []
         for one in asked:
-            said, cut = journal.answer(one) or ("", False)
-            answer = form.plain(said)
-            reason = _fault(one.about, answer, form, usual, refusing=refusing)
-            if journal.answer(one) is None:
-                reason = "not answered yet"
-            elif cut:
-                reason = "cut off by the limit"
-            if reason is None:
-                kept.append((one, answer))
+            if (found := journal.answer(one)) is None:
+                self.refused["not answered yet"] += 1
+            elif found[1]:
+                self.refused["cut off by the limit"] += 1
             else:
-                self.refused[reason] += 1
+                answer = form.plain(found[0])
+                reason = _fault(one.about, answer, form, usual, refusing=refusing, echoing=echoing)
+                if reason is None:
+                    kept.append((one, answer))
+                else:
+                    self.refused[reason] += 1
         return kept
 
     def helped(
@@ -96,21 +96,16 @@ class Sifting:
                 self.refused["longer than the judge reads"] += 1
 
 
-def _fault(asked: str, answer: str, form: Form, usual: Sequence[str], *, refusing: bool) -> str | None:
+def _fault(asked: str, answer: str, form: Form, usual: Sequence[str], *, refusing: bool, echoing: bool) -> str | None:
     if not answer:
         return "no answer"
-    if echoes(asked, answer):
+    if not echoing and echoes(asked, answer):
         return "the answer repeats the request"
     if not refusing and refuses(answer):
         return "the answer refuses"
     if not form.fits(answer):
         return "the answer is no number" if form.kind == "number" else "the answer is no JSON of your rows' keys"
     return None if fits(answer, usual) else "the answer is too long or too short"
-
-
-def _near(one: str, other: str) -> bool:
-    # What overlaps in any order is no less than what does in this one, and is counted faster.
-    return METRICS["token_f1"]([one], [other]) >= NEAR and METRICS["rouge_l"]([one], [other]) >= NEAR
 
 
 def instruct(
@@ -128,14 +123,14 @@ def instruct(
     soon as it is there; the same command goes on. Without a `judge` nobody asks whether requests help. Raises
     InputError, and EndpointError when no more is answered."""
     seeds = seeds_of(source, columns, seed, say)
-    journal = open_journal(out, writer)
+    journal = open_journal(out, writer, source, seed)
     first, sifting = asking_for_requests(seeds, count=count, seed=seed), Sifting(seeds)
     say(f"{len(first)} questions for requests, each shown {len(first[0].shown)} of your {len(seeds)} rows")
-    ask(first, writer, journal, _limit(EACH, [one.asked for one in seeds]), say)
+    ask(first, writer, journal, tokens_of(EACH, [one.asked for one in seeds]), say)
     written = [(one, asked) for one in first for asked in map(one_line, journal.texts(one))]
     second = [asking_for_answer(seeds, one, asked) for one, asked in sifting.new(written, count)]
     say(f"{len(second)} of {len(written)} requests are new and are answered")
-    ask(second, writer, journal, _limit(LONGEST, [one.answer for one in seeds]), say)
+    ask(second, writer, journal, tokens_of(LONGEST, [one.answer for one in seeds]), say)
     lines = []
     for one, answer, found in sifting.helped(sifting.answers(second, journal), judge):
         origin = {"model": writer.name, "source": source, "request": one.key(writer.name, writer.temperature)}
@@ -145,25 +140,20 @@ def instruct(
     return Synthesised(len(first) + len(second), len(written), len(lines), sifting.refused)
 
 
-def _limit(times: int, texts: Sequence[str]) -> int:
-    """Tokens of an answer that may be so many times as long as the longest text."""
-    return max(LEAST, times * max(map(len, texts)) // CHARACTERS)
-
-
 def seeds_of(source: str, columns: Mapping[str, str], seed: int, say: Say) -> list[Seed]:
     """The rows that `fit` would learn from, were it to draw with this seed what it holds out: a writer that was shown
     a held-out row must not write for those who are measured by it. Raises DataError."""
-    form, examples, parts = seed_examples(source, columns, say)
+    form, parts = seed_examples(source, columns, say, seed=seed)
     if form.name not in LAYOUTS:
         raise DataError(
             f"{source}: further rows are written for texts with one label each, and for requests with answers; this is "
             f"in the layout '{form.name}'. Name the columns: --column text=... --column label=..., or "
             "--column prompt=... --column completion=..."
         )
-    held = {part: 0.0 if part in parts else Data.model_fields[part].default for part in ("validation", "test")}
-    rows = split({"train": examples}, seed=seed, labelled=False, **held).train if examples else []
-    if len(rows) < len(examples):
-        say(f"{len(examples) - len(rows)} of {len(examples)} rows are not shown: `tuneful fit` would hold them out")
+    held = {part: Data.model_fields[part].default for part in ("validation", "test")}
+    rows, every = split(parts, seed=seed, labelled=False, **held).train if parts["train"] else [], len(parts["train"])
+    if len(rows) < every:
+        say(f"{every - len(rows)} of {every} rows are not shown: `tuneful fit` would hold them out")
     seeds, told = seeds_in(rows)
     for reason, number in told.items():
         say(f"{number} rows are {reason}")

@@ -11,6 +11,8 @@ from typing import Any
 
 from tuneful.core.errors import EndpointError, InputError
 from tuneful.core.files import write_text
+from tuneful.data.names import Name
+from tuneful.data.sources import folder_splits
 from tuneful.data.synthesise import Question, texts_in
 from tuneful.run.writers import Writer
 
@@ -24,6 +26,8 @@ class Journal:
     file: Path
     model: str
     temperature: float
+    source: str = ""  # of the rows that are shown, as the person named it
+    seed: int = 0
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by key of the request
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -33,7 +37,8 @@ class Journal:
     def keep(self, request: Question, answer: str, cut: bool) -> None:
         key = request.key(self.model, self.temperature)
         whole = answer.encode("utf-8", "replace").decode("utf-8")  # half a character cannot be written down
-        line = {"request": key, "about": request.about, "model": self.model, "answer": whole, "cut": cut}
+        line = {"request": key, "about": request.about, "model": self.model, "answer": whole, "cut": cut,
+                "source": self.source, "seed": self.seed}  # fmt: skip
         with self.lock:
             with self.file.open("a", encoding="utf-8", newline="\n") as stream:
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -65,15 +70,30 @@ class Journal:
                 raise InputError(
                     f"{self.file} line {number} is no answer that was kept; move it away, or choose another --out"
                 ) from None
+            other = str(told.get("source", self.source))
+            if other != self.source and _file(other) != _file(self.source):
+                raise InputError(
+                    f"{self.file} holds answers for {other}; choose another file with --out for {self.source}"
+                )
 
 
-def open_journal(out: Path, writer: Writer) -> Journal:
-    """The answers beside `out`. Raises InputError where `out` is somebody's own file."""
-    journal = Journal(out.with_suffix(".answers.jsonl"), writer.name, writer.temperature)
+def open_journal(out: Path, writer: Writer, source: str, seed: int) -> Journal:
+    """The answers beside `out`. Raises InputError where `out` is somebody's own file, or what came of another
+    source."""
+    journal = Journal(out.with_suffix(".answers.jsonl"), writer.name, writer.temperature, source, seed)
+    read = _file(source)
+    taken = list(folder_splits(read).values()) if read.is_dir() else [read]
+    if {out.resolve(), journal.file.resolve()} & {file.resolve() for file in taken}:
+        raise InputError(f"--out {out}: this would write over the rows of {source}; choose another file with --out")
     if out.exists() and not journal.file.exists():
         raise InputError(f"{out} exists, and was not written by this command; choose another file with --out")
     journal.open()
     return journal
+
+
+def _file(source: str) -> Path:
+    """Without the number of rows that are drawn from it."""
+    return Path(Name.of(source).path).expanduser().resolve()
 
 
 def ask(requests: Sequence[Question], writer: Writer, journal: Journal, limit: int, say: Say) -> None:

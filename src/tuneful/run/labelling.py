@@ -58,8 +58,13 @@ class Labelling:
 
     def take_back(self, place: int) -> None:
         """The newest label of a text is taken out of the file, and then forgotten; an older one of it stands again.
-        Other lines stay as they are, also those that another program added."""
-        lines = self.file.read_bytes().decode("utf-8").split("\n")
+        Other lines stay as they are, also those that another program added. Raises InputError where it is gone."""
+        try:
+            lines = self.file.read_bytes().decode("utf-8").split("\n")
+        except OSError as error:
+            raise InputError(
+                f"{self.file} cannot be read ({error.strerror}), so no label is taken back; put it back, or begin anew"
+            ) from None
         said = [_row_or_none(line) for line in lines]
         where = [number for number, row in enumerate(said) if row is not None and row[0] == self.texts[place]]
         if where:

@@ -245,5 +245,6 @@ def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Ro
 
 def _sha256(gathered: Gathered, further: Sequence[Row]) -> str:
     """Of what is learned and measured by, so that a run that goes on notices other data."""
-    told = [(row.example.text, row.target) for row in further if row.example.place.source != NAMES]
+    told = [(row.example.text, row.target, row.ids.tobytes(), row.learn.tobytes())
+            for row in further if row.example.place.source != NAMES]  # fmt: skip
     return hashlib.sha256(repr((gathered.sha256, told)).encode()).hexdigest() if told else gathered.sha256

@@ -49,7 +49,7 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
-        choice = _choice(prepared, say, _asked_of_all(should_stop))
+        choice = _choice(recipe, prepared, say, _asked_of_all(should_stop))
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
         built = together(lambda: build(prepared, say))
@@ -69,11 +69,11 @@ def run(
             first_alone(lambda: finish(built, folder, progress, language=language, say=say, should_stop=should_stop))
 
 
-def _choice(prepared: Prepared, say: Say, should_stop: Callable[[], bool]) -> Choice | None:
+def _choice(given: Recipe, prepared: Prepared, say: Say, should_stop: Callable[[], bool]) -> Choice | None:
     """What is learned and how, where that is found out by trying. Raises Interrupted."""
     if to_choose(prepared):
         return choose(prepared, say, should_stop)
-    return weigh(prepared, say, should_stop) if to_weigh(prepared) else None
+    return weigh(given, prepared, say, should_stop) if to_weigh(prepared) else None
 
 
 def _prepared(recipe: Recipe, say: Say) -> Prepared:
@@ -93,7 +93,7 @@ def _claim(folder: RunFolder, resume: bool, held: ExitStack) -> None:
 
 def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str, choice: Choice | None) -> None:
     write_lock(built, folder, command)
-    if choice is not None:
+    if choice is not None and choice.facts:  # something was tried
         folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
     write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from tuneful.core.errors import DataError
 from tuneful.core.files import write_text
@@ -22,7 +24,8 @@ from tuneful.run.tuned import open_encoder
 from tuneful.run.writers import Writer
 
 Say = Callable[[str], None]
-LEAST, CHARACTERS = 256, 2  # tokens of an answer: at least, and else one for so many characters of the longest rows
+LEAST, MOST, CHARACTERS = 256, 4096, 2  # tokens of an answer: at least, at most, and between one for so many characters
+LONG = 0.95  # share of the rows that are no longer than what an answer is measured by
 
 
 @dataclass(slots=True)
@@ -48,11 +51,11 @@ def synthesise(
 ) -> Synthesised:
     """`count` texts a class are asked for. Every answer is written down beside `out` as soon as it is there; the same
     command goes on. Raises InputError, and EndpointError when no more is answered."""
-    journal = open_journal(out, writer)
-    rows = labelled_rows(source, columns, say)
+    journal = open_journal(out, writer, source, seed)
+    rows = labelled_rows(source, columns, say, seed=seed)
     said = {label: spoken(label) or label for _, label in rows}
     requests = requests_for(rows, said, count=count, seed=seed)
-    ask(requests, writer, journal, max(LEAST, EACH * max(len(text) for text, _ in rows) // CHARACTERS), say)
+    ask(requests, writer, journal, tokens_of(EACH, [text for text, _ in rows]), say)
     written = [Written(text, request.label, request) for request in requests for text in journal.texts(request)]
     reader = open_encoder(encoder or reader_for(text for text, _ in rows), None, say)
     kept, refused = sift(written, rows, groups(rows, seed), reader.vectors)
@@ -65,18 +68,26 @@ def synthesise(
     return Synthesised(len(requests), len(written), len(kept), refused)
 
 
-def seed_examples(source: str, named: Mapping[str, str], say: Say) -> tuple[Format, list[Example], set[str]]:
-    """The layout of the rows for training, those that can be used, and the parts that the source has; `named` are
-    columns the person named. Raises DataError."""
-    tables = {part: table for part, table in read(source, say=say).items() if table}
-    if not tables:
-        raise DataError(f"{source} holds no row")
-    table = tables.get("train") or next(iter(tables.values()))
-    form, columns = detect(table, named)
-    examples, bad = understand(table, form, columns)
-    if bad:
-        say(f"{len(bad)} rows are left out; the first: {bad[0].place}: {bad[0].reason}")
-    return form, examples, set(tables)
+def tokens_of(times: int, texts: Sequence[str]) -> int:
+    """Tokens of an answer that may be so many times as long as a long text; a single one that is longer than all
+    others does not count, as servers refuse requests for more than their model can write."""
+    long = float(np.quantile([len(text) for text in texts], LONG, method="higher"))
+    return min(MOST, max(LEAST, int(times * long) // CHARACTERS))
+
+
+def seed_examples(
+    source: str, named: Mapping[str, str], say: Say, *, seed: int = 0
+) -> tuple[Format, dict[str, list[Example]]]:
+    """The layout of the rows for training, and by part those that can be used, as `fit` reads them; `named` are columns
+    the person named. Raises DataError."""
+    forms, examples = {}, {}
+    for part, table in read(source, seed=seed, say=say).items():
+        if table:
+            forms[part], columns = detect(table, named)
+            examples[part], bad = understand(table, forms[part], columns)
+            if bad:
+                say(f"{len(bad)} rows are left out; the first: {bad[0].place}: {bad[0].reason}")
+    return forms["train"], examples
 
 
 def layout_of(source: str, named: Mapping[str, str]) -> str:
@@ -84,9 +95,10 @@ def layout_of(source: str, named: Mapping[str, str]) -> str:
     return seed_examples(source, named, lambda _: None)[0].name
 
 
-def labelled_rows(source: str, named: Mapping[str, str], say: Say) -> list[tuple[str, str]]:
+def labelled_rows(source: str, named: Mapping[str, str], say: Say, *, seed: int = 0) -> list[tuple[str, str]]:
     """(text, label) of the rows for training; `named` are columns the person named. Raises DataError."""
-    form, examples, _ = seed_examples(source, named, say)
+    form, parts = seed_examples(source, named, say, seed=seed)
+    examples = parts["train"]
     if form.name != "labelled" or not examples or infer(examples) != "class":
         raise DataError(
             f"{source}: further rows are written for texts with one label each, and for requests with answers; this is "

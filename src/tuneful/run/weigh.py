@@ -62,12 +62,20 @@ class Weighed:
 def to_weigh(prepared: Prepared) -> bool:
     """A model that writes is to learn generated rows if they help."""
     asks = prepared.layout is Layout.TOKENS and prepared.recipe.choose.enabled is not False
-    return asks and any(map(is_generated, prepared.repeated)) and bool(parts_of(prepared))
+    return asks and any(map(is_generated, prepared.repeated))
 
 
-def weigh(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambda: False) -> Choice:
-    """The recipe with the generated rows, or without. Raises Interrupted."""
-    built, parts = build(prepared, say), parts_of(prepared)
+def weigh(given: Recipe, prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambda: False) -> Choice:
+    """The recipe as it was given, with the generated rows or without; without where there are too few rows to ask
+    about. Raises Interrupted."""
+    parts = parts_of(prepared)
+    if not parts:
+        say(
+            "too few rows that people wrote to find out whether generated rows help: these are left out "
+            "(--set choose=none learns them unasked)"
+        )
+        return Choice(_recipe(given, helps=False), {}, {})
+    built = build(prepared, say)
     updates = [_updates(prepared, part) for part in parts]
     asked = sum(len(part.asked) for part in parts)
     say(f"do generated rows help? {2 * len(parts)} short runs of {max(updates)} updates, asked about {asked} rows:")
@@ -78,7 +86,7 @@ def weigh(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambda
         said = "with the generated rows" if way.generated else "rows that people wrote"
         say(f"  {said}: perplexity {np.exp(way.loss):.4g}, {way.seconds:.0f} s")
     say(f"  difference {gap.delta:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}): they are {'' if helps else 'not '}learned")
-    return Choice(_recipe(prepared, helps), _facts(tried, helps, len(parts), asked, max(updates)), {})
+    return Choice(_recipe(given, helps=helps), _facts(tried, helps, len(parts), asked, max(updates)), {})
 
 
 def parts_of(prepared: Prepared) -> list[Part]:
@@ -153,9 +161,8 @@ def _gap(ours: Weighed, theirs: Weighed) -> Difference:
     return difference(METRICS["perplexity"], ours.losses, theirs.losses)
 
 
-def _recipe(prepared: Prepared, helps: bool) -> Recipe:
-    """The recipe as it was prepared, with nothing left to ask."""
-    given = prepared.recipe
+def _recipe(given: Recipe, *, helps: bool) -> Recipe:
+    """With nothing left to ask. What the recipe leaves open is decided anew, by the rows that are learned."""
     data = given.task.data if helps else given.task.data.model_copy(update={"generated": None})
     task = given.task.model_copy(update={"data": data})
     return given.model_copy(update={"tasks": [task], "choose": given.choose.model_copy(update={"enabled": False})})

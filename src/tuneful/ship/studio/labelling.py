@@ -49,6 +49,7 @@ class Desk:
     shown: dict[str, int] = field(default_factory=dict)  # text by page
     passed: set[int] = field(default_factory=set)
     given: list[tuple[str | None, int]] = field(default_factory=list)  # which page labelled which text, in order
+    again: set[tuple[str, int]] = field(default_factory=set)  # what a page took back, and may label over an older label
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -64,10 +65,11 @@ class Desk:
         """Raises Refused."""
         with self.lock:
             self._known(place)
-            if place in self.work.given:
+            if place in self.work.given and (page, place) not in self.again:
                 self.shown.pop(page, None)
                 raise Refused(409, f"this text has the label '{self.work.given[place]}' already, from another page")
             self._write(place, name.strip())
+            self.again.discard((page, place))
             self.given.append((page, place))
             self._leave(place)
             return self._asked(page)
@@ -80,19 +82,29 @@ class Desk:
             return self._asked(page)
 
     def take_back(self, page: str) -> dict[str, Any]:
-        """The last label that this page gave, else the last that stood in the file before; never another page's.
-        Raises Refused."""
+        """The last label that this page gave; while no page has given any, the last of an earlier sitting. Never
+        another page's. Raises Refused, and InputError where the file is gone."""
         with self.lock:
-            for whose in (page, None):
-                for number in reversed(range(len(self.given))):
-                    if self.given[number][0] == whose:
-                        _, place = self.given.pop(number)
-                        self.work.take_back(place)
-                        if page in self.shown:
-                            self.waiting.insert(0, self.shown[page])
-                        self.shown[page] = place
-                        return self._asked(page)
+            number = self._last_of(page)
+            place = self.given[number][1]
+            self.work.take_back(place)
+            del self.given[number]
+            if place in self.work.given:  # an older label stands again
+                self.again.add((page, place))
+                if (None, place) not in self.given:
+                    self.given.insert(0, (None, place))
+            if self.shown.get(page, place) != place:
+                self.waiting.insert(0, self.shown[page])
+            self.shown[page] = place
+            return self._asked(page)
+
+    def _last_of(self, page: str) -> int:
+        """Which of `given` it may take back."""
+        whose = [other for other, _ in self.given]
+        wanted = page if any(other is not None for other in whose) else None
+        if wanted not in whose:
             raise Refused(409, "there is no label of this page to take back")
+        return len(whose) - 1 - whose[::-1].index(wanted)
 
     def _known(self, place: int) -> None:
         if not 0 <= place < len(self.work.texts):
