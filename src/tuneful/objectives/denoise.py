@@ -30,7 +30,7 @@ class Denoise(Spec):
     deleted: Annotated[float, Field(ge=0, lt=1)] = 0.6
     """Share of the tokens that the encoder does not read."""
     hidden: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Share of the tokens that the decoder is not shown and has to name; 1: it reads the vector and nothing else."""
+    """Share of the tokens that the decoder is not shown and has to name; 1: it knows the vector and the place alone."""
 
     def __call__(self, policy: Policy, batch: Batch) -> Terms:
         ids, where = batch.inputs["input_ids"], batch.targets["where"]
