@@ -300,7 +300,7 @@ def test_from_the_command_line_to_ctrl_c(reader_folder: Path, tmp_path: Path) ->
         told, problems = running.communicate(timeout=30)
     assert running.returncode == 0, problems
     assert "Traceback" not in problems
-    assert "1 labels added" in told
+    assert "out.jsonl: 1;" in told
     assert read(tmp_path / "out.jsonl") == [(rows[2]["text"], "glad")]
 
 

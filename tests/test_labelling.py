@@ -92,12 +92,21 @@ def test_the_loop_in_a_terminal(texts: Path, reader_folder: Path) -> None:
     assert len((texts.parent / "labelled.jsonl").read_text().splitlines()) == 4
 
 
+def test_what_is_said_in_the_end_can_be_run(texts: Path, reader_folder: Path) -> None:
+    """A name in another case is the name; the encoder that read the texts is named; nothing is said of no labels."""
+    none = label(texts, reader_folder, "q\n", "--labels", "glad,sad")
+    assert "learn from them" not in none.stdout
+    done = label(texts, reader_folder, "GLAD\nq\n", "--labels", "glad,sad")
+    assert f"--model {reader_folder}" in done.stdout.replace("\n", "")
+    assert json.loads((texts.parent / "labelled.jsonl").read_text())["label"] == "glad"
+
+
 def test_in_a_terminal_u_takes_back(texts: Path, reader_folder: Path) -> None:
     """A slip is taken back and its text asked about again; so is a label of an earlier sitting; then nothing is left."""
     done = label(texts, reader_folder, "1\nu\n2\nq\n", "--labels", "glad,sad")
     assert done.exit_code == 0, done.stderr
     assert "taken back: glad" in done.stderr
-    assert "1 labels added" in done.stdout
+    assert "labelled.jsonl: 1;" in done.stdout
     (row,) = [json.loads(line) for line in (texts.parent / "labelled.jsonl").read_text().splitlines()]
     assert row["label"] == "sad"
     assert done.stdout.count(row["text"]) == 2

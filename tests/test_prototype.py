@@ -242,7 +242,8 @@ def test_classes_never_seen_are_told_apart_and_few_labels_are_tuned_further(
     assert "which is chance" in page
     card = (made.path / "README.md").read_text(encoding="utf-8")
     assert "library_name: sentence-transformers" in card
-    assert "SentenceTransformer" in card
+    assert "print(vectors.shape)" in card
+    assert "tuneful fit few.csv --model RUN" in card
     assert (made.path / "adapter").exists() is (adapter == "lora")
     assert "7 unseen classes" in report["verdict"]["sentence"]
     with pytest.raises(RunFolderError, match="learned to tell classes apart"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.text import Text
 from tuneful.cli.show import console, note, print_json
 from tuneful.core.errors import InputError
 from tuneful.core.spec import did_you_mean
+from tuneful.run.embedded import READER
 from tuneful.run.labelling import Labelling, open_labelling
 from tuneful.ship.studio.labelling import LabellingServer
 
@@ -54,9 +56,12 @@ def label_command(
 
 
 def _tell(work: Labelling, done: int, source: str) -> None:
-    did = f"{done} labels added to" if done >= 0 else f"{-done} labels taken out of"
-    console.print(f"{did} {work.file}, which holds {len(work.given)} of these texts", soft_wrap=True)
-    console.print(f"learn from them with: tuneful fit {work.file} --unlabelled {source}", soft_wrap=True)
+    did = f"labels added to {work.file}: {done}" if done >= 0 else f"labels taken out of {work.file}: {-done}"
+    console.print(f"{did}; texts with a label there: {len(work.given)}", soft_wrap=True)
+    if work.given:
+        model = [] if work.encoder == READER else ["--model", work.encoder]
+        command = shlex.join(["tuneful", "fit", str(work.file), "--unlabelled", source, *model])
+        console.print(f"learn from them with: {command}", soft_wrap=True)
 
 
 def _serve(work: Labelling, source: str, count: int, port: int) -> None:
@@ -125,6 +130,7 @@ def _answer(work: Labelling, place: int, *, closed: bool) -> str | Back | None:
             return None
         if said.lower() == "u" and said not in work.names:
             return Back()
-        if not said or said in work.names or not closed:
-            return said
+        meant = next((name for name in work.names if name.lower() == said.lower()), said)
+        if not said or meant in work.names or not closed:
+            return meant
         note(f"'{said}' is none of the labels.{did_you_mean(said, work.names)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def synthesise_command(
         print_json({"requests": found.requests, "texts": found.texts, "kept": found.kept,
                     "refused": dict(found.refused), "out": str(out)})  # fmt: skip
         return
-    _tell(found, out, source)
+    _tell(found, out, source, named)
 
 
 def _refuse_unused(
@@ -94,9 +95,11 @@ def that_writes(name: str, option: str) -> Tuned:
     return tuned
 
 
-def _tell(found: Synthesised, out: Path, source: str) -> None:
+def _tell(found: Synthesised, out: Path, source: str, named: Mapping[str, str]) -> None:
     console.print(f"{found.kept} of {found.texts} texts kept in {out}", soft_wrap=True)
     for reason, count in found.refused.most_common():
         console.print(f"  {count} {reason}")
     if found.kept:
-        console.print(f"see whether they help: tuneful fit {source} --generated {out}", soft_wrap=True)
+        command = ["tuneful", "fit", source, "--generated", str(out)]
+        command += [part for key, column in named.items() for part in ("--set", f"data.{key}={column}")]
+        console.print(f"see whether they help: {shlex.join(command)}", soft_wrap=True)

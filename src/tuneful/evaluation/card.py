@@ -107,6 +107,8 @@ def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     recipe = report["provenance"].get("recipe") or {}
     if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
         lines.append(say["card_merged"])
+    if phrases.target_of(report) in ("vectors", "classes"):
+        lines.append(say["card_goes_on"])
     return lines
 
 

@@ -70,8 +70,14 @@ scores = found @ asked  # cosines: all vectors have unit length
 for place in scores.argsort()[::-1][:10]:
     print(round(float(scores[place]), 3), documents[place])
 """
+PLACE = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("model", device="cpu")
+vectors = model.encode([{example}])
+print(vectors.shape)
+"""
 TELL = {
-    **dict.fromkeys(phrases.PLACES, "print(logits)\n"),
     "class": "print(model.config.id2label[int(logits.argmax())])\n",
     "labels": "print([model.config.id2label[i] for i, logit in enumerate(logits.tolist()) if logit > 0])\n",
     "number": "print(float(logits[0]))\n",
@@ -83,7 +89,9 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
     if phrases.target_of(report) == "documents":
         shown = ", ".join(as_literal(say[f"card_example_{name}"]) for name in ("document", "other"))
         return SEARCH.format(documents=f"[{shown}]", query=as_literal(say["card_example_query"]))
-    if phrases.is_pooled(report) or phrases.target_of(report) in phrases.PLACES:
+    if phrases.target_of(report) in phrases.PLACES:
+        return PLACE.format(example=as_literal(say["card_example_label"]))
+    if phrases.is_pooled(report):
         return _pooled(report, say)
     if phrases.target_of(report) == "tokens":
         auto = "AutoModelForMaskedLM"

@@ -19,7 +19,7 @@ from tuneful.data.sources import read
 from tuneful.models.anchors import named
 from tuneful.models.choice import next_to_label, unsure
 from tuneful.models.probe import STRENGTH, fit_probe
-from tuneful.run.embedded import reader_for
+from tuneful.run.embedded import READER, reader_for
 from tuneful.run.tuned import open_encoder
 
 Say = Callable[[str], None]
@@ -36,6 +36,7 @@ class Labelling:
     worded: Tensor | None  # (C, D) vectors of names, where the person named them beforehand
     given: dict[int, str] = field(default_factory=dict)  # label by place of the text, the newest last
     wanted: tuple[str, ...] = ()  # names that the person gave beforehand; where there are any, no other is taken
+    encoder: str = READER  # that read the texts
 
     def next(self, count: int) -> list[int]:
         """Places of the texts to label next, the best first."""
@@ -110,7 +111,7 @@ def open_labelling(
     encoder = open_encoder(chosen, None, say)
     words = [said for name in labels if (said := spoken(name)) is not None]
     worded = encoder.vectors(words) if labels and len(words) == len(labels) else None
-    found = Labelling(file, texts, encoder.vectors(texts), list(labels), worded, wanted=tuple(labels))
+    found = Labelling(file, texts, encoder.vectors(texts), list(labels), worded, wanted=tuple(labels), encoder=chosen)
     _go_on(found, labels, say)
     return found
 

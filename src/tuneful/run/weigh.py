@@ -85,7 +85,9 @@ def weigh(given: Recipe, prepared: Prepared, say: Say, should_stop: Callable[[],
     for way in tried:
         said = "with the generated rows" if way.generated else "rows that people wrote"
         say(f"  {said}: perplexity {np.exp(way.loss):.4g}, {way.seconds:.0f} s")
-    say(f"  difference {gap.delta:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}): they are {'' if helps else 'not '}learned")
+    chance = ", though that may be chance" if helps and gap.high >= 0 else ""
+    learned = f"they are {'' if helps else 'not '}learned{chance}"
+    say(f"  difference {gap.delta:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}): {learned}")
     return Choice(_recipe(given, helps=helps), _facts(tried, helps, len(parts), asked, max(updates)), {})
 
 
