@@ -23,6 +23,7 @@ LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
 CAREFUL = {Layout.TEXTS: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
+PAIRED_SHARE = 0.8  # of these, that rows of mean length fill, so that one of longer rows seldom has to be cut
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -60,9 +61,9 @@ def resolve(
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
         recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
+    per_step = max(1, min(per_step, count))
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
-    per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
     if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
@@ -181,7 +182,7 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
     if layout is Layout.MASKED:
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
     if layout is Layout.PAIRS:
-        return max(2, min(POOLED_ROWS, int(PAIRED_TOKENS / mean)))
+        return max(2, min(POOLED_ROWS, int(PAIRED_SHARE * PAIRED_TOKENS / mean)))
     if pooled or layout is Layout.TEXTS:
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)
