@@ -429,6 +429,14 @@ def test_losses_of_parts_that_are_cut_are_over_as_many_classes(reader_folder: Pa
     assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_the_metric_of_the_verdict_may_be_named(reader_folder: Path, tmp_path: Path) -> None:
+    named = recipe(tmp_path, reader_folder, evaluate={"primary": "five_shot_accuracy"})
+    assert check(named).recipe.evaluate.primary == "five_shot_accuracy"
+    few = {**named, "data": str(write_rows(tmp_path / "few.jsonl", pairs(4)))}  # no class has six rows
+    with pytest.raises(RecipeError, match=r"classes that were never learned\. Known here: one_shot_accuracy; or"):
+        check(few)
+
+
 def test_texts_are_read_with_what_the_encoder_wants_before_them(reader_folder: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 

@@ -20,10 +20,12 @@ from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
 from tuneful.evaluation import reading
 from tuneful.evaluation.reading import embeddings
+from tuneful.evaluation.settings import Evaluate
 from tuneful.models.load import Loaded
 from tuneful.models.prompts import Prompts, prompts_in, write_prompts
 from tuneful.objectives import Retrieve
 from tuneful.run.api import check
+from tuneful.run.assess import _opened, _rows, assess
 from tuneful.run.build import Built, build_on
 from tuneful.run.losses import by_part, looked_at, validation_metrics
 from tuneful.schedules.epochs import Cut, EpochSteps
@@ -257,6 +259,7 @@ def test_data_that_is_not_held_is_learned_from(reader_folder: Path, tmp_path: Pa
     source = write_rows(tmp_path / "asked.jsonl", asked(80))
     recipe = {"data": {"source": str(source), "streaming": True, "test": 10, "validation": 8},
               "model": str(reader_folder), "schedule": {"steps": 4}, **SMALL}  # fmt: skip
+    assert "searched_sample" in [note.key for note in check(recipe).xray.notes]
     report = tuneful.fit(recipe, out=tmp_path / "run").report
     assert report["quality"]["ndcg_at_10"]["n"] == 10
     assert report["cost"]["steps"] == 4
@@ -290,16 +293,48 @@ def test_refusals(reader_folder: Path, generator_folder: Path, tmp_path: Path) -
         ({**ours, "data": {"source": source, "labels": ["a", "b"]}}, "have no labels"),
         ({**ours, "data": {"source": source, "learn": "all"}}, "leave it out"),
         ({**ours, "optimiser": {"rows_per_step": 1}}, "two rows or more"),
-        ({**ours, "optimiser": {"micro_tokens": 20}}, "no two pairs fit"),
+        ({**ours, "optimiser": {"micro_tokens": 20}}, "100% of the pairs have no other beside them"),
         ({**ours, "evaluate": {"primary": "accuracy"}}, "not measured for queries and documents"),
         ({**ours, "schedule": "selftrain"}, "leave schedule out"),
+        ({**ours, "data": {"source": source, "unlabelled": source}}, "data.unlabelled: goes with labels"),
+        ({**ours, "data": {"source": source, "generated": source}}, "data.generated: goes with labels"),
+        ({**ours, "data": {"source": source, "teacher": str(reader_folder)}}, "data.teacher: goes with labels"),
     ):
         with pytest.raises(RecipeError, match=words):
             check(recipe)
+    few = [{**row, "document": "x" if n < 2 else f"{row['document']} and so on and on"} for n, row in
+           enumerate(distinct(40))]  # fmt: skip
+    with pytest.raises(RecipeError, match="of the pairs have no other beside them in the 60 tokens"):
+        check({**ours, "data": str(write_rows(tmp_path / "few.jsonl", few)), "optimiser": {"micro_tokens": 60}})
     with pytest.raises(DataError, match="one and the same document"):
         check({**ours, "data": str(one)})
     named = {"source": str(told), "query": "question", "positive": "answer"}
     assert check({"data": named, "model": str(reader_folder)}).layout is Layout.PAIRS
+
+
+def test_an_encoder_that_has_no_decoder_of_its_kind_is_measured(reader_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+    AutoTokenizer.from_pretrained(reader_folder).save_pretrained(tmp_path / "distil")
+    config = DistilBertConfig(vocab_size=512, dim=16, hidden_dim=24, n_layers=1, n_heads=2, max_position_embeddings=64)
+    DistilBertModel(config).save_pretrained(tmp_path / "distil")
+    said: list[str] = []
+    found = assess(str(tmp_path / "distil"), str(write_rows(tmp_path / "new.jsonl", asked(16))), {}, Evaluate(),
+                   said.append)  # fmt: skip
+    assert 0 <= found["quality"]["ndcg_at_10"]["tuned"] <= 1
+    assert any("searches 8 documents" in words for words in said)
+
+
+def test_the_layout_of_a_run_is_that_of_what_it_is_measured_on(reader_folder: Path, tmp_path: Path) -> None:
+    """A table of texts with labels too, which is what it would be taken for."""
+    rows = [{**row, "text": f"a {n}", "category": "xy"[n % 2]} for n, row in enumerate(asked(30))]
+    source = str(write_rows(tmp_path / "rows.jsonl", rows))
+    recipe = {"data": {"source": source, "layout": "pairs"}, "model": str(reader_folder), "schedule": {"steps": 1}}
+    tuneful.fit({**recipe, "evaluate": "none"}, out=tmp_path / "run")
+    tuned, tables = _opened(str(tmp_path / "run"), source, {}, print)
+    assert _rows(tables["train"], {}, tuned, [])[0].example.positive == rows[0]["document"]
+    labelled = {**recipe, "data": source, "choose": "none"}
+    assert check(labelled).layout is Layout.LABELS
 
 
 def test_eval_predict_and_compare(reader_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,6 +356,9 @@ def test_eval_predict_and_compare(reader_folder: Path, tmp_path: Path, capsys: p
     theirs = told("eval", str(reader_folder), str(new))["quality"]["ndcg_at_10"]  # type: ignore[index]
     assert ours["tuned"] > theirs["tuned"]
     assert ours["base"] == pytest.approx(theirs["tuned"], abs=1e-4)
+    found = told("eval", str(reader_folder), str(new))
+    assert found["documents"] == 8
+    assert len(str(found["corpus"])) == 64
     compared = told("compare", str(run), str(other))["comparisons"][0]  # type: ignore[index]
     assert compared["metric"] == "ndcg_at_10"
     assert compared["values"][0] > compared["values"][1]

@@ -130,14 +130,14 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
-        parts = self._pieces(rows, self.cut.micro_tokens)
+        parts = cut_up(rows, self.collate, self.cut.micro_tokens, even=self.cut.even)
         if self.cut.ranks > 1:
             parts = self._even(rows, len(parts))
         own = parts[self.cut.rank :: self.cut.ranks]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
         idle = len(own) * self.cut.ranks < len(parts)
         if room.tokens < self.cut.micro_tokens:  # all ranks deal alike; what each reads at once is its own affair
-            own = [smaller for part in own for smaller in self._pieces(part, room.tokens)]
+            own = [piece for part in own for piece in cut_up(part, self.collate, room.tokens, even=self.cut.even)]
         batches = [self.collate(part) for part in own]
         if idle:
             batches.append(self.collate(rows[:1]).silent())
@@ -147,16 +147,12 @@ class EpochSteps:
         """The rows of these parts in smaller ones."""
         rows = [row for part in parts for row in part]
         while len(parts) < len(rows):
-            smaller = self._pieces(rows, room.tokens)
+            smaller = cut_up(rows, self.collate, room.tokens, even=self.cut.even)
             if len(smaller) > len(parts):
                 return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
             if not room.halve():
                 break
         return None
-
-    def _pieces(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
-        parts = pieces(rows, self.collate, most)
-        return evenly(rows, len(parts), most) or parts if self.cut.even and len(parts) > 1 else parts
 
     def _even(self, rows: Sequence[Row], needed: int) -> list[list[Row]]:
         """At least `needed` parts, about as long as one another, and as many for each rank where the rows suffice."""
@@ -185,6 +181,12 @@ def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
         parts[-1].append(row)
         held += more
     return parts
+
+
+def cut_up(rows: Sequence[Row], collate: Collate, most: int, *, even: bool) -> list[list[Row]]:
+    """Neighbours together, up to `most` tokens; `even` in parts about as long as one another."""
+    parts = pieces(rows, collate, most)
+    return evenly(rows, len(parts), most) or parts if even and len(parts) > 1 else parts
 
 
 def evenly(rows: Sequence[Row], least: int, most: int) -> list[list[Row]] | None:
