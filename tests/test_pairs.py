@@ -56,6 +56,7 @@ def test_what_a_person_names_says_which_layout_it_is() -> None:
     assert told([row], text="question", second="passage", label="label")[0] == "labelled_pair"
     assert told([row], text="question", label="gold")[0] == "labelled"
     assert told([row], query="question")[0] == "pairs"
+    assert told([{"query": "why", "document": "so"}], text="document")[0] == "text"
     named = {"query": "question", "positive": "passage", "label": "gold"}
     assert told([row], **named)[1][0].positive == "so"  # `gold` judges, and nothing else
     assert told([{**row, "gold": 0, "label": 1}], **named)[1] == []
