@@ -27,7 +27,9 @@ from tuneful.objectives import Prototype
 from tuneful.objectives.prototype import nearness
 from tuneful.recipe import Recipe
 from tuneful.run.api import check
+from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
+from tuneful.run.losses import by_part
 from tuneful.run.session import run
 from tuneful.run.train import Interrupted
 from tuneful.run.tuned import open_encoder
@@ -149,6 +151,22 @@ def test_steps_are_drawn_by_class_and_a_function_of_their_number() -> None:
     measured = [batch.inputs["input_ids"].tolist() for batch in schedule.measured(rows, 4)]
     assert measured == [batch.inputs["input_ids"].tolist() for batch in schedule.measured(rows, 4)]
     assert all(len(batch.targets["labels"].unique()) == 4 for batch in schedule.measured(rows, 4))
+    assert schedule.classes_in(rows) == 5
+    narrow = settings.over(rows, collate, Cut(15, 40), total=1, seed=0)
+    assert narrow.classes_in(rows) == 3  # of three rows of four tokens each
+    assert all(len(batch.targets["labels"].unique()) == 3 for batch in narrow.measured(rows, 3))
+
+
+def test_a_step_has_no_more_rows_than_its_largest_classes(reader_folder: Path, tmp_path: Path) -> None:
+    """And what the lock file says of it is what a run that goes on finds."""
+    rows = rows_of(*[c for c in range(6) for _ in range(2)], 9, 9, 9, 9)
+    assert Episodes(classes=3, rows=4).drawn(rows) == 4 + 2 + 2
+    assert Episodes(classes=32, rows=4).drawn(rows) == 4 + 6 * 2
+    uneven = [row for row in pairs(2) if row["label"] != "AB"] + [row for row in pairs(4) if row["label"] == "AB"]
+    told = {**recipe(tmp_path, reader_folder), "data": str(write_rows(tmp_path / "uneven.jsonl", uneven)),
+            "schedule": {"kind": "episodes", "steps": 3}}  # fmt: skip
+    found = check(told).recipe
+    assert check(Recipe.model_validate(json.loads(found.model_dump_json()))).recipe == found
 
 
 def examples(*labels: str) -> list[Example]:
@@ -392,6 +410,32 @@ def test_losses_of_the_parts_are_over_as_many_classes(reader_folder: Path, tmp_p
     (step,) = (record for record in RunFolder(made.path).read_records() if record.kind == "train")
     assert step.metrics["loss"] == pytest.approx(math.log(12), abs=1e-4)
     assert made.report["forgetting"]["embedding_similarity"] > 0.9
+
+
+def test_losses_of_parts_that_are_cut_are_over_as_many_classes(reader_folder: Path, tmp_path: Path) -> None:
+    """The texts of one part are so long that not all its classes are computed at once."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    for part, classes, length in (("train", 12, 10), ("validation", 8, 60), ("test", 8, 10)):
+        write_rows(folder / f"{part}.jsonl", [
+            {"text": "".join(rng.choice(list("abcdefgh"), length)) + f"{n}", "label": f"{part} {c}"}
+            for c in range(classes) for n in range(4)
+        ])  # fmt: skip
+    told = {**SMALL, "data": str(folder), "model": str(reader_folder), "optimiser": {"micro_tokens": 500},
+            "objective": {"kind": "prototype", "temperature": 1e6},
+            "schedule": {"kind": "episodes", "steps": 1}}  # fmt: skip
+    losses = list(by_part(build(check(told))).values())
+    assert losses[0] == losses[1] == losses[2]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_the_metric_of_the_verdict_may_be_named(reader_folder: Path, tmp_path: Path) -> None:
+    named = recipe(tmp_path, reader_folder, evaluate={"primary": "five_shot_accuracy"})
+    assert check(named).recipe.evaluate.primary == "five_shot_accuracy"
+    few = {**named, "data": str(write_rows(tmp_path / "few.jsonl", pairs(4)))}  # no class has six rows
+    with pytest.raises(RecipeError, match=r"classes that were never learned\. Known here: one_shot_accuracy; or"):
+        check(few)
 
 
 def test_texts_are_read_with_what_the_encoder_wants_before_them(reader_folder: Path, tmp_path: Path) -> None:

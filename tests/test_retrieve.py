@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,20 @@ import torch
 import tuneful
 from topics import asked
 from tuneful.core.errors import DataError, InputError, RecipeError
-from tuneful.core.types import Example, Layout, Place, Row
+from tuneful.core.types import Example, Layout, Place, Row, Step
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
+from tuneful.evaluation import reading
 from tuneful.evaluation.reading import embeddings
+from tuneful.evaluation.settings import Evaluate
 from tuneful.models.load import Loaded
 from tuneful.models.prompts import Prompts, prompts_in, write_prompts
 from tuneful.objectives import Retrieve
 from tuneful.run.api import check
+from tuneful.run.assess import _opened, _rows, assess
+from tuneful.run.build import Built, build_on
+from tuneful.run.losses import by_part, looked_at, validation_metrics
+from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.testing import tiny_policy
 from work import moods, write_rows
 
@@ -77,6 +84,87 @@ def test_a_text_of_a_row_is_read_as_if_it_stood_alone(reader_folder: Path) -> No
     together = policy(Collator(Layout.PAIRS)(rows)).embeddings().detach().numpy()
     alone = [Row(row.example, ids, np.zeros(len(ids))) for row in rows for ids in row.texts]
     np.testing.assert_allclose(together, embeddings(policy, alone, Collator(Layout.LABELS)), atol=1e-5)
+
+
+def distinct(count: int) -> list[dict[str, str]]:
+    """Pairs of which no two have a text in common."""
+    return [{"query": f"why {n * 7919} so", "document": f"because {n * 104729} it"} for n in range(count)]
+
+
+def begun(folder: Path, reader: Path, count: int, **changes: Any) -> Built:
+    """A run before its first step, over so many pairs of which no two are alike. All documents are as likely."""
+    recipe = {"data": str(write_rows(folder / "distinct.jsonl", distinct(count))), "model": str(reader),
+              "objective": {"kind": "retrieve", "temperature": 1e6}, **changes}  # fmt: skip
+    return build_on(tiny_policy(reader, layout=Layout.PAIRS)[0], check(recipe))
+
+
+def test_a_pair_without_a_wrong_document_counts_nothing(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.PAIRS)
+    policy.module.eval()
+    alone = Collator(Layout.PAIRS)(rows_of(loaded, [("red", "colour", ())]))
+    assert (alone.units, alone.weights.tolist()) == (0, [0])
+    assert rows_units(loaded, [("red", "colour", ("blue",))]) == 1
+    assert rows_units(loaded, [("red", "colour", ()), ("red", "paint", ())]) == 0  # each is right for the other
+    assert rows_units(loaded, [("red", "colour", ()), ("red", "paint", ()), ("two", "number", ())]) == 3
+    twins = Collator(Layout.PAIRS)(rows_of(loaded, [("red", "colour", ()), ("two", "colour", ())]))
+    assert Retrieve()(policy, twins).metrics["found"] == 0  # nothing was asked
+
+
+def rows_units(loaded: Loaded, pairs: Sequence[tuple[str, str, tuple[str, ...]]]) -> float:
+    return Collator(Layout.PAIRS)(rows_of(loaded, pairs)).units
+
+
+def test_a_look_tells_pairs_apart_however_long_they_are(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by tokens that are read at once elsewhere: one pair at once has a loss of nothing."""
+    monkeypatch.setattr(reading, "TOGETHER", 1)
+    built = begun(tmp_path, reader_folder, 80)
+    rows = looked_at(built)
+    assert len(rows) == 8
+    assert validation_metrics(built, rows)["loss"] == pytest.approx(math.log(8), abs=1e-4)
+    one = begun(tmp_path, reader_folder, 14)
+    assert len(one.prepared.rows("validation")) == 1
+    assert looked_at(one) == []  # nothing could be better than another, so all steps are made
+
+
+def test_losses_of_the_parts_are_over_as_many_documents(reader_folder: Path, tmp_path: Path) -> None:
+    built = begun(tmp_path, reader_folder, 120)
+    sizes = [len(built.prepared.rows(part)) for part in ("train", "validation", "test")]
+    assert sizes[0] > 64 > sizes[1]
+    assert list(by_part(built).values()) == pytest.approx([math.log(min(sizes))] * 3, abs=1e-4)
+    none = by_part(begun(tmp_path, reader_folder, 14))
+    assert none["validation"] is None  # one pair
+    assert none["train"] == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_a_step_that_does_not_fit_is_cut_in_halves(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.PAIRS)
+    rows = rows_of(loaded, [(f"why {n + 100}", f"because {n + 100}", ()) for n in range(10)])
+    (size,) = {len(row) for row in rows}
+    for room, cut in (
+        (10 * size, [10]),
+        (9 * size, [5, 5]),
+        (4 * size, [4, 3, 3]),
+        (3 * size, [3, 3, 2, 2]),
+        (size, [1] * 10),
+    ):
+        steps = EpochSteps(rows, Collator(Layout.PAIRS), Cut(10, room, even=True), total=1).steps(policy)
+        first = next(steps)
+        assert isinstance(first, Step)
+        assert sorted((len(batch.weights) for batch in first.batches), reverse=True) == cut
+
+
+def test_rows_of_mean_length_leave_room_in_a_step(reader_folder: Path, tmp_path: Path) -> None:
+    built = begun(tmp_path, reader_folder, 80, data={"source": str(
+        write_rows(tmp_path / "long.jsonl", [{"query": f"{n} " + "ab " * 60, "document": f"cd {n} " * 20} for n in
+                                             range(80)]))})  # fmt: skip
+    rows, resolved = built.prepared.repeated, built.prepared.resolved
+    mean = sum(map(len, rows)) / len(rows)
+    assert resolved.rows_per_step < 64
+    assert resolved.rows_per_step == int(0.8 * 8192 / mean)
+    steps = list(built.schedule.steps(built.policy))
+    assert {len(step.batches) for step in steps if isinstance(step, Step)} == {1}
 
 
 @pytest.mark.parametrize("adapter", ["full", "lora", "top_layers"])
@@ -171,6 +259,7 @@ def test_data_that_is_not_held_is_learned_from(reader_folder: Path, tmp_path: Pa
     source = write_rows(tmp_path / "asked.jsonl", asked(80))
     recipe = {"data": {"source": str(source), "streaming": True, "test": 10, "validation": 8},
               "model": str(reader_folder), "schedule": {"steps": 4}, **SMALL}  # fmt: skip
+    assert "searched_sample" in [note.key for note in check(recipe).xray.notes]
     report = tuneful.fit(recipe, out=tmp_path / "run").report
     assert report["quality"]["ndcg_at_10"]["n"] == 10
     assert report["cost"]["steps"] == 4
@@ -204,16 +293,48 @@ def test_refusals(reader_folder: Path, generator_folder: Path, tmp_path: Path) -
         ({**ours, "data": {"source": source, "labels": ["a", "b"]}}, "have no labels"),
         ({**ours, "data": {"source": source, "learn": "all"}}, "leave it out"),
         ({**ours, "optimiser": {"rows_per_step": 1}}, "two rows or more"),
-        ({**ours, "optimiser": {"micro_tokens": 20}}, "no two pairs fit"),
+        ({**ours, "optimiser": {"micro_tokens": 20}}, "100% of the pairs have no other beside them"),
         ({**ours, "evaluate": {"primary": "accuracy"}}, "not measured for queries and documents"),
         ({**ours, "schedule": "selftrain"}, "leave schedule out"),
+        ({**ours, "data": {"source": source, "unlabelled": source}}, "data.unlabelled: goes with labels"),
+        ({**ours, "data": {"source": source, "generated": source}}, "data.generated: goes with labels"),
+        ({**ours, "data": {"source": source, "teacher": str(reader_folder)}}, "data.teacher: goes with labels"),
     ):
         with pytest.raises(RecipeError, match=words):
             check(recipe)
+    few = [{**row, "document": "x" if n < 2 else f"{row['document']} and so on and on"} for n, row in
+           enumerate(distinct(40))]  # fmt: skip
+    with pytest.raises(RecipeError, match="of the pairs have no other beside them in the 60 tokens"):
+        check({**ours, "data": str(write_rows(tmp_path / "few.jsonl", few)), "optimiser": {"micro_tokens": 60}})
     with pytest.raises(DataError, match="one and the same document"):
         check({**ours, "data": str(one)})
     named = {"source": str(told), "query": "question", "positive": "answer"}
     assert check({"data": named, "model": str(reader_folder)}).layout is Layout.PAIRS
+
+
+def test_an_encoder_that_has_no_decoder_of_its_kind_is_measured(reader_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+    AutoTokenizer.from_pretrained(reader_folder).save_pretrained(tmp_path / "distil")
+    config = DistilBertConfig(vocab_size=512, dim=16, hidden_dim=24, n_layers=1, n_heads=2, max_position_embeddings=64)
+    DistilBertModel(config).save_pretrained(tmp_path / "distil")
+    said: list[str] = []
+    found = assess(str(tmp_path / "distil"), str(write_rows(tmp_path / "new.jsonl", asked(16))), {}, Evaluate(),
+                   said.append)  # fmt: skip
+    assert 0 <= found["quality"]["ndcg_at_10"]["tuned"] <= 1
+    assert any("searches 8 documents" in words for words in said)
+
+
+def test_the_layout_of_a_run_is_that_of_what_it_is_measured_on(reader_folder: Path, tmp_path: Path) -> None:
+    """A table of texts with labels too, which is what it would be taken for."""
+    rows = [{**row, "text": f"a {n}", "category": "xy"[n % 2]} for n, row in enumerate(asked(30))]
+    source = str(write_rows(tmp_path / "rows.jsonl", rows))
+    recipe = {"data": {"source": source, "layout": "pairs"}, "model": str(reader_folder), "schedule": {"steps": 1}}
+    tuneful.fit({**recipe, "evaluate": "none"}, out=tmp_path / "run")
+    tuned, tables = _opened(str(tmp_path / "run"), source, {}, print)
+    assert _rows(tables["train"], {}, tuned, [])[0].example.positive == rows[0]["document"]
+    labelled = {**recipe, "data": source, "choose": "none"}
+    assert check(labelled).layout is Layout.LABELS
 
 
 def test_eval_predict_and_compare(reader_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +356,9 @@ def test_eval_predict_and_compare(reader_folder: Path, tmp_path: Path, capsys: p
     theirs = told("eval", str(reader_folder), str(new))["quality"]["ndcg_at_10"]  # type: ignore[index]
     assert ours["tuned"] > theirs["tuned"]
     assert ours["base"] == pytest.approx(theirs["tuned"], abs=1e-4)
+    found = told("eval", str(reader_folder), str(new))
+    assert found["documents"] == 8
+    assert len(str(found["corpus"])) == 64
     compared = told("compare", str(run), str(other))["comparisons"][0]  # type: ignore[index]
     assert compared["metric"] == "ndcg_at_10"
     assert compared["values"][0] > compared["values"][1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tuneful.core.errors import RunFolderError
 from tuneful.core.types import Example, Place, Row
 from tuneful.evaluation import retrieval
 from tuneful.evaluation.compare import Difference, Score
@@ -14,6 +16,8 @@ from tuneful.evaluation.lexical import Bm25
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.retrieval import Corpus
 from tuneful.evaluation.verdict import judge
+from tuneful.run.assess import compare
+from work import write_rows
 
 RIGHT = frozenset({"a", "b", "c"})
 FOUND = ["x", "a", "y", "b", "z", "u", "v", "w", "s", "t", "c"]  # right at places 2, 4 and, too late, 11
@@ -98,3 +102,41 @@ def test_the_verdict_names_search_by_words() -> None:
     values = {"tuned": 0.5, "base": 0.4, "trivial": 0.6}
     assert judge(Score("ndcg_at_10", True, 50, values, gaps)).reason == "worse_than_words"
     assert judge(Score("accuracy", True, 50, values, gaps)).reason == "worse_than_trivial"
+
+
+def test_documents_are_sorted_once_and_not_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(retrieval, "sorted", lambda values: calls.append(1) or sorted(values), raising=False)
+    corpus = Corpus.of([row(number, f"q{number}", f"d{number}") for number in range(50)], [])
+    assert len(corpus.documents) == 50
+    assert len(calls) == 2  # the others once, and all once
+
+
+def test_no_more_scores_are_held_than_those_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "BLOCK", 2)
+    corpus = Corpus.of([row(number, f"q{number}", f"d{number}") for number in range(5)], [])
+    vectors = iter([np.eye(5), np.eye(5)])
+    monkeypatch.setattr(retrieval, "embeddings", lambda *_, **__: next(vectors))
+    found = list(retrieval._cosines(None, corpus, original=False))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, np.eye(5))
+    assert all(scores.base is not None and scores.base.shape[0] <= 2 for scores in found)
+
+
+def test_runs_that_searched_other_documents_are_not_compared(tmp_path: Path) -> None:
+    told = {}
+    for name, strange in (("one", 1), ("same", 1), ("other", 9)):
+        corpus = Corpus.of([row(1, "q", "d")], [row(2 + n, "s", f"e{n}") for n in range(strange)])
+        (tmp_path / name).mkdir()
+        answers = write_rows(tmp_path / name / "answers.jsonl", retrieval._listed(corpus, {"tuned": [[0]]}))
+        told[name] = answers.parent
+    assert compare([told["one"], told["same"]])
+    with pytest.raises(RunFolderError, match=r"different documents \(2 and 10 of them\)"):
+        compare([told["one"], told["other"]])
+
+
+def test_a_run_without_answers_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="the run did not end"):
+        compare([tmp_path, tmp_path])
+    (tmp_path / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="has ended and holds no answers"):
+        compare([tmp_path, tmp_path])

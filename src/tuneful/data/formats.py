@@ -15,7 +15,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Dropped, Example, Message
 from tuneful.data.columns import NAMES, Columns, Fields, is_nan, is_number, is_there
-from tuneful.data.pairs import pair
+from tuneful.data.pairs import JUDGE, pair
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation, dialogue, said, turns
 
@@ -105,6 +105,7 @@ def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:
 
 
 PAIRS = "pairs"  # the layout of queries and documents
+SEARCHED = {"query", "positive", "negative"}  # parts that no other layout has
 
 # In the order they are tried: the more columns a layout needs, the earlier.
 FORMATS = [
@@ -115,9 +116,9 @@ FORMATS = [
     Format("kto", ("prompt", "completion", "label"), _judged, learns=False),
     Format("alpaca", ("instruction", "completion"), _alpaca),
     Format("prompt_completion", ("prompt", "completion"), _answer),
-    Format(PAIRS, ("query", "positive"), pair),
     Format("labelled_pair", ("text", "second", "label"), _labelled),
     Format("labelled", ("text", "label"), _labelled),
+    Format(PAIRS, ("query", "positive"), pair),
     Format("rewards", ("prompt", "reward"), _rewards, learns=False),
     Format("text", ("text",), _plain),
 ]
@@ -134,10 +135,13 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
                 f"Columns: {', '.join(present)}"
             )
     by_part = parts_of(rows, present, named)
-    if layout is None and "positive" in named:  # whatever else the columns could mean
-        layout = PAIRS
+    if SEARCHED & named.keys():  # whatever else the columns could mean
+        layout = _searched(rows[0].place.source, named, layout)
+        by_part = {**by_part, **({JUDGE: named["label"]} if "label" in named else {})}
     for candidate in FORMATS:
         fits = all(by_part.get(part) in common or part in named for part in candidate.needs)
+        if candidate.name == PAIRS and layout is None and {"text", "second", "label"} & named.keys():
+            continue
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
             return candidate, Columns(by_part)
     wanted = f"the layout '{layout}'" if layout else "any layout Tuneful knows"
@@ -146,6 +150,18 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
         "  Name them, for example --set data.text=COLUMN --set data.label=COLUMN, "
         "or data.prompt and data.completion, or data.query and data.positive, or data.messages"
     )
+
+
+def _searched(source: str, named: Mapping[str, str], layout: str | None) -> str:
+    """The layout that columns of queries and documents ask for. Raises DataError where something else is said too."""
+    part = next(iter(SEARCHED & named.keys()))
+    if layout not in (None, PAIRS):
+        raise DataError(f"{source}: data.{part} goes with queries and documents, and data.layout is '{layout}'; leave "
+                        "one of the two out")  # fmt: skip
+    if other := next((other for other in ("text", "second") if other in named), None):
+        raise DataError(f"{source}: data.{part} goes with queries and documents, and data.{other} with labels or plain "
+                        "text; leave one of the two out")  # fmt: skip
+    return PAIRS
 
 
 def understand(rows: Sequence[Raw], form: Format, columns: Columns) -> tuple[list[Example], list[Dropped]]:

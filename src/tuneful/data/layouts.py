@@ -92,9 +92,10 @@ def _class_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tenso
 
 
 def _pair_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
-    """One unit a row. Of all T texts `queries` (R,) and `documents` (D,) say which are which; `positives` (R,) is the
-    place of each row's own document among these, and `right` (R, D) bool all that are right for its query: equal texts
-    are one, and what is right for a query in one row is right for it in every other."""
+    """One unit a row; one that has no wrong document here counts nothing. Of all T texts `queries` (R,) and `documents`
+    (D,) say which are which; `positives` (R,) is the place of each row's own document among these, and `right` (R, D)
+    bool all that are right for its query: equal texts are one, and what is right for a query in one row is right for it
+    in every other."""
     told = [[text.tobytes() for text in row.texts] for row in rows]
     sizes = np.array(list(map(len, told)))
     queries = np.cumsum(sizes) - sizes
@@ -106,9 +107,8 @@ def _pair_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor
     said = [document for _, *found in told for document in found]
     right = np.array([[document in wanted[query] for document in said] for query, *_ in told])
     targets = {"queries": queries, "documents": documents, "positives": positives}
-    return {**{name: _tensor(value) for name, value in targets.items()}, "right": torch.from_numpy(right)}, torch.ones(
-        len(rows)
-    )
+    found = {name: _tensor(value) for name, value in targets.items()}
+    return {**found, "right": torch.from_numpy(right)}, torch.from_numpy((~right).any(1).astype(np.float32))
 
 
 TARGETS = {

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Layout, Row
+from tuneful.data.episodes import by_class
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
 from tuneful.evaluation.metrics import SEARCH_METRICS
-from tuneful.evaluation.prototypes import SHOTS
+from tuneful.evaluation.prototypes import SHOTS, enough
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
 
@@ -19,6 +20,7 @@ OF_VECTORS = {
     Layout.CLASSES: tuple(SHOTS),
     Layout.PAIRS: SEARCH_METRICS,
 }
+DATA = {Layout.CLASSES: "classes that were never learned", Layout.PAIRS: "queries and documents"}
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 
 
@@ -38,11 +40,11 @@ def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, t
     """Raises RecipeError when `evaluate.primary` is not among what the test rows are measured by."""
     asked = layout.writes and (not test or any(row.prompt for row in test))
     known = measured(layout, labels, asked=asked)
+    if layout is Layout.CLASSES and test:
+        known = tuple(name for name in known if enough(by_class(test), SHOTS[name]))
     if settings.primary is None or settings.primary in known:
         return
-    data = SAID[labels.kind] if labels else "text to write" if asked else "plain text"
-    if layout is Layout.PAIRS:
-        data = "queries and documents"
+    data = DATA.get(layout) or (SAID[labels.kind] if labels else "text to write" if asked else "plain text")
     raise RecipeError([
         f"evaluate.primary: {settings.primary} is not measured for {data}. "
         f"Known here: {', '.join(known)}; or leave it out"

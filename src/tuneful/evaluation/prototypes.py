@@ -31,7 +31,7 @@ def examine_prototype(policy: Policy, collate: Collate, test: Sequence[Row], set
         "tuned": embeddings(policy, rows, collate),
         "base": embeddings(policy, rows, collate, original=True),
     }
-    scores = [_score(name, shots, vectors, groups) for name, shots in SHOTS.items() if _enough(groups, shots)]
+    scores = [_score(name, shots, vectors, groups) for name, shots in SHOTS.items() if enough(groups, shots)]
     return Examined(scores, settings.primary or next(iter(SHOTS)), [])
 
 
@@ -52,7 +52,8 @@ def right_by_class(vectors_RD: np.ndarray, sizes: Sequence[int], shots: int, *, 
     return found
 
 
-def _enough(groups: Sequence[Group], shots: int) -> bool:
+def enough(groups: Sequence[Group], shots: int) -> bool:
+    """Two classes at least have a row to be asked about besides those they are known by."""
     return sum(len(group) > shots for group in groups) > 1
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from tuneful.evaluation.reading import embeddings
 from tuneful.evaluation.settings import Evaluate
 
 MOST = 5000  # documents; those of the test rows are all there, of the others a seeded sample
+BLOCK = 256  # queries scored at once
 DEPTH = 10  # documents a query is shown
 
 
@@ -44,7 +46,8 @@ class Corpus:
         rest = sorted(strange.keys() - own.keys())
         drawn = [rest[place] for place in rng.permutation(len(rest))[: max(0, MOST - len(own))]]
         known = own | {text: strange[text] for text in drawn}
-        documents = [sorted(known)[place] for place in rng.permutation(len(known))]
+        ordered = sorted(known)
+        documents = [ordered[place] for place in rng.permutation(len(ordered))]
         number = {text: place for place, text in enumerate(documents)}
         asked: dict[str, Row] = {}
         for row in test:
@@ -64,7 +67,7 @@ def examine_retrieval(
     if base:
         found["base"] = _ranked(corpus, _cosines(policy, corpus, original=True))
     index = Bm25(corpus.documents)
-    found["trivial"] = _ranked(corpus, np.stack([index.scores(str(row.example.text)) for row in corpus.queries]))
+    found["trivial"] = _ranked(corpus, (index.scores(str(row.example.text)) for row in corpus.queries))
     scores = [score(METRICS[name], corpus.right, found) for name in SEARCH_METRICS]
     return Examined(scores, settings.primary or SEARCH_METRICS[0], _listed(corpus, found))
 
@@ -84,17 +87,17 @@ def _single(row: Row, place: int) -> Row:
     return Row(row.example, ids, np.zeros(len(ids), dtype=np.float32))
 
 
-def _cosines(policy: Policy, corpus: Corpus, *, original: bool) -> np.ndarray:
-    """(Q, D)"""
+def _cosines(policy: Policy, corpus: Corpus, *, original: bool) -> Iterator[np.ndarray]:
+    """(D,) for each query; no more than BLOCK of them are held."""
     collate = Collator(Layout.LABELS)
     queries, documents = (
         embeddings(policy, rows, collate, original=original) for rows in (corpus.queries, corpus.texts)
     )
-    cosines: np.ndarray = queries @ documents.T
-    return cosines
+    for start in range(0, len(queries), BLOCK):
+        yield from queries[start : start + BLOCK] @ documents.T
 
 
-def _ranked(corpus: Corpus, scores_QD: np.ndarray) -> list[list[int]]:
+def _ranked(corpus: Corpus, scores_QD: Iterable[np.ndarray]) -> list[list[int]]:
     """The first DEPTH documents of each query."""
     number = {text: place for place, text in enumerate(corpus.documents)}
     found = []
@@ -106,7 +109,9 @@ def _ranked(corpus: Corpus, scores_QD: np.ndarray) -> list[list[int]]:
 
 
 def _listed(corpus: Corpus, found: Mapping[str, Sequence[Sequence[int]]]) -> list[dict[str, object]]:
-    """For each query what it asks, what is right, and what each system finds first; `found` are the first places."""
+    """For each query what it asks, what is right, and what each system finds first; `found` are the first places,
+    `corpus` the fingerprint of what was searched."""
+    corpus_sha256 = hashlib.sha256("\0".join(corpus.documents).encode()).hexdigest()
     return [
         {
             "row": str(row.example.place),
@@ -116,6 +121,8 @@ def _listed(corpus: Corpus, found: Mapping[str, Sequence[Sequence[int]]]) -> lis
                 system: corpus.documents[places[number][0]] if places[number] else ""
                 for system, places in found.items()
             },
+            "documents": len(corpus.documents),
+            "corpus": corpus_sha256,
             "right": sorted(right),
             "found": {system: list(places[number]) for system, places in found.items()},
         }

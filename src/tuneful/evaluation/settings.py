@@ -12,6 +12,7 @@ MetricName = Literal[
     "exact_match", "accuracy", "macro_f1", "mcc", "rouge_l", "token_f1", "perplexity",
     "mae", "rmse", "pearson", "spearman",
     "ndcg_at_10", "mrr_at_10", "recall_at_10", "accuracy_at_1",
+    "one_shot_accuracy", "five_shot_accuracy",
 ]  # fmt: skip
 
 

@@ -49,7 +49,8 @@ class Retrieve(Spec):
             backwards = _told_apart(scores_RD[:, own].T, rows, right_RD[:, own].T)
             losses = (losses + backwards) / 2
         with torch.no_grad():
-            found = float((_without(scores_RD, own, right_RD).argmax(1) == own).float().mean())
+            hits_R = (_without(scores_RD, own, right_RD).argmax(1) == own).float()
+            found = float((hits_R * batch.weights).sum() / max(batch.units, 1.0))
         return Terms(losses=losses, outputs=outputs, metrics={"found": found})
 
 

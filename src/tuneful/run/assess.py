@@ -22,12 +22,14 @@ from tuneful.evaluation.metrics import METRICS, SEARCH_METRICS, Summed
 from tuneful.evaluation.retrieval import examine_retrieval
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.verdict import as_json
+from tuneful.recipe import Data
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import LONGEST, prepare
-from tuneful.run.tuned import Tuned, open_finder, open_model
+from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
 
 Say = Callable[[str], None]
+SEARCHED = ("documents", "corpus")  # how many, and the fingerprint of all
 SHOWN = 0.2  # share of the rows that serve as examples and for the constant answer when there are no training rows
 
 
@@ -35,11 +37,7 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     """The `quality` block of a model or run on the test rows of a source, or on all rows of a single table. Examples
     for the k-shot prompt, neighbours and the constant answer come from the source's training rows, else from the run's
     own, else from a seeded fifth of the table, and `say` tells. Rows that cannot be used are listed."""
-    tuned = open_model(name, say)
-    tables = {
-        part: table for part, table in read(source, encoding=tuned.encoding, learns=False, say=say).items() if table
-    }
-    tuned = _that_reads(name, tuned, next(iter(tables.values())), columns, say)
+    tuned, tables = _opened(name, source, columns, say)
     dropped: list[Dropped] = []
     rows = {
         part: _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
@@ -50,7 +48,10 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
         others = [row for part in rows.values() if part is not test for row in part] or _trained_on(name, tuned)
         _tell_seen(others, test, say)
         examined = examine_retrieval(tuned.policy, test, others, settings, base=RunFolder(Path(name)).exists())
-        return _told(name, source, examined, dropped)
+        found = {part: examined.answers[0][part] for part in SEARCHED}
+        say(f"every query searches {found['documents']:,} documents: those of {source}"
+            + (", and those the run was trained on" if others and len(rows) == 1 else ""))  # fmt: skip
+        return {**_told(name, source, examined, dropped), **found}
     train = rows["train"] if "train" in rows and rows["train"] is not test else _trained_on(name, tuned)
     if train:
         _tell_seen(train, test, say)
@@ -79,17 +80,24 @@ def _told(name: str, source: str, examined: Examined, dropped: Sequence[Dropped]
     return {**found, "dropped": left_out, "dropped_count": len(left_out)}
 
 
-def _that_reads(name: str, tuned: Tuned, table: Sequence[Raw], columns: Mapping[str, str], say: Say) -> Tuned:
-    """The same model; an encoder that nobody tuned finds documents where the data asks for them."""
-    form, _ = detect(table, {**_present(tuned.columns, table), **columns})
-    if form.name != PAIRS or tuned.finds:
-        return tuned
-    if RunFolder(Path(name)).exists() or tuned.labels is not None or tuned.policy.network.causal:
+def _opened(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, dict[str, list[Raw]]]:
+    """The model and the tables it is asked about; an encoder that nobody tuned finds documents where the data asks for
+    them."""
+    folder = RunFolder(Path(name))
+    data = recipe_of(folder.read_json(folder.lock)).task.data if folder.exists() else Data(source=source)
+    found = read(source, encoding=data.encoding, learns=False, say=say)
+    tables = {part: table for part, table in found.items() if table}
+    table = next(iter(tables.values()))
+    form, _ = detect(table, {**_present(data.columns, table), **columns}, data.layout)
+    if form.name == PAIRS and is_bare(name, say):
+        return open_finder(name, say), tables
+    tuned = open_model(name, say)
+    if form.name == PAIRS and not tuned.finds:
         raise DataError(
             f"{table[0].place.source} holds queries and documents, and {name} was not tuned to find documents. Name "
             "other columns with --set data.COLUMN=..., or an encoder"
         )
-    return open_finder(name, say)
+    return tuned, tables
 
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -98,6 +106,7 @@ def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
     shared = [key for key in first[1] if all(key in answers for _, answers in others)]
     if not shared:
         raise RunFolderError("these runs have no test row in common, so there is nothing to compare them by")
+    _check_searched([answers[key] for _, answers in (first, *others) for key in shared[:1]])
     table = []
     for metric in _common_metrics([first[1][key] for key in shared]):
         ours = _statistics(metric, [first[1][key] for key in shared])
@@ -119,13 +128,23 @@ def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return table
 
 
+def _check_searched(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Raises RunFolderError where queries searched other documents: the more there are, the harder it is."""
+    if len({answer.get("corpus") for answer in answers}) > 1:
+        sizes = " and ".join(f"{answer.get('documents', 'unknown')}" for answer in answers)
+        raise RunFolderError(
+            f"the queries of these runs searched different documents ({sizes} of them), so the figures cannot be "
+            "compared; measure each run on the same file: tuneful eval RUN DATA, of a folder with train.* and test.*"
+        )
+
+
 def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
     """What training was told of the columns, as far as these rows have them."""
     return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
 
 
 def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, dropped: list[Dropped]) -> list[Row]:
-    form, found = detect(table, columns)
+    form, found = detect(table, columns, tuned.form)
     examples, unusable = understand(table, form, found)
     labels = tuned.labels
     if tuned.finds and form.name != PAIRS:
@@ -166,8 +185,13 @@ def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate
 
 def _answers(path: Path) -> dict[str, dict[str, Any]]:
     folder = RunFolder(path)
+    if not folder.answers.exists() and folder.report.exists():
+        raise RunFolderError(
+            f"{path} has ended and holds no answers.jsonl: it had no test rows, or they were measured by class, which "
+            "leaves no answers to compare; its report.json has the figures"
+        )
     if not folder.answers.exists():
-        raise RunFolderError(f"{path} holds no answers.jsonl: the run did not end, or had no test rows")
+        raise RunFolderError(f"{path} holds no answers.jsonl: the run did not end; go on with --resume")
     lines = [json.loads(line) for line in folder.answers.read_text(encoding="utf-8").splitlines()]
     return {_key(line): line for line in lines}
 

@@ -87,7 +87,8 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
         prepared.layout,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
     )
-    cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank())
+    even = prepared.layout is Layout.PAIRS
+    cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even)
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     new = prepared.labels is not None or prepared.layout is Layout.REBUILT

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tuneful.core.device import rank, world
-from tuneful.core.types import Row
-from tuneful.evaluation.reading import mean_loss, mean_loss_of
+from tuneful.core.types import Batch, Layout, Row
+from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
 from tuneful.run.build import Built
+from tuneful.run.resolve import mean_tokens
 from tuneful.schedules.episodes import EpisodeSteps
 
 LEAST_LOOKED = 64  # validation rows of a look
@@ -16,12 +19,17 @@ PARTS = ("train", "validation", "test")
 
 
 def looked_at(built: Built) -> list[Row]:
-    """The validation rows of a look; of classes, which rows are drawn from them is another matter."""
+    """The validation rows of a look, none where fewer than two can be told apart; of classes, which rows are drawn from
+    them is another matter."""
     resolved, rows = built.prepared.resolved, built.prepared.rows("validation")
     if isinstance(built.schedule, EpisodeSteps):
         return rows if built.schedule.classes_in(rows) > 1 else []
     # A look costs a third of an update for each row; half the rows of an interval keep it near a sixth of the time.
-    return rows[: max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)]
+    rows = rows[: max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)]
+    if resolved.objective.layout is Layout.PAIRS:
+        batches = of_pairs(rows, built.collate, _together(built, rows))
+        return rows if sum(batch.units for batch in batches) >= 2 else []
+    return rows
 
 
 def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
@@ -30,23 +38,56 @@ def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
     if isinstance(built.schedule, EpisodeSteps):
         batches = built.schedule.measured(rows, built.schedule.classes_in(rows))
         return mean_loss_of(built.policy, objective, batches)
+    if objective.layout is Layout.PAIRS:
+        return mean_loss_of(built.policy, objective, of_pairs(rows, built.collate, _together(built, rows)))
     return mean_loss(built.policy, objective, rows, built.collate, rank=rank(), ranks=world())
 
 
 def by_part(built: Built) -> dict[str, float | None]:
-    """At the end; None for a part without rows. Classes are told apart from as many others in every part, or the
-    figures could not be compared."""
+    """At the end; None for a part without rows. Classes, and documents, are told apart from as many others in every
+    part, or the figures could not be compared."""
     rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
     if isinstance(built.schedule, EpisodeSteps):
         return _by_part_of_classes(built, built.schedule, rows)
     rng = np.random.default_rng(built.recipe.seed)
-    found: dict[str, float | None] = {}
     for part, own in rows.items():
         if len(own) > SAMPLE:
-            own = [own[index] for index in rng.choice(len(own), SAMPLE, replace=False)]
-        loss = mean_loss(built.policy, built.prepared.resolved.objective, own, built.collate)["loss"] if own else None
-        found[part] = None if loss is None else round(loss, 5)
-    return found
+            rows[part] = [own[index] for index in rng.choice(len(own), SAMPLE, replace=False)]
+    objective = built.prepared.resolved.objective
+    if objective.layout is Layout.PAIRS:
+        return _by_part_of_pairs(built, rows)
+    return {
+        part: round(mean_loss(built.policy, objective, own, built.collate)["loss"], 5) if own else None
+        for part, own in rows.items()
+    }
+
+
+def of_pairs(rows: Sequence[Row], collate: Collate, size: int) -> list[Batch]:
+    """So many rows a batch, dealt by lot and the same each time, as the loss of a query grows with the documents it is
+    told apart from; what fills no batch is left out."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    starts = range(0, len(rows) - size + 1, size)
+    return [collate([rows[index] for index in order[start : start + size]]) for start in starts]
+
+
+def _together(built: Built, *parts: Sequence[Row]) -> int:
+    """How many pairs are told apart when a loss is measured: about as many as a step computes at once, two at least,
+    and no more than any part has."""
+    resolved = built.prepared.resolved
+    room = int(resolved.recipe.optimiser.micro_tokens / mean_tokens(built.prepared.repeated))
+    most = max(2, min(resolved.rows_per_step, room))
+    return max(2, min((len(rows) // -(-len(rows) // most) for rows in parts if len(rows) > 1), default=2))
+
+
+def _by_part_of_pairs(built: Built, rows: dict[str, list[Row]]) -> dict[str, float | None]:
+    size, objective = _together(built, *rows.values()), built.prepared.resolved.objective
+    batches = {part: of_pairs(own, built.collate, size) for part, own in rows.items()}
+    return {
+        part: round(mean_loss_of(built.policy, objective, found)["loss"], 5)
+        if any(batch.units for batch in found)
+        else None
+        for part, found in batches.items()
+    }
 
 
 def _by_part_of_classes(built: Built, schedule: EpisodeSteps, rows: dict[str, list[Row]]) -> dict[str, float | None]:

@@ -35,7 +35,7 @@ from tuneful.run.few import check_used, chooses, describable, to_be_chosen
 from tuneful.run.further import further_rows
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
-from tuneful.run.pairs import check_pairs, check_together, searched, with_prompts
+from tuneful.run.pairs import check_pairs, check_settings, check_together, searched, with_prompts
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.teacher import told
@@ -145,7 +145,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     objective = _completed(objective, labels, processor)
     if isinstance(objective, Retrieve):
         objective, processor = with_prompts(objective, processor)
-        check_pairs(recipe, parts)
+        check_pairs(parts)
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
     classes = identities(parts) if decided.unseen else labels
     encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=classes,
@@ -164,13 +164,13 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
-    if isinstance(objective, Retrieve) and built["test"].rows:
-        found.notes.append(searched(built))
     if written := sum(map(is_generated, further)):
         found.notes.append(Said("generated", {"n": written, "percent": round(100 * written / len(repeated))}))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
+    if isinstance(objective, Retrieve) and built["test"].rows:
+        found.notes.append(searched(built, sampled=sampled is not None))
     learned = recipe.schedule.learns(repeated)
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
@@ -194,6 +194,8 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     recipe = with_episodes(recipe, objective, say)
     if objective.layout is Layout.CLASSES:
         check_classes(recipe, gathered)
+    if objective.layout is Layout.PAIRS:
+        check_settings(recipe)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,

@@ -24,6 +24,7 @@ LEAST_EPOCHS = 5  # of labels
 CAREFUL = {Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
 DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
+PAIRED_SHARE = 0.8  # of these, that rows of mean length fill, so that one of longer rows seldom has to be cut
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -61,9 +62,9 @@ def resolve(
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
         recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
+    per_step = max(1, min(per_step, count))
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
-    per_step = max(1, min(per_step, count))
     per_epoch = max(1, -(-count // per_step))
     steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
     if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
@@ -184,7 +185,7 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
     if layout is Layout.MASKED:
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
     if layout is Layout.PAIRS:
-        return max(2, min(POOLED_ROWS, int(PAIRED_TOKENS / mean)))
+        return max(2, min(POOLED_ROWS, int(PAIRED_SHARE * PAIRED_TOKENS / mean)))
     if pooled or layout in (Layout.TEXTS, Layout.REBUILT):
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)

@@ -122,9 +122,10 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
 
 def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:
     """Measures the validation rows when it is time; returns whether to stop."""
-    recipe, resolved, rows = built.recipe, built.prepared.resolved, looked_at(built)
+    recipe, resolved = built.recipe, built.prepared.resolved
     due = step % resolved.look_every == 0 or step == len(built.schedule)
-    if not (recipe.evaluate.enabled and rows and due):
+    rows = looked_at(built) if recipe.evaluate.enabled and due else []
+    if not rows:
         return False
     progress.watch.rows = len(rows)
     with built.policy.gathered():

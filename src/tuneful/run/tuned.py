@@ -30,6 +30,7 @@ from tuneful.models.prompts import prompts_in
 from tuneful.models.sampling import Generator
 from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
+from tuneful.run.few import writes
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
 from tuneful.run.resolve import pools
@@ -52,6 +53,7 @@ class Tuned:
     columns: Mapping[str, str] = field(default_factory=dict)  # what training was told of the data's columns
     encoding: str = "utf-8"
     finds: bool = False  # an encoder that places queries and documents, and answers nothing by itself
+    form: str | None = None  # what training was told of the data's layout
 
     @property
     def layout(self) -> Layout:
@@ -185,6 +187,14 @@ def open_encoder(name: str, labels: LabelSet | None, say: Say = lambda _: None) 
     )
 
 
+def is_bare(name: str, say: Say = lambda _: None) -> bool:
+    """An encoder that nobody tuned to answer anything: no run, no model that writes, no head."""
+    if RunFolder(Path(name)).exists():
+        return False
+    path = locate(name, say)
+    return not writes(path) and _labels_of(path) is None
+
+
 def open_finder(name: str, say: Say = lambda _: None) -> Tuned:
     """The same for queries and documents, before anything was tuned."""
     encoder = open_encoder(name, None, say)
@@ -225,7 +235,7 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
     data = recipe_of(lock).task.data
     known = LabelSet(kind, tuple(names)) if names else None
-    return Tuned(policy, processor, known, data.columns, data.encoding, finds)
+    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout)
 
 
 def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from tuneful.core.errors import RecipeError
@@ -45,9 +46,8 @@ class Episodes(Spec):
         return [row for group in by_class(rows) for row in group]
 
     def drawn(self, rows: Sequence[Row]) -> int:
-        """How many rows a step has; fewer where it draws a class that has not so many."""
-        groups = by_class(rows)
-        return min(self.classes, len(groups)) * min(self.rows, max(map(len, groups), default=1))
+        """How many rows a step has at most; fewer where it draws a class that has not so many."""
+        return sum(sorted((min(self.rows, len(group)) for group in by_class(rows)), reverse=True)[: self.classes])
 
     def planned(self, epochs: float, steps: int) -> Episodes:
         """The same with nothing left open."""
@@ -85,15 +85,19 @@ class EpisodeSteps:
             yield self._step(self._parts(groups, room.tokens), room, len(rows), sum(map(len, rows)))
 
     def classes_in(self, rows: Sequence[Row]) -> int:
-        """How many classes of these can be told apart in one step."""
-        return min(self.settings.classes, len(by_class(rows)))
+        """How many classes of these can be told apart at once, whichever they are."""
+        groups, each = by_class(rows), self.settings.rows
+        longest = sorted((sum(sorted(map(len, group))[-each:]) for group in groups), reverse=True)
+        fitting = int((np.cumsum(longest[: self.settings.classes]) <= self.cut.micro_tokens).sum())
+        return min(len(groups), max(2, fitting))
 
     def measured(self, rows: Sequence[Row], classes: int) -> list[Batch]:
-        """Batches of so many classes of these rows, by which a loss is measured: the same at every look."""
+        """Batches of so many classes of these rows, by which a loss is measured: the same at every look, and never cut,
+        as a row that is told from fewer classes has a smaller loss."""
         groups, each = by_class(rows), self.settings.rows
         count = max(1, min(MEASURED, sum(map(len, groups))) // (classes * each))
         found = [drawn(groups, classes, each, [self.seed, MEASURING, number]) for number in range(count)]
-        return [self._collated(part) for chosen in found for part in self._parts(chosen, self.cut.micro_tokens)]
+        return [self._collated(chosen) for chosen in found]
 
     def _parts(self, groups: list[Group], most: int) -> list[list[Group]]:
         """A step is cut between classes, never inside one: so that no part holds more tokens, or as small as can be."""

@@ -53,6 +53,7 @@ class Cut:
     micro_tokens: int  # memory: the model reads no more at once, shared tokens counted once, except one longer row
     ranks: int = 1  # processes a step is dealt to
     rank: int = 0  # which of them this one is
+    even: bool = False  # a step's micro-batches are about as long as one another, as their rows are told apart
 
 
 @dataclass(slots=True)
@@ -129,14 +130,14 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
-        parts = pieces(rows, self.collate, self.cut.micro_tokens)
+        parts = cut_up(rows, self.collate, self.cut.micro_tokens, even=self.cut.even)
         if self.cut.ranks > 1:
             parts = self._even(rows, len(parts))
         own = parts[self.cut.rank :: self.cut.ranks]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
         idle = len(own) * self.cut.ranks < len(parts)
         if room.tokens < self.cut.micro_tokens:  # all ranks deal alike; what each reads at once is its own affair
-            own = [smaller for part in own for smaller in pieces(part, self.collate, room.tokens)]
+            own = [piece for part in own for piece in cut_up(part, self.collate, room.tokens, even=self.cut.even)]
         batches = [self.collate(part) for part in own]
         if idle:
             batches.append(self.collate(rows[:1]).silent())
@@ -146,7 +147,7 @@ class EpochSteps:
         """The rows of these parts in smaller ones."""
         rows = [row for part in parts for row in part]
         while len(parts) < len(rows):
-            smaller = pieces(rows, self.collate, room.tokens)
+            smaller = cut_up(rows, self.collate, room.tokens, even=self.cut.even)
             if len(smaller) > len(parts):
                 return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
             if not room.halve():
@@ -180,3 +181,22 @@ def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
         parts[-1].append(row)
         held += more
     return parts
+
+
+def cut_up(rows: Sequence[Row], collate: Collate, most: int, *, even: bool) -> list[list[Row]]:
+    """Neighbours together, up to `most` tokens; `even` in parts about as long as one another."""
+    parts = pieces(rows, collate, most)
+    return evenly(rows, len(parts), most) or parts if even and len(parts) > 1 else parts
+
+
+def evenly(rows: Sequence[Row], least: int, most: int) -> list[list[Row]] | None:
+    """Neighbours together in parts about as long as one another, `least` of them or as few more as hold no more than
+    `most` tokens; None where that would take parts of one row. Nothing is shared."""
+    lengths = np.array(list(map(len, rows)))
+    middles = np.cumsum(lengths) - lengths / 2
+    for number in range(least, len(rows) // 2 + 1):
+        owner = (middles * number // lengths.sum()).astype(np.int64)
+        parts = [[rows[place] for place in np.flatnonzero(owner == part).tolist()] for part in range(number)]
+        if all(len(part) > 1 and sum(map(len, part)) <= most for part in parts):
+            return parts
+    return None
