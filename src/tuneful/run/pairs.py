@@ -95,7 +95,5 @@ def searched(built: Mapping[str, Rows], *, sampled: bool = False) -> Said:
     learned = {row.example.positive for row in built["train"].rows}
     wanted = {place for right in corpus.right for place in right}
     known = sum(corpus.documents[place] in learned for place in wanted)
-    return Said(
-        "searched_sample" if sampled else "searched",
-        {"n": len(corpus.documents), "wanted": len(wanted), "known": known},
-    )
+    facts = {"n": len(corpus.documents), "wanted": len(wanted), "known": known}
+    return Said("searched_sample", facts) if sampled else Said("searched", facts)
