@@ -24,8 +24,8 @@ from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Sum, Updater
 from tuneful.objectives import NextToken
 from tuneful.run.api import recipe_for
+from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.testing import tiny_policy, tiny_rows
 

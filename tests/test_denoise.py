@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +27,9 @@ from tuneful.models.load import load
 from tuneful.models.rebuilding import TextDecoder, sines
 from tuneful.objectives import Denoise
 from tuneful.objectives.noise import chances, shortened
-from tuneful.recipe import Recipe
 from tuneful.run.api import check
-from tuneful.run.folder import RunFolder
-from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.testing import tiny_policy, tiny_reader, tiny_rows
-from work import moods, write_rows
+from work import losses_of, moods, whole_and_parts, write_rows
 
 SMALL: dict[str, Any] = {"evaluate": {"forgetting": False}}
 
@@ -229,17 +224,8 @@ def test_the_decoder_is_trained_and_no_part_of_the_model(reader_folder: Path, tm
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(adapter: str, reader_folder: Path, tmp_path: Path) -> None:
     told = {"data": str(texts(tmp_path)), "model": str(reader_folder), "objective": "denoise", "adapter": adapter,
             "schedule": {"steps": 8}, "evaluate": {"forgetting": False, "every": 3}}  # fmt: skip
-    lock = tuneful.fit(told, out=tmp_path / "whole").path / "recipe.lock.json"
-    made = Recipe.model_validate(json.loads(lock.read_text(encoding="utf-8"))["recipe"])
-    asked = iter(range(100))
-    with pytest.raises(Interrupted):
-        for _ in run(made, tmp_path / "parts", should_stop=lambda: next(asked) >= 4):
-            pass
-    for _ in run(made, tmp_path / "parts", resume=True):
-        pass
-    whole, parts = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
-    told_by = [[(r.step, r.metrics["loss"]) for r in folder.read_records() if r.kind in ("train", "validation")]
-               for folder in (whole, parts)]  # fmt: skip
+    whole, parts = whole_and_parts(check(told).recipe, tmp_path, after=4)
+    told_by = [losses_of(folder, "train", "validation") for folder in (whole, parts)]
     assert told_by[0] == told_by[1]
     assert len(told_by[0]) == 11
     assert whole.read_json(whole.report)["quality"] == parts.read_json(parts.report)["quality"]

@@ -34,9 +34,9 @@ from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import SCALE, started
+from tuneful.run.loop import Interrupted
 from tuneful.run.prepare import prepare
 from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.run.ways import Beside, Trial, Tried, tuned
 from work import moods, write_rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tuneful.run.alike import NEAR, Alike
 from tuneful.run.api import check
 from tuneful.run.instruct import Sifting, seeds_of
 from tuneful.run.journal import Journal
+from tuneful.run.synthesise import given_in
 from tuneful.run.tuned import open_model
 from work import greetings, moods, write_rows
 
@@ -233,7 +235,7 @@ def test_a_writer_sees_what_fit_learns_from(generator_folder: Path, tmp_path: Pa
     many = write_rows(tmp_path / "many.jsonl", named(200))
     for source, seeded in ((tmp_path / "data", 0), (f"{many}#50", 3)):
         learned = check({"data": str(source), "model": str(generator_folder), "seed": seeded}).split.train
-        shown = seeds_of(str(source), {}, seeded, lambda _: None)
+        shown = seeds_of(given_in(str(source), {}, seeded, lambda _: None), lambda _: None)
         assert [one.said for one in shown] == [said_in(example) for example in learned]
 
 
@@ -261,6 +263,24 @@ def test_rows_say_where_they_come_from(server: Server, tmp_path: Path) -> None:
     shown = {text for row in made for text in row["origin"]["shown"]}
     assert len(shown) <= 15  # a writer sees no row that `fit` would hold out
     assert "5 of 20 rows are not shown" in done.stderr
+
+
+def test_the_command_that_is_printed_reads_the_same_columns(
+    server: Server, generator_folder: Path, tmp_path: Path
+) -> None:
+    server.answer = helpful
+    named = [{"ask": row["prompt"], "json": row["completion"], "note": "-"} for row in rows()]
+    data, out = write_rows(tmp_path / "named.jsonl", named), tmp_path / "made.jsonl"
+    done = CliRunner().invoke(main, [
+        "synthesise", str(data), "--endpoint", server.url, "--model", "m", "--count", "20", "--judge", "none",
+        "--out", str(out), "--column", "prompt=ask", "--column", "completion=json",
+    ])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    printed = shlex.split(done.stdout.rsplit("see whether they help: tuneful", 1)[1])
+    planned = CliRunner().invoke(main, ["check", printed[1], "--model", str(generator_folder),
+                                        "--set", f"data.generated={out}", *printed[4:], "--json"])  # fmt: skip
+    assert planned.exit_code == 0, planned.output
+    assert printed[:1] + printed[2:4] == ["fit", "--generated", str(out)]
 
 
 def test_faults_of_answers_are_counted_by_reason(server: Server, tmp_path: Path) -> None:
@@ -414,11 +434,11 @@ def test_bad_input(server: Server, tmp_path: Path) -> None:
     quiet = lambda _: None  # noqa: E731
     plain = write_rows(tmp_path / "plain.jsonl", [{"text": "one"}, {"text": "two"}])
     with pytest.raises(DataError, match="requests with answers"):
-        seeds_of(str(plain), {}, 0, quiet)
+        seeds_of(given_in(str(plain), {}, 0, quiet), quiet)
     silent = write_rows(
         tmp_path / "silent.jsonl", [{"prompt": "a", "completion": " "}, {"prompt": "b", "completion": ""}]
     )
     with pytest.raises(DataError, match="no row begins with a request and an answer"):
-        seeds_of(str(silent), {}, 0, quiet)
+        seeds_of(given_in(str(silent), {}, 0, quiet), quiet)
     one = write_rows(tmp_path / "one.jsonl", rows(1))
-    assert len(seeds_of(str(one), {}, 0, quiet)) == 1
+    assert len(seeds_of(given_in(str(one), {}, 0, quiet), quiet)) == 1

@@ -30,13 +30,11 @@ from tuneful.run.api import check
 from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
 from tuneful.run.losses import by_part
-from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.run.tuned import open_encoder
 from tuneful.schedules import Episodes
 from tuneful.schedules.epochs import Cut
 from tuneful.testing import tiny_policy, tiny_rows
-from work import moods, write_rows
+from work import losses_of, moods, whole_and_parts, write_rows
 
 LETTERS = "ABCDEFGHJK"
 SMALL: dict[str, Any] = {
@@ -293,26 +291,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(reader_folder: Path, tmp_pa
     told = recipe(
         tmp_path, reader_folder, adapter=lora, schedule={"steps": 8}, evaluate={"forgetting": False, "every": 3}
     )
-    from_lock = tuneful.fit(told, out=tmp_path / "whole").path / "recipe.lock.json"
-    made = Recipe.model_validate(json.loads(from_lock.read_text(encoding="utf-8"))["recipe"])
-    asked = iter(range(100))
-    with pytest.raises(Interrupted):
-        for _ in run(made, tmp_path / "parts", should_stop=lambda: next(asked) >= 4):
-            pass
-    for _ in run(made, tmp_path / "parts", resume=True):
-        pass
-    whole, parts = (
-        [
-            (r.step, r.metrics["loss"])
-            for r in RunFolder(tmp_path / name).read_records()
-            if r.kind in ("train", "validation")
-        ]
-        for name in ("whole", "parts")
-    )
-    assert whole == parts
-    assert len(whole) == 11
-    one, other = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
-    assert one.read_json(one.report)["quality"] == other.read_json(other.report)["quality"]
+    whole, parts = whole_and_parts(check(told).recipe, tmp_path, after=4)
+    told_by = [losses_of(folder, "train", "validation") for folder in (whole, parts)]
+    assert told_by[0] == told_by[1]
+    assert len(told_by[0]) == 11
+    assert whole.read_json(whole.report)["quality"] == parts.read_json(parts.report)["quality"]
 
 
 def test_a_step_is_computed_at_once_unless_memory_or_the_person_says_otherwise(

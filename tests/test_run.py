@@ -21,9 +21,9 @@ from tuneful.run.api import check, recipe_for
 from tuneful.run.assess import assess
 from tuneful.run.build import Built, build
 from tuneful.run.folder import RunFolder
+from tuneful.run.loop import Interrupted
 from tuneful.run.prepare import prepare
 from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.run.watch import Watch
 from work import greetings, moods, write_rows
 

@@ -31,13 +31,12 @@ from tuneful.recipe import Recipe
 from tuneful.run import streamed
 from tuneful.run.api import recipe_for
 from tuneful.run.build import build
-from tuneful.run.folder import RunFolder
+from tuneful.run.loop import Interrupted
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 from tuneful.schedules.ahead import ahead
 from tuneful.schedules.epochs import Cut, EpochSteps
-from work import greetings, moods, write_rows
+from work import greetings, losses_of, moods, whole_and_parts, write_rows
 
 ALL: dict[str, Any] = {"data.validation": 0, "data.test": 0}
 
@@ -286,19 +285,8 @@ def test_a_run_over_bad_rows_ends_and_reports_them_also_when_it_was_interrupted(
         "evaluate.generate": 2, "evaluate.patience": 0, "data.test": 5, "data.validation": 5,
     }  # fmt: skip
     recipe = recipe_of(bad_file, generator_folder, settings)
-    for _ in run(recipe, tmp_path / "whole"):
-        pass
-    asked = iter(range(1000))
-    with pytest.raises(Interrupted):
-        for _ in run(recipe, tmp_path / "parts", should_stop=lambda: next(asked) >= 12):
-            pass
-    for _ in run(recipe, tmp_path / "parts", resume=True):
-        pass
-    whole, parts = (RunFolder(tmp_path / name) for name in ("whole", "parts"))
-    losses = [
-        [(record.step, record.metrics["loss"]) for record in folder.read_records() if record.kind == "train"]
-        for folder in (whole, parts)
-    ]
+    whole, parts = whole_and_parts(recipe, tmp_path, after=12)
+    losses = [losses_of(folder, "train") for folder in (whole, parts)]
     assert losses[0] == losses[1]
     assert len(losses[0]) > 15, "more than an epoch, so that a row could be counted twice"
     found, other = (folder.read_json(folder.report)["data"] for folder in (whole, parts))

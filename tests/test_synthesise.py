@@ -23,7 +23,7 @@ from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
 from tuneful.models.endpoint import Endpoint
 from tuneful.run.journal import Journal, open_journal
 from tuneful.run.sift import Written, sift
-from tuneful.run.synthesise import labelled_rows, tokens_of
+from tuneful.run.synthesise import given_in, labelled_rows, tokens_of
 from tuneful.run.writers import Remote
 from work import MOODS, moods, write_rows
 
@@ -299,7 +299,7 @@ def test_refusals(server: Server, reader_folder: Path, tmp_path: Path) -> None:
     assert not server.asked
     bare = write_rows(tmp_path / "bare.jsonl", [{"text": "one"}, {"text": "two"}])
     with pytest.raises(DataError, match="one label each"):
-        labelled_rows(str(bare), {}, lambda _: None)
+        labelled_rows(given_in(str(bare), {}, 0, lambda _: None))
     same = write_rows(tmp_path / "same.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
     with pytest.raises(DataError, match="the same label"):
-        labelled_rows(str(same), {}, lambda _: None)
+        labelled_rows(given_in(str(same), {}, 0, lambda _: None))

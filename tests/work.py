@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner, Result
 
 from tuneful.cli.main import main
+from tuneful.recipe import Recipe
+from tuneful.run.folder import RunFolder
+from tuneful.run.loop import Interrupted
+from tuneful.run.session import run
 
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed", "Flo", "Gus", "Hal", "Ida", "Jo"]
 MOODS = {"glad": "sunny warm bright cheerful sweet lovely", "sad": "grey cold dark gloomy bitter dreary"}
@@ -49,3 +54,21 @@ def typed(*arguments: object, cwd: Path, keys: str = "") -> Result:
         done = CliRunner().invoke(main, list(map(str, arguments)), input=keys)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
+
+
+def whole_and_parts(recipe: Recipe, folder: Path, *, after: int) -> tuple[RunFolder, RunFolder]:
+    """A run, and the same stopped when it has asked `after` times whether to stop, and gone on with."""
+    for _ in run(recipe, folder / "whole"):
+        pass
+    asked = iter(range(10_000))
+    with pytest.raises(Interrupted):
+        for _ in run(recipe, folder / "parts", should_stop=lambda: next(asked) >= after):
+            pass
+    for _ in run(recipe, folder / "parts", resume=True):
+        pass
+    return RunFolder(folder / "whole"), RunFolder(folder / "parts")
+
+
+def losses_of(folder: RunFolder, *kinds: str) -> list[tuple[int, float]]:
+    """Step and loss of the records of these kinds."""
+    return [(record.step, record.metrics["loss"]) for record in folder.read_records() if record.kind in kinds]

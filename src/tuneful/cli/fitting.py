@@ -20,8 +20,8 @@ from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
-from tuneful.run.train import Interrupted
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}

@@ -12,7 +12,7 @@ from tuneful.core.errors import InputError
 from tuneful.models.endpoint import Endpoint
 from tuneful.run.embedded import WRITER
 from tuneful.run.instruct import instruct
-from tuneful.run.synthesise import Synthesised, layout_of, synthesise
+from tuneful.run.synthesise import Synthesised, given_in, synthesise
 from tuneful.run.tuned import Tuned, open_model
 from tuneful.run.writers import Local, Remote, Writer
 
@@ -38,15 +38,14 @@ def synthesise_command(
     if out.suffix not in (".jsonl", ".ndjson"):
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
     named = named_columns(columns)
-    labelled = layout_of(source, named) == "labelled"
+    given = given_in(source, named, seed, note)
+    labelled = given.form.name == "labelled"
     _refuse_unused(source, labelled, {"--count": count, "--judge": judge}, {"--each": each, "--encoder": encoder})
     writer = _writer(model, endpoint, key_from, temperature)
     if labelled:
-        found = synthesise(source, out, writer, count=each or TEXTS_EACH, seed=seed, encoder=encoder, columns=named,
-                           say=note)  # fmt: skip
+        found = synthesise(given, out, writer, count=each or TEXTS_EACH, encoder=encoder, say=note)
     else:
-        found = instruct(source, out, writer, count=count or REQUESTS, seed=seed, judge=_judge(writer, judge),
-                         columns=named, say=note)  # fmt: skip
+        found = instruct(given, out, writer, count=count or REQUESTS, judge=_judge(writer, judge), say=note)
     if as_json:
         print_json({"requests": found.requests, "texts": found.texts, "kept": found.kept,
                     "refused": dict(found.refused), "out": str(out)})  # fmt: skip
@@ -89,7 +88,7 @@ def _judge(writer: Writer, name: str | None) -> Tuned | None:
 def that_writes(name: str, option: str) -> Tuned:
     """A model on this computer. Raises InputError where it is none that writes text."""
     tuned = open_model(name, note)
-    if tuned.labels is not None or tuned.finds or not tuned.policy.network.causal:
+    if not tuned.writes:
         does = "gives labels" if tuned.labels is not None else "reads texts as an encoder does"
         raise InputError(f"{option} {name}: this model {does}; a model that writes text is needed")
     return tuned

@@ -52,12 +52,8 @@ def predict_command(
     shown: int | None = None,
 ) -> None:
     from tuneful.run.incontext import with_examples
-    from tuneful.run.tuned import open_model
 
-    if out is not None and out.exists():
-        raise InputError(f"{out} exists; choose another file with --out, or remove it")
-    if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
-        raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
+    _check_out(out)
     if shown is not None and shots is None:
         raise InputError("--shown says how many rows of --shots are shown; name those too")
     if labels is not None and shots is not None:
@@ -65,14 +61,7 @@ def predict_command(
     if labels is not None:
         _predict_by_name(name, source, labels, out=out, column=column)
         return
-    model = open_model(name, note)
-    if model.finds:
-        raise InputError(
-            f"{name} finds documents and answers nothing by itself; its README.md shows how to search with it. "
-            "To tell classes apart with it, name them: --labels A,B,C"
-        )
-    if model.labels is None and not model.policy.network.causal:
-        raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
+    model = _that_answers(name)
     examples = _inputs(source, model, column)
     asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
     lines: list[str] = []
@@ -85,6 +74,28 @@ def predict_command(
                 click.echo(lines[-1])
     if out is not None:
         _write(lines, out)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise InputError(f"{out} exists; choose another file with --out, or remove it")
+    if out is not None and out.suffix not in (".jsonl", ".json", ".ndjson"):
+        raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
+
+
+def _that_answers(name: str) -> Tuned:
+    """A model that writes, or gives labels. Raises InputError for others."""
+    from tuneful.run.tuned import open_model
+
+    model = open_model(name, note)
+    if model.finds:
+        raise InputError(
+            f"{name} finds documents and answers nothing by itself; its README.md shows how to search with it. "
+            "To tell classes apart with it, name them: --labels A,B,C"
+        )
+    if model.labels is None and not model.writes:
+        raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
+    return model
 
 
 def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path | None, column: str | None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tuneful.core.device import place
 from tuneful.core.policy import Outputs, Policy
@@ -35,9 +37,9 @@ def examine_masked(
 ) -> Examined:
     """Perplexity of hidden tokens, the same ones for every system. `base` False: the model named none before tuning,
     so how common each token is among the training rows stands for it."""
-    losses = {}
-    losses["tuned"], common = _masked_losses(policy, objective, collate, train, test)
-    losses["base"] = _masked_losses(_Before(policy), objective, collate, train, test)[0] if base else common
+    losses, tell = {}, partial(_hidden, objective)
+    losses["tuned"], common = _told(tell, policy, collate, train, test)
+    losses["base"] = _told(tell, _Before(policy), collate, train, test)[0] if base else common
     if base:
         losses["trivial"] = common
     return Examined([score(METRICS["perplexity"], range(len(test)), losses)], "perplexity", [])
@@ -53,7 +55,7 @@ def examine_denoise(
 ) -> Examined:
     """The same, and the perplexity of the tokens that the decoder names; before tuning there is no decoder, so only how
     common each token is among the training rows stands beside it."""
-    rebuilt, common = _rebuilt_losses(policy, objective, collate, train, test)
+    rebuilt, common = _told(partial(_rebuilt, objective), policy, collate, train, test)
     named = score(METRICS["perplexity"], range(len(test)), {"tuned": rebuilt, "trivial": common})
     return Examined([_nearest(policy, objective.deleted, collate, test), named], "accuracy", [])
 
@@ -67,46 +69,39 @@ def _nearest(policy: Policy, deleted: float, collate: Collate, test: Sequence[Ro
     return score(METRICS["accuracy"], list(range(len(test))), found)
 
 
-def _rebuilt_losses(
-    policy: Policy, objective: Denoise, collate: Collate, train: Sequence[Row], rows: Sequence[Row]
+def _hidden(objective: Masked, policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    losses = objective(policy, batch).losses.double() * objective.rate
+    return losses.new_zeros(len(batch.inputs["rows"])).index_add(0, batch.targets["rows"], losses), losses > 0
+
+
+def _rebuilt(objective: Denoise, policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    named = objective.named(policy, batch)
+    losses = objective(policy, batch).losses.double()
+    return losses * torch.bincount(batch.targets["rows"][named], minlength=len(losses)), named
+
+
+def _told(
+    tell: Callable[[Policy, Batch], tuple[Tensor, Tensor]],
+    policy: Policy,
+    collate: Collate,
+    train: Sequence[Row],
+    rows: Sequence[Row],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R, 2) twice: summed loss of the named tokens and how many they are, by the decoder and by how common each is."""
+    """(R, 2) twice: summed loss of the tokens that are asked for and how many they are, by the policy and by how common
+    each is. `tell` gives of a batch the summed loss of each row (R,), and which tokens (M,) are asked for."""
     common = torch.from_numpy(unigram_losses(train))
     policy.module.eval()
     found = np.zeros((2, len(rows), 2))
     with torch.no_grad():
         for part, batch in batches(rows, collate):
             batch = place(batch, policy.device)
-            losses = objective(policy, batch).losses.double().cpu()
-            named = objective.named(policy, batch).cpu()
+            sums, asked = (told.cpu() for told in tell(policy, batch))
             policy.forget()
-            owners, tokens = batch.targets["rows"].cpu()[named], batch.targets["tokens"].cpu()[named]
+            owners, tokens = (batch.targets[name].cpu()[asked] for name in ("rows", "tokens"))
             counts = torch.bincount(owners, minlength=len(part)).double()
             guessed = counts.new_zeros(len(part)).index_add_(0, owners, common[tokens.clamp(max=len(common) - 1)])
-            for number, sums in enumerate((losses * counts, guessed)):
-                found[number, part] = torch.stack([sums, counts], 1).numpy()
-    return found[0], found[1]
-
-
-def _masked_losses(
-    policy: Policy, objective: Masked, collate: Collate, train: Sequence[Row], rows: Sequence[Row]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(R, 2) twice: summed loss of the hidden tokens and how many they are, by the policy and by how common each is."""
-    common = torch.from_numpy(unigram_losses(train))
-    policy.module.eval()
-    found = np.zeros((2, len(rows), 2))
-    with torch.no_grad():
-        for part, batch in batches(rows, collate):
-            batch = place(batch, policy.device)
-            losses = objective(policy, batch).losses.double().cpu() * objective.rate
-            policy.forget()
-            hidden, owners = losses > 0, batch.targets["rows"].cpu()
-            counts = np.bincount(owners[hidden].numpy(), minlength=len(part))
-            tokens = batch.targets["tokens"].cpu()
-            guessed = common[tokens.clamp(max=len(common) - 1)] * hidden
-            for number, told in enumerate((losses, guessed)):
-                sums = torch.zeros(len(part), dtype=torch.float64).index_add_(0, owners, told)
-                found[number, part] = np.stack([sums.numpy(), counts], 1)
+            for number, losses in enumerate((sums, guessed)):
+                found[number, part] = torch.stack([losses, counts], 1).numpy()
     return found[0], found[1]
 
 

@@ -35,9 +35,10 @@ from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.loop import Interrupted
 from tuneful.run.losses import by_part
 from tuneful.run.scale import in_own_unit
-from tuneful.run.train import Interrupted, Progress
+from tuneful.run.train import Progress
 
 Say = Callable[[str], None]
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tuneful.recipe.model import Data
 from tuneful.run.aligned import Answered, difficulty
 from tuneful.run.alike import Alike
 from tuneful.run.journal import Journal, ask, open_journal
-from tuneful.run.synthesise import Synthesised, seed_examples, tokens_of
+from tuneful.run.synthesise import Given, Synthesised, tokens_of
 from tuneful.run.tuned import Tuned
 from tuneful.run.writers import Writer
 
@@ -108,23 +108,13 @@ def _fault(asked: str, answer: str, form: Form, usual: Sequence[str], *, refusin
     return None if fits(answer, usual) else "the answer is too long or too short"
 
 
-def instruct(
-    source: str,
-    out: Path,
-    writer: Writer,
-    *,
-    count: int,
-    seed: int,
-    judge: Tuned | None,
-    columns: Mapping[str, str],
-    say: Say,
-) -> Synthesised:
+def instruct(given: Given, out: Path, writer: Writer, *, count: int, judge: Tuned | None, say: Say) -> Synthesised:
     """`count` requests are asked for, then an answer to each that is good. Every answer is written down beside `out` as
     soon as it is there; the same command goes on. Without a `judge` nobody asks whether requests help. Raises
     InputError, and EndpointError when no more is answered."""
-    seeds = seeds_of(source, columns, seed, say)
-    journal = open_journal(out, writer, source, seed)
-    first, sifting = asking_for_requests(seeds, count=count, seed=seed), Sifting(seeds)
+    seeds = seeds_of(given, say)
+    journal = open_journal(out, writer, given.source, given.seed)
+    first, sifting = asking_for_requests(seeds, count=count, seed=given.seed), Sifting(seeds)
     say(f"{len(first)} questions for requests, each shown {len(first[0].shown)} of your {len(seeds)} rows")
     ask(first, writer, journal, tokens_of(EACH, [one.asked for one in seeds]), say)
     written = [(one, asked) for one in first for asked in map(one_line, journal.texts(one))]
@@ -133,17 +123,17 @@ def instruct(
     ask(second, writer, journal, tokens_of(LONGEST, [one.answer for one in seeds]), say)
     lines = []
     for one, answer, found in sifting.helped(sifting.answers(second, journal), judge):
-        origin = {"model": writer.name, "source": source, "request": one.key(writer.name, writer.temperature)}
+        origin = {"model": writer.name, "source": given.source, "request": one.key(writer.name, writer.temperature)}
         told = origin if found is None else {**origin, "difficulty": round(found, 4)}
         lines.append(json.dumps(as_row(seeds, one, answer, told), ensure_ascii=False))
     write_text(out, "".join(f"{line}\n" for line in lines))
     return Synthesised(len(first) + len(second), len(written), len(lines), sifting.refused)
 
 
-def seeds_of(source: str, columns: Mapping[str, str], seed: int, say: Say) -> list[Seed]:
-    """The rows that `fit` would learn from, were it to draw with this seed what it holds out: a writer that was shown
-    a held-out row must not write for those who are measured by it. Raises DataError."""
-    form, parts = seed_examples(source, columns, say, seed=seed)
+def seeds_of(given: Given, say: Say) -> list[Seed]:
+    """The rows that `fit` would learn from, were it to draw with the same seed what it holds out: a writer that was
+    shown a held-out row must not write for those who are measured by it. Raises DataError."""
+    source, form, parts = given.source, given.form, given.parts
     if form.name not in LAYOUTS:
         raise DataError(
             f"{source}: further rows are written for texts with one label each, and for requests with answers; this is "
@@ -151,7 +141,8 @@ def seeds_of(source: str, columns: Mapping[str, str], seed: int, say: Say) -> li
             "--column prompt=... --column completion=..."
         )
     held = {part: Data.model_fields[part].default for part in ("validation", "test")}
-    rows, every = split(parts, seed=seed, labelled=False, **held).train if parts["train"] else [], len(parts["train"])
+    every = len(parts["train"])
+    rows = split(parts, seed=given.seed, labelled=False, **held).train if every else []
     if len(rows) < every:
         say(f"{every - len(rows)} of {every} rows are not shown: `tuneful fit` would hold them out")
     seeds, told = seeds_in(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -133,13 +133,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     recipe, objective, gathered = decided.recipe, decided.objective, decided.gathered
     data, sampled = recipe.task.data, gathered.sampled
     parts = _split(decided)
-    processor = load_processor(
-        str(recipe.model),
-        decided.folder,
-        writes=objective.layout.writes,
-        pooled=pools(objective) or objective.layout.vectors,
-        trust_remote_code=recipe.trust_remote_code,
-    )
+    processor = _processor(decided)
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
     objective = _completed(objective, labels, processor)
@@ -155,17 +149,12 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     form, dropped = gathered.form, gathered.dropped
     shown = label_set(parts.train, "class") if decided.unseen else labels
     found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop)
-    if decided.unseen:
-        found.notes.extend(notes(parts, built["train"].rows))
-    if data.teacher is not None:
-        found.notes.append(told(data.teacher, measured=gathered.teaches and bool(built["test"].rows)))
     if gathered.teaches:
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
-    if written := sum(map(is_generated, further)):
-        found.notes.append(Said("generated", {"n": written, "percent": round(100 * written / len(repeated))}))
+    found.notes.extend(_notes(decided, parts, built, further, len(repeated)))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -206,6 +195,29 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
         data = recipe.task.data
         gathered = replace(gathered, held_out={"validation": data.validation, "test": data.test})
     return _Decided(recipe, objective, gathered, folder, size)
+
+
+def _notes(
+    decided: _Decided, parts: Split, built: Mapping[str, Rows], further: Sequence[Row], learned: int
+) -> Iterator[Said]:
+    """What a report has to say of classes that are held out, a teacher, and rows that a model wrote."""
+    if decided.unseen:
+        yield from notes(parts, built["train"].rows)
+    if (teacher := decided.recipe.task.data.teacher) is not None:
+        yield told(teacher, measured=decided.gathered.teaches and bool(built["test"].rows))
+    if written := sum(map(is_generated, further)):
+        yield Said("generated", {"n": written, "percent": round(100 * written / learned)})
+
+
+def _processor(decided: _Decided) -> TextProcessor:
+    recipe, objective = decided.recipe, decided.objective
+    return load_processor(
+        str(recipe.model),
+        decided.folder,
+        writes=objective.layout.writes,
+        pooled=pools(objective) or objective.layout.vectors,
+        trust_remote_code=recipe.trust_remote_code,
+    )
 
 
 def _split(decided: _Decided) -> Split:

@@ -66,11 +66,8 @@ def resolve(
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_epoch = max(1, -(-count // per_step))
-    steps = recipe.schedule.steps or max(1, round((recipe.schedule.epochs or _epochs(count, labelled)) * per_epoch))
-    if pooled and not (recipe.schedule.steps or recipe.schedule.epochs):
-        steps = recipe.schedule.rounds * max(POOLED_STEPS, recipe.schedule.usual_epochs * per_epoch)
-    if pooled and isinstance(adapter, Head):
-        steps = 0  # the head is solved
+    solved = pooled and isinstance(adapter, Head)
+    steps = 0 if solved else _steps(recipe, per_epoch, pooled, _epochs(count, labelled))
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
     resolved = Resolved(
         recipe=recipe,
@@ -86,6 +83,14 @@ def resolve(
     careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
+
+
+def _steps(recipe: Recipe, per_epoch: int, pooled: bool, usual: float) -> int:
+    """`usual` epochs, unless the person says how many, or a head starts right."""
+    schedule = recipe.schedule
+    if pooled and not (schedule.steps or schedule.epochs):
+        return int(schedule.rounds * max(POOLED_STEPS, schedule.usual_epochs * per_epoch))
+    return schedule.steps or max(1, round((schedule.epochs or usual) * per_epoch))
 
 
 def pools(objective: Objective) -> bool:

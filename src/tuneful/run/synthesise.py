@@ -38,31 +38,31 @@ class Synthesised:
     refused: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def synthesise(
-    source: str,
-    out: Path,
-    writer: Writer,
-    *,
-    count: int,
-    seed: int,
-    encoder: str | None,
-    columns: Mapping[str, str],
-    say: Say,
-) -> Synthesised:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The rows that people wrote, and what is drawn of them with which seed."""
+
+    source: str  # as the person named it
+    seed: int
+    form: Format  # of the rows for training
+    parts: Mapping[str, list[Example]]  # those that can be used
+
+
+def synthesise(given: Given, out: Path, writer: Writer, *, count: int, encoder: str | None, say: Say) -> Synthesised:
     """`count` texts a class are asked for. Every answer is written down beside `out` as soon as it is there; the same
     command goes on. Raises InputError, and EndpointError when no more is answered."""
-    journal = open_journal(out, writer, source, seed)
-    rows = labelled_rows(source, columns, say, seed=seed)
+    journal = open_journal(out, writer, given.source, given.seed)
+    rows = labelled_rows(given)
     said = {label: spoken(label) or label for _, label in rows}
-    requests = requests_for(rows, said, count=count, seed=seed)
+    requests = requests_for(rows, said, count=count, seed=given.seed)
     ask(requests, writer, journal, tokens_of(EACH, [text for text, _ in rows]), say)
     written = [Written(text, request.label, request) for request in requests for text in journal.texts(request)]
     reader = open_encoder(encoder or reader_for(text for text, _ in rows), None, say)
-    kept, refused = sift(written, rows, groups(rows, seed), reader.vectors)
+    kept, refused = sift(written, rows, groups(rows, given.seed), reader.vectors)
     lines = []
     for one in kept:
         key = one.request.key(writer.name, writer.temperature)
-        origin = {"model": writer.name, "source": source, "request": key}
+        origin = {"model": writer.name, "source": given.source, "request": key}
         lines.append(json.dumps(one.as_json(rows, origin), ensure_ascii=False))
     write_text(out, "".join(f"{line}\n" for line in lines))
     return Synthesised(len(requests), len(written), len(kept), refused)
@@ -75,11 +75,8 @@ def tokens_of(times: int, texts: Sequence[str]) -> int:
     return min(MOST, max(LEAST, int(times * long) // CHARACTERS))
 
 
-def seed_examples(
-    source: str, named: Mapping[str, str], say: Say, *, seed: int = 0
-) -> tuple[Format, dict[str, list[Example]]]:
-    """The layout of the rows for training, and by part those that can be used, as `fit` reads them; `named` are columns
-    the person named. Raises DataError."""
+def given_in(source: str, named: Mapping[str, str], seed: int, say: Say) -> Given:
+    """Read once, as `fit` reads it; `named` are columns the person named. Raises DataError."""
     forms, examples = {}, {}
     for part, table in read(source, seed=seed, say=say).items():
         if table:
@@ -87,18 +84,12 @@ def seed_examples(
             examples[part], bad = understand(table, forms[part], columns)
             if bad:
                 say(f"{len(bad)} rows are left out; the first: {bad[0].place}: {bad[0].reason}")
-    return forms["train"], examples
+    return Given(source, seed, forms["train"], examples)
 
 
-def layout_of(source: str, named: Mapping[str, str]) -> str:
-    """The name of the layout of the rows for training. Raises DataError."""
-    return seed_examples(source, named, lambda _: None)[0].name
-
-
-def labelled_rows(source: str, named: Mapping[str, str], say: Say, *, seed: int = 0) -> list[tuple[str, str]]:
-    """(text, label) of the rows for training; `named` are columns the person named. Raises DataError."""
-    form, parts = seed_examples(source, named, say, seed=seed)
-    examples = parts["train"]
+def labelled_rows(given: Given) -> list[tuple[str, str]]:
+    """(text, label) of the rows for training. Raises DataError."""
+    source, form, examples = given.source, given.form, given.parts["train"]
     if form.name != "labelled" or not examples or infer(examples) != "class":
         raise DataError(
             f"{source}: further rows are written for texts with one label each, and for requests with answers; this is "

@@ -12,18 +12,14 @@ from tuneful.core.protocols import Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Dropped, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
-from tuneful.engine.fit import fit
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin
+from tuneful.run.loop import Interrupted, updates
 from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.watch import Watch
 
 LISTED = 100  # skipped rows listed one by one
-
-
-class Interrupted(Exception):
-    """The person asked to stop; everything that was begun is saved."""
 
 
 @dataclass(slots=True)
@@ -108,16 +104,7 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
     """The rest of the schedule; nothing for a run that had stopped early before it was interrupted."""
     if progress.watch.over:
         return iter(())
-    recipe = built.recipe
-    return fit(
-        built.policy,
-        {recipe.task.name: built.prepared.resolved.objective},
-        Noting(built.schedule, progress.skipped),
-        built.optimiser,
-        regularisers=recipe.regularisers,
-        clip=recipe.optimiser.clip,
-        start=progress.step,
-    )
+    return updates(built, Noting(built.schedule, progress.skipped), start=progress.step)
 
 
 def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:

@@ -56,6 +56,11 @@ class Tuned:
     form: str | None = None  # what training was told of the data's layout
 
     @property
+    def writes(self) -> bool:
+        """It answers with text."""
+        return self.labels is None and not self.finds and self.policy.network.causal
+
+    @property
     def layout(self) -> Layout:
         """What rows it is asked by."""
         if self.finds:

@@ -13,14 +13,13 @@ from torch import Tensor
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Adapter
 from tuneful.core.types import Row
-from tuneful.engine.fit import fit
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.run.build import Built, build, build_on
 from tuneful.run.heads import put, started
+from tuneful.run.loop import tried, undone
 from tuneful.run.prepare import Prepared
-from tuneful.run.train import Interrupted
 from tuneful.schedules import SelfTrain
 from tuneful.schedules.selftrain import labelled
 
@@ -137,16 +136,13 @@ def spread(trial: Trial, beside: Beside, texts: Sequence[Row]) -> Tried:
 def tuned(trial: Trial, beside: Beside) -> Tried:
     """The encoder tuned with its head, from the start for every fold. Raises Interrupted."""
     began, built = time.perf_counter(), trial.built
-    start = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     logits = torch.zeros(len(trial.rows), trial.classes)
     for held, extra in trial.parts(beside):
         inside = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if not asked]
-        _learn(built.prepared, built.policy, [*inside, *extra], trial.should_stop)
         asked_about = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if asked]
-        answers = class_logits(built.policy, asked_about, built.collate)
-        logits[held] = torch.from_numpy(answers)
-        built.policy.attached.load(start)
-        built.policy.forget()
+        with undone(built.policy):
+            _learn(built.prepared, built.policy, [*inside, *extra], trial.should_stop)
+            logits[held] = torch.from_numpy(class_logits(built.policy, asked_about, built.collate))
     return Tried("tune", beside, logits, time.perf_counter() - began, built.prepared.resolved.adapter)
 
 
@@ -156,9 +152,5 @@ def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row], should_stop:
     labels = prepared.labels
     assert labels is not None
     put(policy.module, started(vectors(policy, rows, built.collate), rows, len(labels.names)))
-    task, optimiser = prepared.recipe.task, prepared.recipe.optimiser
-    objectives, penalties = {task.name: prepared.resolved.objective}, prepared.recipe.regularisers
-    for _ in fit(policy, objectives, built.schedule, built.optimiser, regularisers=penalties, clip=optimiser.clip):
-        if should_stop():
-            raise Interrupted
-    built.optimiser.forget()
+    for _ in tried(built, should_stop):
+        pass

@@ -19,7 +19,6 @@ from tuneful.core.types import Example, Layout, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.instructions import half_of
 from tuneful.data.rows import is_generated
-from tuneful.engine.fit import fit
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.reading import token_losses
@@ -27,8 +26,8 @@ from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build, build_on
 from tuneful.run.choose import Choice
 from tuneful.run.further import knowing
+from tuneful.run.loop import tried, undone
 from tuneful.run.prepare import Prepared
-from tuneful.run.train import Interrupted
 
 Say = Callable[[str], None]
 LEAST_ASKED, MOST_ASKED = 20, 200  # validation rows: with fewer the training rows are asked about, by halves
@@ -130,13 +129,11 @@ def _tried(
     built: Built, parts: Sequence[Part], updates: Sequence[int], should_stop: Callable[[], bool], *, generated: bool
 ) -> Weighed:
     began = time.perf_counter()
-    start = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     found = []
     for part, count in zip(parts, updates, strict=True):
         rows = [*part.own, *part.generated] if generated else part.own
-        found.append(_asked(built, rows, part.asked, count, should_stop))
-        built.policy.attached.load(start)
-        built.policy.forget()
+        with undone(built.policy):
+            found.append(_asked(built, rows, part.asked, count, should_stop))
     return Weighed(generated, np.concatenate(found), time.perf_counter() - began)
 
 
@@ -144,18 +141,12 @@ def _asked(
     built: Built, rows: Sequence[Row], asked: Sequence[Row], updates: int, should_stop: Callable[[], bool]
 ) -> np.ndarray:
     """(R, 2) losses of the rows asked about at the best look of a short run. Raises Interrupted."""
-    prepared, optimiser = built.prepared, built.recipe.optimiser
-    short = replace(prepared, repeated=list(rows), resolved=replace(prepared.resolved, steps=updates))
+    short = replace(built.prepared, repeated=list(rows), resolved=replace(built.prepared.resolved, steps=updates))
     trial = build_on(built.policy, short)
-    task = prepared.recipe.task
     looks: list[np.ndarray] = []
-    for record in fit(trial.policy, {task.name: prepared.resolved.objective}, trial.schedule, trial.optimiser,
-                      regularisers=prepared.recipe.regularisers, clip=optimiser.clip):  # fmt: skip
-        if should_stop():
-            raise Interrupted
+    for record in tried(trial, should_stop):
         if record.step % max(1, updates // LOOKS) == 0 or record.step == updates:
             looks.append(token_losses(trial.policy, asked, trial.collate))
-    trial.optimiser.forget()
     return min(looks, key=lambda losses: float(losses[:, 0].sum()))
 
 

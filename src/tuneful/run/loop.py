@@ -1,0 +1,48 @@
+"""A built run learns: the one place where the engine is handed what a recipe decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tuneful.core.policy import Policy
+from tuneful.core.protocols import Schedule
+from tuneful.core.types import Record
+from tuneful.engine.fit import fit
+from tuneful.run.build import Built
+
+
+class Interrupted(Exception):
+    """The person asked to stop; everything that was begun is saved."""
+
+
+def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -> Iterator[Record]:
+    """Every update from `start` on, of the run's schedule or of one that stands for it."""
+    recipe = built.recipe
+    return fit(
+        built.policy,
+        {recipe.task.name: built.prepared.resolved.objective},
+        schedule or built.schedule,
+        built.optimiser,
+        regularisers=recipe.regularisers,
+        clip=recipe.optimiser.clip,
+        start=start,
+    )
+
+
+def tried(built: Built, should_stop: Callable[[], bool]) -> Iterator[Record]:
+    """The same where nothing of it is saved. Raises Interrupted."""
+    for record in updates(built):
+        if should_stop():
+            raise Interrupted
+        yield record
+    built.optimiser.forget()
+
+
+@contextmanager
+def undone(policy: Policy) -> Iterator[None]:
+    """What is learned inside is forgotten afterwards."""
+    start = {name: tensor.clone() for name, tensor in policy.attached.state().items()}
+    yield
+    policy.attached.load(start)
+    policy.forget()
