@@ -1,7 +1,8 @@
 """No labels at all: what names of classes are worth. Prints one JSON line a set.
 
 `names`: an encoder (banking, clinc, domains): the nearest name, the same with batch calibration alone, and what the
-tool does. `likelihood`: a language model on three tasks with two to five answers: raw and calibrated log-likelihood.
+tool does. `likelihood`: a language model on three tasks with two to five answers: log-likelihood of the
+text after each name, raw and calibrated; and the same for ten areas of CLINC150.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.shots import SETS
+from benchmarks.shots import SETS, Pairs
 from tuneful.core.types import Example, Place
 from tuneful.data.labels import LabelSet
 from tuneful.models.anchors import SPREAD, correction
-from tuneful.run.named import likelihoods, named_model
+from tuneful.run.named import calibrated, likelihoods, named_model
 from tuneful.run.tuned import open_encoder, open_model
 
 DRAWS = 1000  # of the bootstrap
@@ -60,19 +60,31 @@ def by_names(data: Path) -> list[dict[str, object]]:
 
 def by_likelihood(data: Path) -> list[dict[str, object]]:
     writer, lines = open_model("smollm2-135m"), []
-    for task, names in TASKS.items():
-        text = (data / "p3_t0_subset" / f"{task}.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(row) for row in text.splitlines()]
-        examples = [Example(Place(task, number), text=row["prompt"]) for number, row in enumerate(rows)]
-        wanted = [row["completion"].replace("<|endoftext|>", "").strip() for row in rows]
-        raw = likelihoods(writer, examples, LabelSet.of_names(names), calibrate=False)
-        shifted = raw + correction(torch.from_numpy(raw), doubt=0.0).numpy()
+    for task, (names, pairs) in {**questions(data), "domains": areas(data)}.items():
+        examples = [Example(Place(task, number), text=text) for number, (text, _) in enumerate(pairs)]
+        raw = likelihoods(writer, examples, LabelSet.of_names(names))
         answers = {
             "raw": [names[place] for place in raw.argmax(1)],
-            "batch_calibrated": [names[place] for place in shifted.argmax(1)],
+            "batch_calibrated": [names[place] for place in calibrated(raw).argmax(1)],
         }
-        lines.append(line(task, answers, wanted, len(names)))
+        lines.append(line(task, answers, [label for _, label in pairs], len(names)))
     return lines
+
+
+def questions(data: Path) -> dict[str, tuple[list[str], Pairs]]:
+    """Texts that end in a question which the label answers."""
+    found = {}
+    for task, names in TASKS.items():
+        lines = (data / "p3_t0_subset" / f"{task}.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(row) for row in lines]
+        found[task] = names, [(row["prompt"], row["completion"].replace("<|endoftext|>", "").strip()) for row in rows]
+    return found
+
+
+def areas(data: Path) -> tuple[list[str], Pairs]:
+    """The test texts of CLINC150 that stand at every tenth place, by area."""
+    _, test, _ = SETS["domains"](data)
+    return sorted({label for _, label in test}), test[::10]
 
 
 def line(work: str, answers: dict[str, list[str]], wanted: list[str], classes: int) -> dict[str, object]:

@@ -24,16 +24,17 @@ from tuneful.data.layouts import Collator
 from tuneful.data.rows import NAMES, name_rows
 from tuneful.evaluation.compare import score
 from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.reading import embeddings
 from tuneful.evaluation.verdict import judge
 from tuneful.models.heads import Labels
 from tuneful.models.load import Loaded, load
-from tuneful.models.probe import best_strength, fit_probe, out_of_fold, right
+from tuneful.models.probe import Probe, averaged, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
-from tuneful.run.heads import SCALE, started
+from tuneful.run.heads import SCALE, end, put, started
 from tuneful.run.loop import Interrupted
 from tuneful.run.prepare import prepare
 from tuneful.run.session import run
@@ -119,6 +120,37 @@ def test_a_head_starts_at_the_classes_means_and_names() -> None:
     diagonal, leaning = SCALE * 0.5**0.5, SCALE / 1.25**0.5
     wanted = [[diagonal, diagonal], [0.5 * leaning, leaning], [0, SCALE], [0, 0]]
     torch.testing.assert_close(head.weight, torch.tensor(wanted))
+
+
+def test_two_heads_are_averaged_at_the_size_of_the_one_that_learned() -> None:
+    """Worked by hand: around their means, the first is (3, 0) and (-3, 0), the second (0, 1) and (0, -1), so the second is
+    brought to three times its size, what all classes share with it, and counts twice."""
+    learned = Probe(torch.tensor([[4.0, 0], [-2, 0]]), torch.tensor([1.0, 0]))
+    solution = Probe(torch.tensor([[0.0, 3], [0, 1]]), torch.tensor([0.0, 1]))
+    head = averaged(learned, solution, 2.0)
+    torch.testing.assert_close(head.weight, torch.tensor([[4 / 3, 6.0], [-2 / 3, 2.0]]))
+    torch.testing.assert_close(head.bias, torch.tensor([1 / 3, 2.0]))
+
+
+@pytest.mark.parametrize("unlabelled", [False, True], ids=["labels", "and texts without"])
+def test_a_head_that_stayed_behind_is_solved_again(unlabelled: bool, reader_folder: Path, tmp_path: Path) -> None:
+    """A head that names every row the other way round is put right, unless texts without labels were learned, too."""
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    prepared = prepare(recipe_for(data, model=str(reader_folder), settings={"choose.enabled": True}))
+    rows = [row for row in prepared.repeated if row.target is not None]
+    if unlabelled:
+        prepared = replace(prepared, repeated=[*rows, replace(rows[0], target=None)])
+    built = build(prepared)
+    vectors = torch.from_numpy(embeddings(built.policy, rows, built.collate)).float()
+    wanted = torch.tensor([row.target for row in rows])
+    solution = fit_probe(vectors, wanted, 10.0, classes=2)
+    before = float(losses(-solution.logits(vectors), wanted).mean())
+    put(built.policy.module, Probe(-solution.weight, -solution.bias))
+    end(built)
+    head = built.policy.module.classifier
+    after = float(losses(vectors @ head.weight.T + head.bias, wanted).detach().mean())
+    assert (after == pytest.approx(before, rel=1e-4)) if unlabelled else (after < before)
+    assert unlabelled or torch.allclose(head.weight.detach(), solution.weight / 3, rtol=1e-2, atol=1e-3)
 
 
 def pooled(folder: Path) -> tuple[Loaded, dict[str, Tensor], list[str]]:

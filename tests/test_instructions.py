@@ -120,6 +120,7 @@ def test_refusals(answer: str) -> None:
     "Sorry! The train is late and the shop is closed.", "作為一個老師，我每天備課", "I can't help but smile",
     "I'm sorry to hear about your delay. I do not see a tracking number yet", "Sorry, I don't see your order here",
     "Sorry, I can't help but laugh", "抱歉久等。我的車不能開",
+    "Sorry! The train was late. I can't find my seat",
 ])  # fmt: skip
 def test_what_is_no_refusal(answer: str) -> None:
     assert not refuses(answer)

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import tuneful
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.data.duplicates import said_in
 from tuneful.data.instructions import half_of
 from tuneful.data.rows import is_generated
+from tuneful.run import weigh as room
 from tuneful.run.api import check, recipe_for
+from tuneful.run.build import build
 from tuneful.run.weigh import LEAST_ASKED, parts_of, to_weigh, weigh
 from work import moods, write_rows
 
@@ -148,6 +151,20 @@ def test_where_they_cannot_be_weighed_they_are_left_out(generator_folder: Path, 
     assert "left out" in said[0]
     del given["data"]["generated"]
     assert chosen.recipe.schedule == recipe_for(given, model=None, settings={}).schedule
+
+
+def test_what_a_short_run_learns_is_forgotten(
+    generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So both begin alike."""
+    given = recipe(tmp_path, generator_folder, made(tmp_path, swapped=True), rows(24), validation=0, test=0)
+    prepared = check(given)
+    built = build(prepared)
+    before = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
+    monkeypatch.setattr(room, "build", lambda *_: built)
+    weigh(recipe_for(given, model=None, settings={}), prepared, lambda _: None)
+    for name, tensor in built.policy.attached.state().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
 def test_learned_unasked_the_report_says_so(generator_folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tuneful.data.labels import LabelSet
 from tuneful.models import anchors
 from tuneful.models.anchors import DOUBT, PER_CLASS, correction, named, refined
 from tuneful.run.api import check
-from tuneful.run.named import QUESTION, likelihoods
+from tuneful.run.named import WRITE, calibrated, likelihoods
 from tuneful.run.tuned import open_model
 from work import MOODS, moods, typed, write_rows
 
@@ -166,35 +166,39 @@ def test_predict_by_names_alone(reader_folder: Path, tmp_path: Path) -> None:
     assert "at least two names" in one.stderr
 
 
-def test_a_generators_score_is_the_likelihood_of_the_name_as_its_answer(generator_folder: Path) -> None:
-    """Against transformers' own forward pass, a token of it, because the names differ in length."""
+def test_a_generators_score_is_the_likelihood_of_the_text_after_the_name(generator_folder: Path) -> None:
+    """Against transformers' own forward pass; a text that is too long is cut for all names alike."""
     tuned = open_model(str(generator_folder))
     labels = LabelSet.of_names(["glad", "sad"])
-    found = likelihoods(tuned, [Example(Place("x", 1), text="sunny")], labels, calibrate=False)
+    examples = [Example(Place("x", 1), text=text) for text in ("sunny warm", "grey " * 5000)]
+    found = likelihoods(tuned, examples, labels)
     module = tuned.policy.attached.merged().eval()
+    assert found.shape == (2, 2)
     for place, word in enumerate(labels.names):
-        question = QUESTION.format(text="sunny", names="glad, sad")
-        (encoded,) = tuned.processor.conversation([Message("user", question), Message("assistant", word)])
+        turns = [Message("user", WRITE.format(name=word)), Message("assistant", "sunny warm")]
+        (encoded,) = tuned.processor.conversation(turns)
         ids = torch.from_numpy(encoded.ids.astype(np.int64))[None]
         with torch.no_grad():
             logprobs = module(ids).logits[0, :-1].float().log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
         learned = torch.from_numpy(encoded.learn[1:] > 0)
-        assert found[0, place] == pytest.approx(float(logprobs[learned].mean()), abs=2e-2)
+        assert found[0, place] == pytest.approx(float(logprobs[learned].sum()), abs=5e-2)
 
 
-def test_calibrated_likelihoods_lean_to_no_name(generator_folder: Path) -> None:
-    """Over many texts every name has the same mean probability before the difference is taken, and the untuned model
-    leans to one."""
-    tuned, labels = open_model(str(generator_folder)), LabelSet.of_names(["glad", "sad"])
-    examples = [Example(Place("x", n), text=row["text"]) for n, row in enumerate(moods(40))]
-    raw = likelihoods(tuned, examples, labels, calibrate=False)
-    told = likelihoods(tuned, examples, labels)
-    shift = raw - told
-    np.testing.assert_allclose(shift, np.tile(shift[0], (40, 1)), atol=1e-5)
-    mean = np.exp(raw - np.logaddexp(raw[:, :1], raw[:, 1:])).mean(0)
-    np.testing.assert_allclose(shift[0], np.log(mean) - np.log(1 / 2), atol=1e-4)  # an equal share asks for nothing
-    few = likelihoods(tuned, examples[:3], labels)  # too few to calibrate on: texts that say nothing are asked
-    assert not np.allclose(few - raw[:3], -shift[:3])
+def test_calibrated_likelihoods_lean_to_no_name() -> None:
+    """400 texts of which five in eight lean to the first name: fewer afterwards, by the log of its mean share, whatever the
+    size of the scores, which grows with the length of a text. One text alone keeps its answer."""
+    lean = np.linspace(-1, 1, 400)
+    raw = np.stack([lean + 0.5, -lean], 1)
+    assert (raw.argmax(1) == 0).mean() == pytest.approx(0.625, abs=0.01)
+    told = calibrated(raw)
+    assert (told.argmax(1) == 0).mean() < 0.62
+    around = raw - raw.mean(1, keepdims=True)
+    logits = 3 * around / around.std(1).mean()
+    shares = 10 + (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).sum(0)
+    np.testing.assert_allclose(told, logits + np.log(210 / shares), atol=1e-6)
+    np.testing.assert_allclose(calibrated(100 * raw - 7), told, atol=1e-6)
+    assert calibrated(raw[-1:]).argmax() == 0
+    assert calibrated(raw[:1]).argmax() == 1
 
 
 @pytest.mark.real

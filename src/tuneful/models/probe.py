@@ -56,6 +56,17 @@ def fit_probe(vectors_ND: Tensor, targets: Tensor, strength: float, start: Probe
     return Probe(weight.detach(), bias.detach())
 
 
+def averaged(learned: Probe, solved: Probe, weight: float) -> Probe:
+    """One head of two: the mean of their logits, the solved one counting `weight` times, after its weights were brought
+    to the size of the learned ones. What all classes share says nothing, and is left out of that size."""
+    sizes = [float((probe.weight - probe.weight.mean(0)).norm()) for probe in (learned, solved)]
+    share = weight * sizes[0] / max(sizes[1], 1e-12)
+    return Probe(*(
+        (ours + share * theirs) / (1 + weight)
+        for ours, theirs in ((learned.weight, solved.weight), (learned.bias, solved.bias))
+    ))  # fmt: skip
+
+
 def out_of_fold(
     vectors_ND: Tensor, targets: Tensor, folds: np.ndarray, strengths: Sequence[float], *, classes: int,
     extra: Callable[[Tensor], tuple[Tensor, Tensor] | None] = lambda _: None,

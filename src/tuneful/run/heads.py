@@ -12,11 +12,12 @@ from tuneful.core.types import Row
 from tuneful.data.rows import NAMES
 from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.models.anchors import named
-from tuneful.models.probe import STRENGTH, Probe, fit_probe
+from tuneful.models.probe import STRENGTH, Probe, averaged, fit_probe
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
 SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
+SOLVED = 2.0  # weight of a head solved on the tuned encoder, beside the one that learned with it
 NAMED = 0.5  # weight of a class's name beside the mean of its rows
 
 
@@ -51,6 +52,27 @@ def begin(built: Built) -> float:
         else:
             probe = fit_probe(found, targets(rows), STRENGTH, classes=count)
     put(policy.module, probe)
+    policy.forget()
+    return time.perf_counter() - began
+
+
+def end(built: Built) -> float:
+    """After the last update: a head that learned with its encoder learned beside one that moved, so it is averaged with
+    a head solved on the encoder as it is now. Changes nothing where no head over means told classes apart, or texts
+    without labels were learned. The seconds it took."""
+    prepared, policy = built.prepared, built.policy
+    labels = prepared.labels
+    if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:
+        return 0.0
+    if any(row.target is None for row in prepared.repeated):
+        return 0.0
+    began = time.perf_counter()
+    with policy.gathered():
+        found = vectors(policy, prepared.repeated, built.collate)
+    solution = fit_probe(found, targets(prepared.repeated), STRENGTH, classes=len(labels.names))
+    head = policy.module.get_submodule("classifier")
+    own = Probe(*(head.get_parameter(name).detach().cpu().float() for name in ("weight", "bias")))
+    put(policy.module, averaged(own, solution, SOLVED))
     policy.forget()
     return time.perf_counter() - began
 

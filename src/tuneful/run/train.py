@@ -14,7 +14,7 @@ from tuneful.core.types import Boundary, Dropped, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
-from tuneful.run.heads import begin
+from tuneful.run.heads import begin, end
 from tuneful.run.loop import Interrupted, updates
 from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.watch import Watch
@@ -98,6 +98,7 @@ def train(
     if progress.watch.over:
         progress.stopped = Said("no_better", {"step": progress.watch.best_step})
     progress.watch.restore(built.policy)
+    progress.seconds += end(built)
 
 
 def _updates(built: Built, progress: Progress) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.run.build import Built, build, build_on
-from tuneful.run.heads import put, started
+from tuneful.run.heads import end, put, started
 from tuneful.run.loop import tried, undone
 from tuneful.run.prepare import Prepared
 from tuneful.schedules import SelfTrain
@@ -154,3 +154,4 @@ def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row], should_stop:
     put(policy.module, started(vectors(policy, rows, built.collate), rows, len(labels.names)))
     for _ in tried(built, should_stop):
         pass
+    end(built)

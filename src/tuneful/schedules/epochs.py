@@ -24,7 +24,7 @@ class Epochs(Spec):
     """The whole data again and again."""
 
     rounds: ClassVar[int] = 1
-    usual_epochs: ClassVar[int] = 5  # of a round, with few labels
+    usual_epochs: ClassVar[int] = 3  # of a round, with few labels
 
     kind: Literal["epochs"] = "epochs"
     epochs: PositiveFloat | None = None
