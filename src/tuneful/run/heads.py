@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tuneful.core.sharded import whole
 from tuneful.core.types import Row
 from tuneful.data.rows import NAMES
 from tuneful.evaluation.heads import solved, targets, vectors
@@ -71,7 +72,7 @@ def end(built: Built) -> float:
         found = vectors(policy, prepared.repeated, built.collate)
     solution = fit_probe(found, targets(prepared.repeated), STRENGTH, classes=len(labels.names))
     head = policy.module.get_submodule("classifier")
-    own = Probe(*(head.get_parameter(name).detach().cpu().float() for name in ("weight", "bias")))
+    own = Probe(*(whole(head.get_parameter(name).detach()).cpu().float() for name in ("weight", "bias")))
     put(policy.module, averaged(own, solution, SOLVED))
     policy.forget()
     return time.perf_counter() - began
