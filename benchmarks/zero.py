@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.shots import SETS, Pairs
 from tuneful.core.types import Example, Place
 from tuneful.data.labels import LabelSet
-from tuneful.models.anchors import SPREAD, correction
 from tuneful.run.named import calibrated, likelihoods, named_model
 from tuneful.run.tuned import open_encoder, open_model
 
@@ -47,11 +46,10 @@ def by_names(data: Path) -> list[dict[str, object]]:
         encoder = open_encoder("minilm-l6", labels, quiet)
         vectors = encoder.vectors(texts)
         scores = vectors @ encoder.vectors([str(labels.words(n)) for n in range(len(labels.names))]).T
-        logits = scores * SPREAD / scores.std(1).mean()
         told = named_model("minilm-l6", labels, texts, quiet).classify(texts)
         answers = {
-            "raw": [labels.names[place] for place in logits.argmax(1)],
-            "batch_calibrated": [labels.names[place] for place in (logits + correction(logits)).argmax(1)],
+            "raw": [labels.names[place] for place in scores.argmax(1)],
+            "batch_calibrated": [labels.names[place] for place in calibrated(scores.numpy()).argmax(1)],
             "tuneful": list(told),
         }
         lines.append(line(name, answers, [label for _, label in test], len(labels.names)))

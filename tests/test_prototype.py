@@ -27,7 +27,6 @@ from tuneful.objectives import Prototype
 from tuneful.objectives.prototype import nearness
 from tuneful.recipe import Recipe
 from tuneful.run.api import check
-from tuneful.run.assess import compare
 from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
 from tuneful.run.losses import by_part
@@ -67,15 +66,6 @@ def rows_of(*classes: int, length: int = 4) -> list[Row]:
 
 def recipe(folder: Path, reader: Path, **changes: Any) -> dict[str, Any]:
     return {"data": str(write_rows(folder / "pairs.jsonl", pairs())), "model": str(reader), **SMALL, **changes}
-
-
-def test_a_run_measured_by_class_cannot_be_compared_by_rows(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    with pytest.raises(RunFolderError, match="the run did not end"):
-        compare([tmp_path / "run", tmp_path / "run"])
-    (tmp_path / "run" / "report.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RunFolderError, match="has ended and holds no answers"):
-        compare([tmp_path / "run", tmp_path / "run"])
 
 
 def test_nearness_by_hand() -> None:

@@ -193,7 +193,7 @@ def test_calibrated_likelihoods_lean_to_no_name() -> None:
     told = calibrated(raw)
     assert (told.argmax(1) == 0).mean() < 0.62
     around = raw - raw.mean(1, keepdims=True)
-    logits = 3 * around / around.std(1).mean()
+    logits = 3 * around / around.std(1, ddof=1).mean()
     shares = 10 + (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).sum(0)
     np.testing.assert_allclose(told, logits + np.log(210 / shares), atol=1e-6)
     np.testing.assert_allclose(calibrated(100 * raw - 7), told, atol=1e-6)

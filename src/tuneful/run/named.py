@@ -68,8 +68,8 @@ def likelihoods(tuned: Tuned, examples: Sequence[Example], labels: LabelSet) -> 
 def calibrated(scores_RC: np.ndarray) -> np.ndarray:
     """(R, C) logits that deviate by 3 from name to name, less what all texts say of a name (batch calibration, Zhou et
     al. 2024, arXiv:2309.17249, equation 3; few texts change little)."""
-    centred = scores_RC - scores_RC.mean(1, keepdims=True)
-    logits = torch.from_numpy(SPREAD * centred / max(float(centred.std(1).mean()), 1e-6))
+    scores = torch.from_numpy(scores_RC)
+    logits = (scores - scores.mean(1, keepdim=True)) * SPREAD / scores.std(1).mean().clamp(min=1e-6)
     return (logits + correction(logits)).numpy()
 
 
