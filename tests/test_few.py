@@ -31,6 +31,7 @@ from tuneful.models.load import Loaded, load
 from tuneful.models.probe import Probe, averaged, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.models.processors import TextProcessor
 from tuneful.models.sentence import SentenceForSequenceClassification
+from tuneful.run import heads
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
@@ -151,6 +152,31 @@ def test_a_head_that_stayed_behind_is_solved_again(unlabelled: bool, reader_fold
     after = float(losses(vectors @ head.weight.T + head.bias, wanted).detach().mean())
     assert (after == pytest.approx(before, rel=1e-4)) if unlabelled else (after < before)
     assert unlabelled or torch.allclose(head.weight.detach(), solution.weight / 3, rtol=1e-2, atol=1e-3)
+
+
+def test_runs_and_trials_end_with_the_averaged_head(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its place a head that answers the first class whatever it reads."""
+    blind = Probe(torch.zeros(2, 32), torch.tensor([1.0, 0.0]))
+    monkeypatch.setattr(heads, "averaged", lambda *_: blind)
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    built = build(prepare(recipe_for(data, model=str(reader_folder), settings={})))
+    rows = built.prepared.rows("train")
+    wanted = torch.tensor([row.target for row in rows])
+    logits = tuned(Trial(built, rows, wanted, folds(wanted.tolist(), 2)), Beside()).logits
+    torch.testing.assert_close(logits, blind.bias.expand(24, 2))
+    settings = {"choose": "none", "objective.pooling": "mean", "schedule.steps": 2, "evaluate.forgetting": False}
+    run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
+    assert set(run.load().classify([row["text"] for row in moods(24)])) == {"glad"}
+
+
+@pytest.mark.parametrize(("count", "steps"), [(640, 40), (1280, 60)], ids=["at least", "three epochs"])
+def test_how_long_few_labels_are_learned(count: int, steps: int, reader_folder: Path, tmp_path: Path) -> None:
+    """In updates of 64 rows."""
+    data = write_rows(tmp_path / "moods.jsonl", moods(count))
+    recipe = {"data": str(data), "model": str(reader_folder), "choose": {"enabled": True}}
+    assert check(recipe).resolved.steps == steps
 
 
 def pooled(folder: Path) -> tuple[Loaded, dict[str, Tensor], list[str]]:

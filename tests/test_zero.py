@@ -170,10 +170,11 @@ def test_a_generators_score_is_the_likelihood_of_the_text_after_the_name(generat
     """Against transformers' own forward pass; a text that is too long is cut for all names alike."""
     tuned = open_model(str(generator_folder))
     labels = LabelSet.of_names(["glad", "sad"])
-    examples = [Example(Place("x", 1), text=text) for text in ("sunny warm", "grey " * 5000)]
+    examples = [Example(Place("x", 1), text=text) for text in ("sunny warm", "grey " * 5000, "grey " * 5001)]
     found = likelihoods(tuned, examples, labels)
     module = tuned.policy.attached.merged().eval()
-    assert found.shape == (2, 2)
+    assert found.shape == (3, 2)
+    np.testing.assert_array_equal(found[1], found[2])
     for place, word in enumerate(labels.names):
         turns = [Message("user", WRITE.format(name=word)), Message("assistant", "sunny warm")]
         (encoded,) = tuned.processor.conversation(turns)
