@@ -11,6 +11,7 @@ import random
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,14 +45,17 @@ def main() -> None:
             "peer": "tuneful", "work": f"{args.set} {args.shots}", "seed": args.seed,
             "accuracy": report["quality"]["accuracy"]["tuned"], "base": floor(tuned, shots, test, names, args.seed),
             "seconds": report["cost"]["seconds"] + sum(way["seconds"] for way in report["choice"]["ways"]),
-            "ways": {f"{way['way']}{'+names' if way['label_names'] else ''}": way["accuracy"]
-                     for way in report["choice"]["ways"]},
-            "taken": next(way["way"] for way in report["choice"]["ways"] if way["taken"]),
+            "ways": {called(way): [way["accuracy"], way["seconds"]] for way in report["choice"]["ways"]},
+            "taken": next(called(way) for way in report["choice"]["ways"] if way["taken"]),
             "peak_rss_mb": report["cost"]["peak_memory_mb"],
         }  # fmt: skip
         if strange:
             found["auroc"] = auroc(tuned, [text for text, _ in test], strange)
     print(json.dumps(found), flush=True)
+
+
+def called(way: dict[str, Any]) -> str:
+    return way["way"] + ("+names" if way["label_names"] else "") + ("+texts" if way["texts"] else "")
 
 
 def floor(tuned: tuneful.run.tuned.Tuned, shots: Pairs, test: Pairs, names: list[str], seed: int) -> float:

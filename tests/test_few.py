@@ -135,7 +135,7 @@ def test_two_heads_are_averaged_at_the_size_of_the_one_that_learned() -> None:
 
 @pytest.mark.parametrize("unlabelled", [False, True], ids=["labels", "and texts without"])
 def test_a_head_that_stayed_behind_is_solved_again(unlabelled: bool, reader_folder: Path, tmp_path: Path) -> None:
-    """A head that names every row the other way round is put right, unless texts without labels were learned, too."""
+    """A head that names every row the other way round is put right, also where it would name texts wrong."""
     data = write_rows(tmp_path / "moods.jsonl", moods(24))
     prepared = prepare(recipe_for(data, model=str(reader_folder), settings={"choose.enabled": True}))
     rows = [row for row in prepared.repeated if row.target is not None]
@@ -150,7 +150,7 @@ def test_a_head_that_stayed_behind_is_solved_again(unlabelled: bool, reader_fold
     end(built)
     head = built.policy.module.classifier
     after = float(losses(vectors @ head.weight.T + head.bias, wanted).detach().mean())
-    assert (after == pytest.approx(before, rel=1e-4)) if unlabelled else (after < before)
+    assert after < before
     assert unlabelled or torch.allclose(head.weight.detach(), solution.weight / 3, rtol=1e-2, atol=1e-3)
 
 
@@ -164,8 +164,8 @@ def test_runs_and_trials_end_with_the_averaged_head(
     built = build(prepare(recipe_for(data, model=str(reader_folder), settings={})))
     rows = built.prepared.rows("train")
     wanted = torch.tensor([row.target for row in rows])
-    logits = tuned(Trial(built, rows, wanted, folds(wanted.tolist(), 2)), Beside()).logits
-    torch.testing.assert_close(logits, blind.bias.expand(24, 2))
+    (found,) = tuned(Trial(built, rows, wanted, folds(wanted.tolist(), 2)), Beside())
+    torch.testing.assert_close(found.logits, blind.bias.expand(24, 2))
     settings = {"choose": "none", "objective.pooling": "mean", "schedule.steps": 2, "evaluate.forgetting": False}
     run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
     assert set(run.load().classify([row["text"] for row in moods(24)])) == {"glad"}
@@ -267,7 +267,7 @@ def test_every_fold_begins_with_the_encoder_as_it_was(reader_folder: Path, tmp_p
     before = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
     parts = folds([row.target for row in rows], 3)
     trial = Trial(built, rows, torch.tensor([row.target for row in rows]), parts)
-    first, second = (tuned(trial, Beside()).logits for _ in range(2))
+    first, second = (tuned(trial, Beside())[0].logits for _ in range(2))
     torch.testing.assert_close(first, second)
     for name, tensor in built.policy.attached.state().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
@@ -279,10 +279,10 @@ def test_further_adapters_are_tried_and_the_best_is_run(
     """What all layers answered is made right about every row, and what others answered is made wrong."""
     from tuneful.run import choose as room
 
-    def flattered(trial: Trial, beside: Beside) -> Tried:
-        found = tuned(trial, beside)
+    def flattered(trial: Trial, beside: Beside) -> list[Tried]:
+        (found,) = tuned(trial, beside)
         right = F.one_hot(trial.wanted, 2).float()
-        return replace(found, logits=right if isinstance(found.adapter, Full) else -right)
+        return [replace(found, logits=right if isinstance(found.adapter, Full) else -right)]
 
     monkeypatch.setattr(room, "tuned", flattered)
     noise = [{**row, "label": ("glad", "sad")[number // 2 % 2]} for number, row in enumerate(moods(12))]

@@ -160,7 +160,8 @@ def ways(report: Report, say: Say) -> list[dict[str, Any]]:
             "name": say[f"way_{way['way']}"]
             + (f" ({way['adapter']['kind']})" if way.get("adapter") else "")
             + (say["way_names"] if way["label_names"] else "")
-            + (say["way_generated"] if way.get("generated") else ""),
+            + (say["way_generated"] if way.get("generated") else "")
+            + (say["way_texts"] if way.get("texts") else ""),
             "gap": phrases.interval(way.get("ci95") if way is not first else None, say),
         }
         for tried in [report["choice"].get("ways") or []]
@@ -181,8 +182,7 @@ def measured_by_folds(report: Report, say: Say) -> str:
     """What quality stands for where no rows were held out; "" where some were."""
     if not report["choice"].get("measures_quality"):
         return ""
-    trained = any(way["taken"] and way["way"] == "spread" for way in report["choice"].get("ways") or [])
-    return say["quality_by_folds"] + (say["between_sentences"] + say["then_tuned"] if trained else "")
+    return say["quality_by_folds"]
 
 
 VIEWS: dict[str, Callable[[Report, Say], Any]] = {

@@ -50,7 +50,7 @@ class Data(Spec):
     source: str | list[Source]
     """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
     unlabelled: str | None = None
-    """Texts without labels (file, folder or hub id), for the schedule `selftrain`."""
+    """Texts without labels (file, folder or hub id), learned beside the rows as what they seem to be."""
     teacher: str | None = None
     """A run, or a model with a class head, that labels the texts of `unlabelled`, or those of a source that has no
     labels at all, so that a smaller model learns what it knows."""

@@ -8,7 +8,7 @@ is no better than what is simpler is not taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,14 @@ from tuneful.data.rows import is_generated, name_rows
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.heads import targets
 from tuneful.evaluation.metrics import METRICS
+from tuneful.models.anchors import PER_CLASS
 from tuneful.models.probe import losses
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.run.build import build
+from tuneful.run.heads import thinned
 from tuneful.run.prepare import Prepared
-from tuneful.run.ways import Beside, Trial, Tried, probe, spread, tuned
-from tuneful.schedules import SelfTrain
+from tuneful.run.ways import Beside, Trial, Tried, probe, probe_with_texts, tuned
 
 Say = Callable[[str], None]
 
@@ -77,13 +78,29 @@ def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
     if generated:
         tried.append(probe(trial, Beside(best.beside.names, generated)))
         best = tried[-1] if tried[-1].better(best, wanted) else best
-    beside = best.beside
-    costlier = [spread(trial, beside, texts)] if texts else []
-    costlier.append(tuned(trial, beside))
-    costlier += [tuned(trial.under(adapter), beside) for adapter in prepared.recipe.choose.adapters]
+    beside = replace(best.beside, texts=thinned(texts))
+    costlier = [probe_with_texts(trial, beside)] if texts else []
+    for adapter in (None, *prepared.recipe.choose.adapters):
+        costlier += tuned(trial.under(adapter) if adapter else trial, beside)
     for way in costlier:
-        best = way if way.better(best, wanted) else best
-    return [*tried, *costlier], best
+        if not way.texts:
+            best = way if way.better(best, wanted) else best
+    return [*tried, *costlier], _with_texts_or_not(best, [way for way in costlier if way.texts], wanted)
+
+
+def _with_texts_or_not(best: Tried, taught: Sequence[Tried], wanted: Tensor) -> Tried:
+    """The best way, or the best of those that learned texts without labels as well. A few dozen answers cannot tell a
+    few points, and enough texts helped nearly wherever they were tried (docs/log.md), so they are taken unless they are
+    worse by more than the difference's standard error; too few have to be better."""
+    if not taught:
+        return best
+    asked = taught[0]
+    for way in taught[1:]:
+        asked = way if way.better(asked, wanted) else asked
+    gap = asked.right(wanted) - best.right(wanted)
+    if len(asked.beside.texts) < PER_CLASS * asked.logits.shape[1]:
+        return asked if gap.mean() > 0 else best
+    return asked if gap.mean() >= -gap.std(correction=0) / len(gap) ** 0.5 else best
 
 
 def _recipe(prepared: Prepared, best: Tried) -> Recipe:
@@ -94,7 +111,7 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
     assert isinstance(objective, Classify)
     data = given.task.data
     data = data.model_copy(update={
-        "unlabelled": data.unlabelled if best.way == "spread" else None,
+        "unlabelled": data.unlabelled if best.texts else None,
         "generated": data.generated if best.generated else None,
     })  # fmt: skip
     objective = objective.model_copy(update={"label_names": best.label_names})
@@ -107,8 +124,6 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
         changes["adapter"] = best.adapter
     if best.way == "probe":
         changes["adapter"] = Head()
-    if best.way == "spread":
-        changes["schedule"] = SelfTrain()
     return given.model_copy(update=changes)
 
 
@@ -122,6 +137,7 @@ def _facts(tried: Sequence[Tried], best: Tried, wanted: Tensor, count: int) -> d
                 "way": way.way,
                 "label_names": way.label_names,
                 "generated": way.generated,
+                "texts": way.texts,
                 "adapter": way.adapter.model_dump() if isinstance(way.adapter, Spec) else None,
                 "accuracy": round(float(way.right(wanted).mean()), 4),
                 "loss": round(float(losses(way.logits, wanted).mean()), 4),
@@ -145,7 +161,7 @@ def _said(way: Tried) -> str:
     what = {
         "probe": "frozen encoder, solved head",
         "tune": f"encoder tuned with its head ({way.adapter!r})",
-        "spread": "texts without labels beside the others, tried on the frozen encoder",
     }[way.way]
     what += ", names of classes as texts" if way.label_names else ""
-    return what + (", generated rows beside them" if way.generated else "")
+    what += ", generated rows beside them" if way.generated else ""
+    return what + (", then texts without labels" if way.texts else "")

@@ -89,16 +89,18 @@ def data_has_names_only(recipe: Recipe, form: Format) -> bool:
     return recipe.task.data.labels is not None and form.name == "text"
 
 
-def check_used(recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool, streams: bool, writes: bool) -> None:
+def check_used(
+    recipe: Recipe, *, choosing: bool, names_only: bool, taught: bool, streams: bool, writes: bool, pooled: bool
+) -> None:
     """Raises RecipeError for texts without labels, a teacher or a prior that nothing here would make use of."""
     data, problems = recipe.task.data, []
-    used = choosing or names_only or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
+    used = choosing or names_only or pooled or isinstance(recipe.schedule, SelfTrain) or data.teacher is not None
     if data.unlabelled is not None and writes:
         problems.append("data.unlabelled: texts without labels go with labels, one a row; a model that writes has none")
     elif data.unlabelled is not None and not used:
         problems.append(
-            "data.unlabelled: nothing here learns from texts without labels; "
-            "--set schedule=selftrain does, and --set choose.enabled=true asks whether it helps"
+            "data.unlabelled: nothing here learns from texts without labels; --set objective.pooling=mean and "
+            "--set schedule=selftrain do, and --set choose.enabled=true asks whether it helps"
         )
     if data.teacher is not None and data.unlabelled is None and not taught:
         problems.append("data.teacher: there is no text for it to label; name some: data.unlabelled")

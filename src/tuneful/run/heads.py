@@ -14,6 +14,7 @@ from tuneful.data.rows import NAMES
 from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.models.anchors import named
 from tuneful.models.probe import STRENGTH, Probe, averaged, fit_probe
+from tuneful.models.unlabelled import MOST, Views, with_texts
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
@@ -46,6 +47,10 @@ def begin(built: Built) -> float:
         if prepared.by_name:
             texts = [row for row in prepared.repeated if row.target is None]
             probe = named(found, vectors(policy, texts, built.collate), prior(prepared))
+        elif not prepared.resolved.steps and (texts := texts_of(prepared)):
+            first = fit_probe(found, targets(rows), STRENGTH, classes=count)
+            others = vectors(policy, texts, built.collate)
+            probe = with_texts(first, Views(found, found), targets(rows), Views(others, others))
         elif not prepared.resolved.steps:
             probe = solved(found, targets(rows), count, prepared.recipe.seed)
         elif prepared.labels.kind == "class":
@@ -57,25 +62,43 @@ def begin(built: Built) -> float:
     return time.perf_counter() - began
 
 
-def end(built: Built) -> float:
+def end(built: Built, before: Tensor | None = None) -> float:
     """After the last update: a head that learned with its encoder learned beside one that moved, so it is averaged with
-    a head solved on the encoder as it is now. Changes nothing where no head over means told classes apart, or texts
-    without labels were learned. The seconds it took."""
+    a head solved on the encoder as it is now, beside texts without labels where there are any (`before` are their
+    vectors before tuning, for those who have them). Changes nothing where no head over means told classes apart. The
+    seconds it took."""
     prepared, policy = built.prepared, built.policy
     labels = prepared.labels
     if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:
         return 0.0
-    if any(row.target is None for row in prepared.repeated):
-        return 0.0
     began = time.perf_counter()
+    known = [row for row in prepared.repeated if row.target is not None]
+    own = own_head(policy.module)
     with policy.gathered():
-        found = vectors(policy, prepared.repeated, built.collate)
-    solution = fit_probe(found, targets(prepared.repeated), STRENGTH, classes=len(labels.names))
-    head = policy.module.get_submodule("classifier")
-    own = Probe(*(whole(head.get_parameter(name).detach()).cpu().float() for name in ("weight", "bias")))
+        if texts := texts_of(prepared):
+            solution = with_texts(own, views(built, known), targets(known), views(built, texts, before))
+        else:
+            solution = fit_probe(vectors(policy, known, built.collate), targets(known), STRENGTH,
+                                 classes=len(labels.names))  # fmt: skip
     put(policy.module, averaged(own, solution, SOLVED))
     policy.forget()
     return time.perf_counter() - began
+
+
+def texts_of(prepared: Prepared) -> list[Row]:
+    return thinned([row for row in prepared.repeated if row.target is None])
+
+
+def thinned(texts: Sequence[Row]) -> list[Row]:
+    """Every so many, where there are more than neighbours are looked for among."""
+    return list(texts[:: -(-len(texts) // MOST)]) if texts else []
+
+
+def views(built: Built, rows: Sequence[Row], before: Tensor | None = None) -> Views:
+    """By the encoder as it is now, and as it was before tuning."""
+    if before is None:
+        before = vectors(built.policy, rows, built.collate, original=True)
+    return Views(vectors(built.policy, rows, built.collate), before)
 
 
 def prior(prepared: Prepared) -> Tensor | None:
@@ -85,6 +108,12 @@ def prior(prepared: Prepared) -> Tensor | None:
         return None
     shares = torch.tensor([data.prior[name] for name in labels.names])
     return shares / shares.sum()
+
+
+def own_head(module: nn.Module) -> Probe:
+    """The head as it is."""
+    head = module.get_submodule("classifier")
+    return Probe(*(whole(head.get_parameter(name).detach()).cpu().float().clone() for name in ("weight", "bias")))
 
 
 def put(module: nn.Module, probe: Probe) -> None:

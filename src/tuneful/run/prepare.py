@@ -188,7 +188,7 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
-        streams=gathered.sampled is not None, writes=objective.layout.writes,
+        streams=gathered.sampled is not None, writes=objective.layout.writes, pooled=pools(objective),
     )  # fmt: skip
     if choosing:
         recipe, objective = to_be_chosen(recipe, size.layers, train, say)

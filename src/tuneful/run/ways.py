@@ -10,18 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuneful.core.policy import Policy
 from tuneful.core.protocols import Adapter
 from tuneful.core.types import Row
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
+from tuneful.models.unlabelled import Views, with_texts
 from tuneful.run.build import Built, build, build_on
-from tuneful.run.heads import end, put, started
+from tuneful.run.heads import end, own_head, put, started
 from tuneful.run.loop import tried, undone
-from tuneful.run.prepare import Prepared
-from tuneful.schedules import SelfTrain
-from tuneful.schedules.selftrain import labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Trial:
 
     def beside(self, beside: Beside, held: Tensor) -> list[Row]:
         """What is learned beside the others while the rows marked in (N,) are asked about."""
-        return beside.unseen([row for row, asked in zip(self.rows, held.tolist(), strict=True) if asked])
+        return beside.unseen(self.asked(held))
 
     def parts(self, beside: Beside) -> Iterator[tuple[Tensor, list[Row]]]:
         """For each fold (N,) which rows are asked about, and what is learned beside the others."""
@@ -53,6 +50,13 @@ class Trial:
     def under(self, adapter: Adapter) -> Trial:
         """The same with the encoder read anew under another adapter."""
         return replace(self, built=build(self.built.prepared.under(adapter)))
+
+    def inside(self, held: Tensor) -> list[Row]:
+        """The rows that are not asked about."""
+        return [row for row, asked in zip(self.rows, held.tolist(), strict=True) if not asked]
+
+    def asked(self, held: Tensor) -> list[Row]:
+        return [row for row, asked in zip(self.rows, held.tolist(), strict=True) if asked]
 
     def vectors(self, rows: Sequence[Row]) -> Tensor:
         """(R, D) of the encoder as it is."""
@@ -65,9 +69,10 @@ class Beside:
 
     names: Sequence[Row] = ()
     generated: Sequence[Row] = ()
+    texts: Sequence[Row] = ()  # without labels, learned as what they seem to be
 
     def unseen(self, held: Sequence[Row]) -> list[Row]:
-        """Without what was written by a model that was shown one of these rows."""
+        """Those with labels, without what was written by a model that was shown one of these rows."""
         texts = {row.example.text for row in held}
         return [*self.names, *(row for row in self.generated if not texts & set(row.example.shown))]
 
@@ -76,7 +81,7 @@ class Beside:
 class Tried:
     """One way, and what it answered about rows it had not seen."""
 
-    way: str  # "probe", "spread", "tune"
+    way: str  # "probe", "tune"
     beside: Beside
     logits: Tensor  # (N, C) out of fold
     seconds: float
@@ -89,6 +94,10 @@ class Tried:
     @property
     def generated(self) -> bool:
         return bool(self.beside.generated)
+
+    @property
+    def texts(self) -> bool:
+        return bool(self.beside.texts)
 
     def right(self, wanted: Tensor) -> Tensor:
         """(N,) 1 where the answer was right, 0 elsewhere."""
@@ -116,42 +125,51 @@ def probe(trial: Trial, beside: Beside) -> Tried:
     return Tried("probe", beside, best, time.perf_counter() - began)
 
 
-def spread(trial: Trial, beside: Beside, texts: Sequence[Row]) -> Tried:
-    """The frozen encoder under a head that also learns texts without labels, as what their neighbours and a first head
-    make of them: what these texts bring, without tuning."""
-    began, count = time.perf_counter(), trial.classes
-    own, others = trial.vectors(trial.rows), trial.vectors(texts)
-    logits = own.new_zeros(len(trial.rows), count)
+def probe_with_texts(trial: Trial, beside: Beside) -> Tried:
+    """The same beside texts without labels."""
+    began = time.perf_counter()
+    own, texts = trial.vectors(trial.rows), trial.vectors(beside.texts)
+    logits = own.new_zeros(len(trial.rows), trial.classes)
     for held, extra in trial.parts(beside):
-        known, answers = own[~held], trial.wanted[~held]
-        if extra:
-            known, answers = torch.cat([known, trial.vectors(extra)]), torch.cat([answers, targets(extra)])
-        first = fit_probe(known, answers, STRENGTH, classes=count).logits(others)
-        _, where, told = labelled(known, answers, others, first, SelfTrain().share)
-        head = fit_probe(torch.cat([known, others[where]]), torch.cat([answers, told]), STRENGTH, classes=count)
-        logits[held] = head.logits(own[held])
-    return Tried("spread", beside, logits, time.perf_counter() - began)
+        rows = [*trial.inside(held), *extra]
+        known, answers = trial.vectors(rows), targets(rows)
+        first = fit_probe(known, answers, STRENGTH, classes=trial.classes)
+        logits[held] = with_texts(first, Views(known, known), answers, Views(texts, texts)).logits(own[held])
+    return Tried("probe", beside, logits, time.perf_counter() - began)
 
 
-def tuned(trial: Trial, beside: Beside) -> Tried:
-    """The encoder tuned with its head, from the start for every fold. Raises Interrupted."""
-    began, built = time.perf_counter(), trial.built
-    logits = torch.zeros(len(trial.rows), trial.classes)
+def tuned(trial: Trial, beside: Beside) -> list[Tried]:
+    """The encoder tuned with its head, from the start for every fold; where there are texts without labels, also with
+    a head that learned these at the end. Raises Interrupted."""
+    alone = replace(beside, texts=())
+    ways = [alone, beside] if beside.texts else [alone]
+    before = trial.vectors(beside.texts) if beside.texts else None
+    logits = torch.zeros(len(ways), len(trial.rows), trial.classes)
+    seconds = [0.0 for _ in ways]
     for held, extra in trial.parts(beside):
-        inside = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if not asked]
-        asked_about = [row for row, asked in zip(trial.rows, held.tolist(), strict=True) if asked]
-        with undone(built.policy):
-            _learn(built.prepared, built.policy, [*inside, *extra], trial.should_stop)
-            logits[held] = torch.from_numpy(class_logits(built.policy, asked_about, built.collate))
-    return Tried("tune", beside, logits, time.perf_counter() - began, built.prepared.resolved.adapter)
+        began, asked = time.perf_counter(), trial.asked(held)
+        with undone(trial.built.policy):
+            for number, built in enumerate(_learned(trial, [*trial.inside(held), *extra], ways, before)):
+                logits[number, held] = torch.from_numpy(class_logits(built.policy, asked, built.collate))
+                seconds[number] += time.perf_counter() - began
+                began = time.perf_counter()
+    adapter = trial.built.prepared.resolved.adapter
+    return [Tried("tune", *found, adapter) for found in zip(ways, logits, seconds, strict=True)]
 
 
-def _learn(prepared: Prepared, policy: Policy, rows: Sequence[Row], should_stop: Callable[[], bool]) -> None:
-    """Tunes a policy on these rows as the run would on all of them, in as many updates."""
+def _learned(trial: Trial, rows: Sequence[Row], ways: Sequence[Beside], before: Tensor | None) -> Iterator[Built]:
+    """A policy tuned on these rows as the run would be on all of them, in as many updates; its head ends in each of the
+    ways in turn. `before` are the vectors of texts before tuning."""
+    prepared, policy = trial.built.prepared, trial.built.policy
     built = build_on(policy, replace(prepared, repeated=list(rows)))
     labels = prepared.labels
     assert labels is not None
     put(policy.module, started(vectors(policy, rows, built.collate), rows, len(labels.names)))
-    for _ in tried(built, should_stop):
+    for _ in tried(built, trial.should_stop):
         pass
-    end(built)
+    own = own_head(policy.module)
+    for way in ways:
+        put(policy.module, own)
+        built = replace(built, prepared=replace(prepared, repeated=[*rows, *way.texts]))
+        end(built, before)
+        yield built

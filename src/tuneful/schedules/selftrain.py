@@ -3,7 +3,6 @@ with those that have one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,6 +18,7 @@ from tuneful.core.spec import Spec
 from tuneful.core.types import Row, Step
 from tuneful.models.probe import STRENGTH, fit_probe
 from tuneful.models.propagation import propagated
+from tuneful.models.unlabelled import guessed
 from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed, pieces
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -160,18 +160,6 @@ def labelled(
 ) -> tuple[float, Tensor, Tensor]:
     """What texts without labels seem to be, by a head's logits and by their neighbours: for how many of them the two
     agree, and of each class the `part` that is surest, as places and classes."""
-    said, spread = logits_MC.log_softmax(1), propagated(known_ND, targets_N, texts_MD, logits_MC.shape[1])
-    agreement = float((said.argmax(1) == spread.argmax(1)).float().mean())
-    return agreement, *surest((said + spread.log()).softmax(1), part)
-
-
-def surest(shares_MC: Tensor, part: float) -> tuple[Tensor, Tensor]:
-    """Of the texts that would be of each class the `part` that is surest: their places and classes."""
-    sure, classes = shares_MC.max(1)
-    kept = []
-    for name in range(shares_MC.shape[1]):
-        members = torch.nonzero(classes == name)[:, 0]
-        order = sure[members].argsort(descending=True)
-        kept.append(members[order[: math.ceil(part * len(members))]])
-    places = torch.cat(kept).sort().values
-    return places, classes[places]
+    passed = propagated(known_ND, targets_N, texts_MD, logits_MC.shape[1])
+    agreement = float((logits_MC.argmax(1) == passed.argmax(1)).float().mean())
+    return agreement, *guessed(logits_MC, passed, part)
