@@ -19,11 +19,12 @@ from tuneful.cli.main import main
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.folds import folds
+from tuneful.evaluation.heads import vectors
 from tuneful.models import unlabelled
 from tuneful.models.probe import STRENGTH, Probe, fit_probe
 from tuneful.models.propagation import PASSED_ON, SHARPNESS, propagated
 from tuneful.models.unlabelled import Views, surest, with_texts
-from tuneful.run import choose
+from tuneful.run import choose, heads
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
 from tuneful.run.prepare import Prepared, prepare
@@ -223,11 +224,13 @@ def test_no_text_is_judged_by_a_head_that_learned_it(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("right", "texts", "taken"),
-    [(13, 20, "probe"), (12, 20, "probe"), (11, 20, "probe"), (6, 20, "plain"), (13, 19, "probe"), (12, 19, "plain")],
-    ids=["better", "as good", "one row worse", "much worse", "few and better", "few and as good"],
-)
-def test_enough_texts_are_taken_where_rows_cannot_tell(right: int, texts: int, taken: str) -> None:
+    ("right", "tuned", "texts", "taken"),
+    [(13, 12, 20, "probe texts"), (12, 9, 20, "probe texts"), (11, 9, 20, "probe texts"), (6, 9, 20, "probe"),
+     (13, 9, 19, "probe texts"), (12, 9, 19, "probe"), (6, 12, 20, "probe"), (6, 13, 20, "tune texts")],
+    ids=["better", "as good", "one row worse", "much worse", "few and better", "few and as good",
+         "another that is as good", "another that is better"],
+)  # fmt: skip
+def test_enough_texts_are_taken_where_rows_cannot_tell(right: int, tuned: int, texts: int, taken: str) -> None:
     """Of 24 rows of two classes the first 12 are right without texts, and with them others than the first three."""
 
     def answered(way: str, right: int, beside: Beside) -> Tried:
@@ -237,10 +240,89 @@ def test_enough_texts_are_taken_where_rows_cannot_tell(right: int, texts: int, t
 
     row = Row(Example(Place("texts", 1)), np.zeros(1), np.zeros(1))
     beside = Beside(texts=[row] * texts)
-    plain = answered("plain", 12, Beside())
-    ways = [answered("probe", right, beside), answered("tune", right - 1, beside)]
-    assert choose._with_texts_or_not(plain, ways, torch.zeros(24, dtype=torch.long)).way == taken
-    assert choose._with_texts_or_not(plain, [], torch.zeros(24, dtype=torch.long)).way == "plain"
+    plain, wanted = answered("probe", 12, Beside()), torch.zeros(24, dtype=torch.long)
+    ways = [answered("probe", right, beside), answered("tune", tuned, beside)]
+    found = choose._with_texts_or_not(plain, ways, wanted)
+    assert found.way + (" texts" if found.texts else "") == taken
+    assert choose._with_texts_or_not(plain, [], wanted) is plain
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_row_is_asked_about_by_what_learned_it(
+    frozen: bool, reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What learns texts is given the rows of the other folds, and, where the encoder was tuned, the head that learned."""
+    from tuneful.run import ways
+
+    given, learned = [], []
+
+    def recorded(head: Probe, known: Views, targets: torch.Tensor, texts: Views) -> Probe:
+        given.append((head, known, targets, texts))
+        return with_texts(head, known, targets, texts)
+
+    def averaged(own: Probe, solution: Probe, weight: float) -> Probe:
+        learned.append(own)
+        return Probe(own.weight + 1, own.bias)
+
+    for room in (heads, ways):
+        monkeypatch.setattr(room, "with_texts", recorded)
+    monkeypatch.setattr(heads, "averaged", averaged)
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(60)[24:]])
+    settings = {"data.unlabelled": str(texts), "choose.enabled": True}
+    built = build(prepare(recipe_for(data, model=str(reader_folder), settings=settings)))
+    rows = built.prepared.rows("train")
+    wanted, parts = torch.tensor([row.target for row in rows]), folds([row.target for row in rows], 2)
+    trial = Trial(built, rows, wanted, parts)
+    beside, read = Beside(texts=heads.texts_of(built.prepared)), trial.vectors(rows)
+    probe_with_texts(trial, beside) if frozen else tuned(trial, beside)
+    assert len(given) == 2
+    for part, (head, known, targets, read_texts) in enumerate(given):
+        others = torch.from_numpy(parts != part)
+        torch.testing.assert_close(known.before, read[others])
+        torch.testing.assert_close(read_texts.before, trial.vectors(beside.texts))
+        assert targets.tolist() == wanted[others].tolist()
+        if not frozen:
+            assert head.weight is not learned[2 * part].weight
+            torch.testing.assert_close(head.weight, learned[2 * part].weight, rtol=0, atol=0)
+
+
+def test_texts_cost_no_updates_and_are_not_counted_as_learned(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(60)[24:]])
+    settings = {"choose": "none", "objective.pooling": "mean", "schedule.steps": 4}
+    found = [build(prepare(recipe_for(data, model=str(reader_folder), settings={**settings, **more}))).cost.tflop
+             for more in ({}, {"data.unlabelled": str(texts)})]  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_selftrain_is_none_of_the_ways_that_are_tried(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "one"}, {"text": "two"}])
+    settings = {"data.unlabelled": str(texts), "schedule": "selftrain", "choose.enabled": True}
+    with pytest.raises(RecipeError, match="none of the ways that are tried"):
+        prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+
+
+def test_single_texts_say_nothing_of_pairs(reader_folder: Path, tmp_path: Path) -> None:
+    pairs = [{"premise": row["text"], "hypothesis": "so it is", "label": row["label"]} for row in moods(24)]
+    data = write_rows(tmp_path / "pairs.jsonl", pairs)
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "one"}, {"text": "two"}])
+    settings = {"data.unlabelled": str(texts), "objective.pooling": "mean", "choose": "none"}
+    with pytest.raises(RecipeError, match="nothing here learns from texts without labels"):
+        prepare(recipe_for(data, model=str(reader_folder), settings=settings))
+
+
+def test_a_head_that_learned_texts_stays_as_it_learned(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(60)[24:]])
+    settings = {"choose": "none", "objective.pooling": "mean", "data.unlabelled": str(texts)}
+    for schedule, stays in (("selftrain", True), ("epochs", False)):
+        recipe = recipe_for(data, model=str(reader_folder), settings={**settings, "schedule": schedule})
+        built = build(prepare(recipe))
+        before = heads.own_head(built.policy.module).weight
+        heads.end(built)
+        assert torch.equal(heads.own_head(built.policy.module).weight, before) is stays
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -249,7 +331,7 @@ def test_runs_and_trials_learn_texts_in_the_same_way(
 ) -> None:
     """In the place of what texts teach, a head that answers the first class whatever it reads; tuned with a head, and
     with nothing but a head."""
-    from tuneful.run import heads, ways
+    from tuneful.run import ways
 
     blind = Probe(torch.zeros(2, 32), torch.tensor([1e3, 0.0]))
     asked = []
@@ -272,6 +354,52 @@ def test_runs_and_trials_learn_texts_in_the_same_way(
     settings |= {"adapter": "head"} if frozen else {}
     run = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings)
     assert set(run.load().classify([row["text"] for row in moods(24)])) == {"glad"}
+
+
+def test_what_is_learned_in_the_end_are_second_opinions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first head says class 0 of everything, what learns from that (never mind what) says class 1."""
+    known, targets, texts, _ = clouds()
+    given: list[list[int]] = []
+    contrary = Probe(torch.zeros(2, 2), torch.tensor([0.0, 50.0]))
+    monkeypatch.setattr(unlabelled, "fit_probe", lambda _, told, *__, **___: given.append(told.tolist()) or contrary)
+    first = Probe(torch.zeros(2, 2), torch.tensor([50.0, 0.0]))
+    with_texts(first, Views(known, known), targets, Views(texts, texts))
+    assert [told[:4] for told in given] == [[0, 1, 0, 1]] * 5  # rows with labels, twice
+    assert [set(told[4:]) for told in given] == [{0}] * 4 + [{1}]
+
+
+def test_rows_are_near_by_what_they_were_and_are() -> None:
+    """Worked by hand: alike now, nothing in common before, so half of it."""
+    both = Views(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])).both
+    torch.testing.assert_close(both @ both.T, torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
+
+
+def test_very_many_texts_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "MOST", 4)
+    texts = [Row(Example(Place("texts", number)), np.zeros(1), np.zeros(1)) for number in range(9)]
+    assert [row.example.place.row for row in heads.thinned(texts)] == [0, 2, 4, 6]
+    assert heads.thinned(texts[:4]) == texts[:4]
+    assert heads.thinned([]) == []
+
+
+def test_a_trial_that_knows_how_texts_were_read_before_ends_as_the_run(reader_folder: Path, tmp_path: Path) -> None:
+    """A body that moved a little; vectors of texts before that, handed over and read anew, and wrong ones."""
+    data = write_rows(tmp_path / "moods.jsonl", moods(24))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(60)[24:]])
+    settings = {"data.unlabelled": str(texts), "choose": "none", "objective.pooling": "mean", "adapter": "full"}
+    built = build(prepare(recipe_for(data, model=str(reader_folder), settings=settings)))
+    before = vectors(built.policy, heads.texts_of(built.prepared), built.collate)
+    with torch.no_grad():
+        for parameter in built.policy.trainable().values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    built.policy.forget()
+    own, found = heads.own_head(built.policy.module), []
+    for known in (None, before, before.flip(0)):
+        heads.put(built.policy.module, own)
+        heads.end(built, known)
+        found.append(heads.own_head(built.policy.module).weight)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(found[0], found[2], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -155,7 +155,8 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
-    resolved, rows, size, scale = prepared.resolved, prepared.repeated, prepared.size, prepared.scale
+    resolved, size, scale = prepared.resolved, prepared.size, prepared.scale
+    rows = prepared.recipe.schedule.learns(prepared.repeated)
     work = work_of(resolved, rows, size, scale=scale)
     if policy is not None:
         trainable = sum(p.numel() for p in policy.trainable().values())

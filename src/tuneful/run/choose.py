@@ -2,7 +2,7 @@
 
 Every way is tried by cross-validation inside the training rows: the frozen encoder under a solved head, which is the
 floor; the same with what may be learned beside the rows, one thing after another; the encoder tuned with its head. What
-is no better than what is simpler is not taken.
+is no better than what is simpler is not taken, but for texts without labels, which have to be worse to be left out.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tuneful.data.rows import is_generated, name_rows
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.heads import targets
 from tuneful.evaluation.metrics import METRICS
-from tuneful.models.anchors import PER_CLASS
 from tuneful.models.probe import losses
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.run.build import build
-from tuneful.run.heads import thinned
+from tuneful.run.heads import texts_of
 from tuneful.run.prepare import Prepared
 from tuneful.run.ways import Beside, Trial, Tried, probe, probe_with_texts, tuned
 
 Say = Callable[[str], None]
+ENOUGH = 10  # texts a class, from which on they are believed to help
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
     assert labels is not None
     names = name_rows(labels, prepared.processor, prepared.processor.max_tokens)
     generated = [row for row in prepared.repeated if is_generated(row)]
-    texts = [row for row in prepared.repeated if not row.counts]
+    texts = texts_of(prepared)
     tried = [probe(trial, Beside())]
     best = tried[0]
     if names:
@@ -78,7 +78,7 @@ def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
     if generated:
         tried.append(probe(trial, Beside(best.beside.names, generated)))
         best = tried[-1] if tried[-1].better(best, wanted) else best
-    beside = replace(best.beside, texts=thinned(texts))
+    beside = replace(best.beside, texts=texts)
     costlier = [probe_with_texts(trial, beside)] if texts else []
     for adapter in (None, *prepared.recipe.choose.adapters):
         costlier += tuned(trial.under(adapter) if adapter else trial, beside)
@@ -89,18 +89,24 @@ def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
 
 
 def _with_texts_or_not(best: Tried, taught: Sequence[Tried], wanted: Tensor) -> Tried:
-    """The best way, or the best of those that learned texts without labels as well. A few dozen answers cannot tell a
-    few points, and enough texts helped nearly wherever they were tried (docs/log.md), so they are taken unless they are
-    worse by more than the difference's standard error; too few have to be better."""
-    if not taught:
-        return best
-    asked = taught[0]
-    for way in taught[1:]:
-        asked = way if way.better(asked, wanted) else asked
-    gap = asked.right(wanted) - best.right(wanted)
-    if len(asked.beside.texts) < PER_CLASS * asked.logits.shape[1]:
-        return asked if gap.mean() > 0 else best
-    return asked if gap.mean() >= -gap.std(correction=0) / len(gap) ** 0.5 else best
+    """The best way without texts, the same with them, or another with them that is better than either."""
+    for way in taught:
+        if (way.way, way.adapter) == (best.way, best.adapter) and _not_worse(way, best, wanted):
+            best = way
+            break
+    for way in taught:
+        best = way if way.better(best, wanted) else best
+    return best
+
+
+def _not_worse(with_texts: Tried, without: Tried, wanted: Tensor) -> bool:
+    """A few dozen answers cannot tell a few points, and enough texts helped nearly wherever they were tried
+    (docs/log.md), so they are taken unless they are worse by more than the difference's standard error; too few have to
+    be better."""
+    gap = with_texts.right(wanted) - without.right(wanted)
+    if len(with_texts.beside.texts) < ENOUGH * with_texts.logits.shape[1]:
+        return float(gap.mean()) > 0
+    return float(gap.mean()) >= -float(gap.std(correction=0)) / len(gap) ** 0.5
 
 
 def _recipe(prepared: Prepared, best: Tried) -> Recipe:

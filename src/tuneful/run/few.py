@@ -15,6 +15,7 @@ from tuneful.core.protocols import Objective
 from tuneful.core.types import Example
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, infer, name_of
+from tuneful.models.unlabelled import MOST as MOST_TEXTS
 from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.schedules import SelfTrain
@@ -29,6 +30,8 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     asked = recipe.choose.enabled
     if asked is False:
         return False
+    if asked is True and isinstance(recipe.schedule, SelfTrain):
+        raise RecipeError(["choose: 'selftrain' is none of the ways that are tried; leave schedule or choose out"])
     if recipe.task.data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing
         if asked is True:
             raise RecipeError(["choose: a teacher knows the labels that the ways would be asked about; leave one out"])
@@ -99,8 +102,9 @@ def check_used(
         problems.append("data.unlabelled: texts without labels go with labels, one a row; a model that writes has none")
     elif data.unlabelled is not None and not used:
         problems.append(
-            "data.unlabelled: nothing here learns from texts without labels; --set objective.pooling=mean and "
-            "--set schedule=selftrain do, and --set choose.enabled=true asks whether it helps"
+            "data.unlabelled: nothing here learns from texts without labels; --set schedule=selftrain does, or "
+            f"--set objective.pooling=mean beside up to {MOST_TEXTS:,} single texts with labels, and "
+            "--set choose.enabled=true asks whether it helps"
         )
     if data.teacher is not None and data.unlabelled is None and not taught:
         problems.append("data.teacher: there is no text for it to label; name some: data.unlabelled")

@@ -1,4 +1,4 @@
-"""Heads over the mean of a text: where they start, and where nothing else learns, where they end."""
+"""Heads over the mean of a text: where they start and where they end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.sharded import whole
+from tuneful.core.sharded import like, whole
 from tuneful.core.types import Row
 from tuneful.data.rows import NAMES
 from tuneful.evaluation.heads import solved, targets, vectors
@@ -65,11 +65,13 @@ def begin(built: Built) -> float:
 def end(built: Built, before: Tensor | None = None) -> float:
     """After the last update: a head that learned with its encoder learned beside one that moved, so it is averaged with
     a head solved on the encoder as it is now, beside texts without labels where there are any (`before` are their
-    vectors before tuning, for those who have them). Changes nothing where no head over means told classes apart. The
-    seconds it took."""
+    vectors before tuning, for those who have them). Changes nothing where no head over means told classes apart, nor
+    where the encoder learned texts, about which its head has no second opinion. The seconds it took."""
     prepared, policy = built.prepared, built.policy
     labels = prepared.labels
     if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:
+        return 0.0
+    if any(row.target is None for row in prepared.recipe.schedule.learns(prepared.repeated)):
         return 0.0
     began = time.perf_counter()
     known = [row for row in prepared.repeated if row.target is not None]
@@ -90,8 +92,8 @@ def texts_of(prepared: Prepared) -> list[Row]:
 
 
 def thinned(texts: Sequence[Row]) -> list[Row]:
-    """Every so many, where there are more than neighbours are looked for among."""
-    return list(texts[:: -(-len(texts) // MOST)]) if texts else []
+    """Evenly, where there are more than neighbours are looked for among."""
+    return list(texts) if len(texts) <= MOST else [texts[number * len(texts) // MOST] for number in range(MOST)]
 
 
 def views(built: Built, rows: Sequence[Row], before: Tensor | None = None) -> Views:
@@ -122,5 +124,5 @@ def put(module: nn.Module, probe: Probe) -> None:
     with torch.no_grad():
         for name, value in (("weight", probe.weight), ("bias", probe.bias)):
             parameter = head.get_parameter(name)
-            parameter.copy_(value)
+            parameter.copy_(like(parameter, value))
             torch.autograd.graph.increment_version([parameter])

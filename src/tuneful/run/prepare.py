@@ -28,6 +28,7 @@ from tuneful.models.heads import Labels, headless
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size, head_has_bias, size_of
+from tuneful.models.unlabelled import MOST
 from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.embedded import with_model
@@ -154,7 +155,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
     repeated = [*repeated, *further]
-    found.notes.extend(_notes(decided, parts, built, further, len(repeated)))
+    found.notes.extend(_notes(decided, parts, built, further, sum(row.counts for row in repeated)))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -188,13 +189,18 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
-        streams=gathered.sampled is not None, writes=objective.layout.writes, pooled=pools(objective),
+        streams=gathered.sampled is not None, writes=objective.layout.writes, pooled=_teaches_heads(objective, train),
     )  # fmt: skip
     if choosing:
         recipe, objective = to_be_chosen(recipe, size.layers, train, say)
         data = recipe.task.data
         gathered = replace(gathered, held_out={"validation": data.validation, "test": data.test})
     return _Decided(recipe, objective, gathered, folder, size)
+
+
+def _teaches_heads(objective: Objective, train: Sequence[Example]) -> bool:
+    """A head over means can learn what single texts without labels seem to be."""
+    return pools(objective) and train[0].second is None and len(train) <= MOST
 
 
 def _notes(

@@ -84,7 +84,7 @@ class Tried:
     way: str  # "probe", "tune"
     beside: Beside
     logits: Tensor  # (N, C) out of fold
-    seconds: float
+    seconds: float  # beyond those of what it shares with the way before it
     adapter: Adapter | None = None  # of an encoder that was tuned
 
     @property
@@ -131,8 +131,9 @@ def probe_with_texts(trial: Trial, beside: Beside) -> Tried:
     own, texts = trial.vectors(trial.rows), trial.vectors(beside.texts)
     logits = own.new_zeros(len(trial.rows), trial.classes)
     for held, extra in trial.parts(beside):
-        rows = [*trial.inside(held), *extra]
-        known, answers = trial.vectors(rows), targets(rows)
+        known, answers = own[~held], trial.wanted[~held]
+        if extra:
+            known, answers = torch.cat([known, trial.vectors(extra)]), torch.cat([answers, targets(extra)])
         first = fit_probe(known, answers, STRENGTH, classes=trial.classes)
         logits[held] = with_texts(first, Views(known, known), answers, Views(texts, texts)).logits(own[held])
     return Tried("probe", beside, logits, time.perf_counter() - began)
@@ -143,9 +144,10 @@ def tuned(trial: Trial, beside: Beside) -> list[Tried]:
     a head that learned these at the end. Raises Interrupted."""
     alone = replace(beside, texts=())
     ways = [alone, beside] if beside.texts else [alone]
+    began = time.perf_counter()
     before = trial.vectors(beside.texts) if beside.texts else None
     logits = torch.zeros(len(ways), len(trial.rows), trial.classes)
-    seconds = [0.0 for _ in ways]
+    seconds = [0.0] * (len(ways) - 1) + [time.perf_counter() - began]
     for held, extra in trial.parts(beside):
         began, asked = time.perf_counter(), trial.asked(held)
         with undone(trial.built.policy):
