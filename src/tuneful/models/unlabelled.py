@@ -7,11 +7,9 @@ often than either; of every class the surest guesses are learned.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tuneful.models.probe import Probe, fit_probe
 from tuneful.models.propagation import propagated
@@ -23,38 +21,25 @@ PARTS = 4  # in which texts are dealt, so that no head says again what it was to
 MOST = 20_000  # texts; neighbours are looked for among all pairs of them
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
-    """What an encoder makes of rows now, and what it made of them before it was tuned; of unit length."""
-
-    now: Tensor  # (N, D)
-    before: Tensor  # (N, D)
-
-    @property
-    def both(self) -> Tensor:
-        """(N, 2 D): rows are near one another that are near by the mean of both cosines."""
-        return F.normalize(torch.cat([self.now, self.before], dim=1), dim=1)
-
-
-def with_texts(head: Probe, known: Views, targets: Tensor, texts: Views) -> Probe:
+def with_texts(head: Probe, known_ND: Tensor, targets: Tensor, texts_MD: Tensor) -> Probe:
     """A head solved over N rows with labels, `targets` (N,), and M texts without, of which `head` is the first to say
-    what they are.
+    what they are; all vectors of unit length.
 
     Each text is judged by a head that learned from other parts of the texts (cross-fitting: what was told a guess is no
     second opinion about it), then the surest of all are learned."""
-    classes, places = head.weight.shape[0], torch.arange(len(texts.now))
-    passed = propagated(known.both, targets, texts.both, classes)
+    classes, places = head.weight.shape[0], torch.arange(len(texts_MD))
+    passed = propagated(known_ND, targets, texts_MD, classes)
 
     def learned(logits_MC: Tensor, among: Tensor) -> Probe:
         kept, guesses = guessed(logits_MC[among], passed[among], SURE)
-        rows = torch.cat([*[known.now] * GIVEN, texts.now[among[kept]]])
+        rows = torch.cat([*[known_ND] * GIVEN, texts_MD[among[kept]]])
         return fit_probe(rows, torch.cat([*[targets] * GIVEN, guesses]), GUESSED, classes=classes)
 
-    first = head.logits(texts.now)
+    first = head.logits(texts_MD)
     second = torch.empty_like(first)
     for part in range(PARTS):
         mine = places % PARTS == part
-        second[mine] = learned(first, places[~mine]).logits(texts.now[mine])
+        second[mine] = learned(first, places[~mine]).logits(texts_MD[mine])
     return learned(second, places)
 
 

@@ -14,7 +14,7 @@ from tuneful.data.rows import NAMES
 from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.models.anchors import named
 from tuneful.models.probe import STRENGTH, Probe, averaged, fit_probe
-from tuneful.models.unlabelled import MOST, Views, with_texts
+from tuneful.models.unlabelled import MOST, with_texts
 from tuneful.run.build import Built
 from tuneful.run.prepare import Prepared
 
@@ -50,7 +50,7 @@ def begin(built: Built) -> float:
         elif not prepared.resolved.steps and (texts := texts_of(prepared)):
             first = fit_probe(found, targets(rows), STRENGTH, classes=count)
             others = vectors(policy, texts, built.collate)
-            probe = with_texts(first, Views(found, found), targets(rows), Views(others, others))
+            probe = with_texts(first, found, targets(rows), others)
         elif not prepared.resolved.steps:
             probe = solved(found, targets(rows), count, prepared.recipe.seed)
         elif prepared.labels.kind == "class":
@@ -62,11 +62,11 @@ def begin(built: Built) -> float:
     return time.perf_counter() - began
 
 
-def end(built: Built, before: Tensor | None = None) -> float:
+def end(built: Built) -> float:
     """After the last update: a head that learned with its encoder learned beside one that moved, so it is averaged with
-    a head solved on the encoder as it is now, beside texts without labels where there are any (`before` are their
-    vectors before tuning, for those who have them). Changes nothing where no head over means told classes apart, nor
-    where the encoder learned texts, about which its head has no second opinion. The seconds it took."""
+    a head solved on the encoder as it is now, beside texts without labels where there are any. Changes nothing where no
+    head over means told classes apart, nor where the encoder learned texts, about which its head has no second opinion.
+    The seconds it took."""
     prepared, policy = built.prepared, built.policy
     labels = prepared.labels
     if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:
@@ -77,30 +77,24 @@ def end(built: Built, before: Tensor | None = None) -> float:
     known = [row for row in prepared.repeated if row.target is not None]
     own = own_head(policy.module)
     with policy.gathered():
+        found = vectors(policy, known, built.collate)
         if texts := texts_of(prepared):
-            solution = with_texts(own, views(built, known), targets(known), views(built, texts, before))
+            solution = with_texts(own, found, targets(known), vectors(policy, texts, built.collate))
         else:
-            solution = fit_probe(vectors(policy, known, built.collate), targets(known), STRENGTH,
-                                 classes=len(labels.names))  # fmt: skip
+            solution = fit_probe(found, targets(known), STRENGTH, classes=len(labels.names))
     put(policy.module, averaged(own, solution, SOLVED))
     policy.forget()
     return time.perf_counter() - began
 
 
 def texts_of(prepared: Prepared) -> list[Row]:
+    """Those without a label."""
     return thinned([row for row in prepared.repeated if row.target is None])
 
 
 def thinned(texts: Sequence[Row]) -> list[Row]:
     """Evenly, where there are more than neighbours are looked for among."""
     return list(texts) if len(texts) <= MOST else [texts[number * len(texts) // MOST] for number in range(MOST)]
-
-
-def views(built: Built, rows: Sequence[Row], before: Tensor | None = None) -> Views:
-    """By the encoder as it is now, and as it was before tuning."""
-    if before is None:
-        before = vectors(built.policy, rows, built.collate, original=True)
-    return Views(vectors(built.policy, rows, built.collate), before)
 
 
 def prior(prepared: Prepared) -> Tensor | None:

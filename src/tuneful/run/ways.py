@@ -15,7 +15,7 @@ from tuneful.core.types import Row
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
-from tuneful.models.unlabelled import Views, with_texts
+from tuneful.models.unlabelled import with_texts
 from tuneful.run.build import Built, build, build_on
 from tuneful.run.heads import end, own_head, put, started
 from tuneful.run.loop import tried, undone
@@ -135,7 +135,7 @@ def probe_with_texts(trial: Trial, beside: Beside) -> Tried:
         if extra:
             known, answers = torch.cat([known, trial.vectors(extra)]), torch.cat([answers, targets(extra)])
         first = fit_probe(known, answers, STRENGTH, classes=trial.classes)
-        logits[held] = with_texts(first, Views(known, known), answers, Views(texts, texts)).logits(own[held])
+        logits[held] = with_texts(first, known, answers, texts).logits(own[held])
     return Tried("probe", beside, logits, time.perf_counter() - began)
 
 
@@ -144,14 +144,12 @@ def tuned(trial: Trial, beside: Beside) -> list[Tried]:
     a head that learned these at the end. Raises Interrupted."""
     alone = replace(beside, texts=())
     ways = [alone, beside] if beside.texts else [alone]
-    began = time.perf_counter()
-    before = trial.vectors(beside.texts) if beside.texts else None
     logits = torch.zeros(len(ways), len(trial.rows), trial.classes)
-    seconds = [0.0] * (len(ways) - 1) + [time.perf_counter() - began]
+    seconds = [0.0] * len(ways)
     for held, extra in trial.parts(beside):
         began, asked = time.perf_counter(), trial.asked(held)
         with undone(trial.built.policy):
-            for number, built in enumerate(_learned(trial, [*trial.inside(held), *extra], ways, before)):
+            for number, built in enumerate(_learned(trial, [*trial.inside(held), *extra], ways)):
                 logits[number, held] = torch.from_numpy(class_logits(built.policy, asked, built.collate))
                 seconds[number] += time.perf_counter() - began
                 began = time.perf_counter()
@@ -159,9 +157,9 @@ def tuned(trial: Trial, beside: Beside) -> list[Tried]:
     return [Tried("tune", *found, adapter) for found in zip(ways, logits, seconds, strict=True)]
 
 
-def _learned(trial: Trial, rows: Sequence[Row], ways: Sequence[Beside], before: Tensor | None) -> Iterator[Built]:
+def _learned(trial: Trial, rows: Sequence[Row], ways: Sequence[Beside]) -> Iterator[Built]:
     """A policy tuned on these rows as the run would be on all of them, in as many updates; its head ends in each of the
-    ways in turn. `before` are the vectors of texts before tuning."""
+    ways in turn."""
     prepared, policy = trial.built.prepared, trial.built.policy
     built = build_on(policy, replace(prepared, repeated=list(rows)))
     labels = prepared.labels
@@ -173,5 +171,5 @@ def _learned(trial: Trial, rows: Sequence[Row], ways: Sequence[Beside], before: 
     for way in ways:
         put(policy.module, own)
         built = replace(built, prepared=replace(prepared, repeated=[*rows, *way.texts]))
-        end(built, before)
+        end(built)
         yield built
