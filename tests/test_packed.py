@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuneful.models import cut, scores
+from tuneful.models import cut
 from tuneful.models.packed import NotPackable, packed_attention, plan
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 8
@@ -146,20 +146,3 @@ def test_what_it_does_not_know_it_refuses(more: dict[str, object]) -> None:
     given = inputs(10)
     with pytest.raises(NotPackable):
         attend(*given, [(0, 10, -1)], True, **more)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
-def test_a_dropout_mask_drops_its_share_and_keeps_the_mean(share: float) -> None:
-    """400,000 draws: within five standard errors; neighbours are independent; the seed decides."""
-    like = torch.empty(4, 100_000)
-    torch.manual_seed(3)
-    mask = scores.dropout_mask(like, share)
-    assert all(value == 0 or value == pytest.approx(1 / (1 - share)) for value in mask.unique().tolist())
-    error = 5 * (share * (1 - share) / like.numel()) ** 0.5 + 1 / 65536
-    assert abs(float((mask == 0).double().mean()) - share) <= error
-    dropped = (mask == 0).double().flatten()
-    for step in (1, 2, 3, 4):
-        both = float((dropped[step:] * dropped[:-step]).mean())
-        assert abs(both - share**2) <= 5 * (share**2 * (1 - share**2) / like.numel()) ** 0.5 + 2 / 65536
-    torch.manual_seed(3)
-    assert torch.equal(scores.dropout_mask(like, share), mask)

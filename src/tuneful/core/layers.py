@@ -1,4 +1,4 @@
-"""Where a model's layers are."""
+"""Where a model's layers are, and as what class they were written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def frozen_depth(module: nn.Module) -> int:
 
 
 def as_written(module: nn.Module) -> None:
-    """Layers that run in a form of our own get the class transformers gave them."""
+    """Modules that run in a form of our own get the class they were written with."""
     for layer in module.modules():
         if (own := getattr(type(layer), "joined_from", None)) is not None:
             layer.__class__ = own

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.layers import as_written
 from tuneful.core.linear import is_known
 from tuneful.core.products import Part, Product
 from tuneful.models.layer import Block, Layer, Products, run
@@ -44,7 +43,9 @@ def is_joined(module: nn.Module) -> bool:
 def part(module: nn.Module) -> None:
     """Takes `join` back."""
     forget(module)
-    as_written(module)
+    joined: list[Any] = [layer for layer in module.modules() if isinstance(layer, _Joined)]
+    for layer in joined:
+        layer.__class__ = layer.joined_from
 
 
 def prepare_training(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from tuneful.core.dropout import drop_quickly
 from tuneful.core.errors import ModelError
 from tuneful.models import block, packed
 from tuneful.models.network import Network, paths, rows_of, text_config
@@ -39,6 +40,7 @@ def examine(module: nn.Module) -> Network:
             return _try_one_token_head(module, network)
     finally:
         module.train(training)
+        drop_quickly(module)
 
 
 def _try_packing(module: nn.Module, network: Network) -> Network:
@@ -61,6 +63,7 @@ def adopt(module: nn.Module, network: Network) -> None:
         module.set_attn_implementation(packed.NAME)  # type: ignore[operator]
     if network.joined:
         block.join(module)
+    drop_quickly(module)
 
 
 def _try_joining(module: nn.Module, network: Network, truth: Tensor) -> Network:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tuneful.core.dropout import dropout_mask
+
 KEEP = 256  # keys a query; a group with more computes its probabilities again in the backward pass
 
 
@@ -137,15 +139,6 @@ def _long(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     repeats = q.shape[1] // k.shape[1]
     q, k, v = (t.transpose(0, 1) for t in (q, k, v))
     return q[None], k.repeat_interleave(repeats, 0)[None], v.repeat_interleave(repeats, 0)[None]
-
-
-def dropout_mask(like: Tensor, share: float) -> Tensor:
-    """0 with probability `share` (to 1/65,536), else 1 / (1 - share). Four 16-bit numbers from each draw of torch's
-    generator: a third of the time of torch's own dropout, which draws a number each."""
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    limit = round(share * 65536) - 32768
-    kept = words.view(torch.int16)[: like.numel()] >= limit
-    return kept.to(like.dtype).mul_(1 / (1 - share)).view_as(like)
 
 
 def _gather(q: Tensor, k: Tensor, v: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
