@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from tuneful.run.tuned import Tuned, open_encoder
 def main() -> None:
     args = arguments()
     train, test, _ = SETS[args.set](Path(args.data))
+    if args.asked:
+        test = random.Random(0).sample(test, args.asked)
     names = sorted({label for _, label in train})
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "texts.csv"
@@ -32,6 +35,8 @@ def main() -> None:
             "data.test": 0,
             "data.text": "text",
         }
+        if args.objective == "next_token":  # an adapter alone is no encoder
+            settings["save.merged"] = True
         if args.epochs:
             settings["schedule.epochs"] = args.epochs
         if args.rate:
@@ -59,11 +64,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--set", choices=list(SETS), default="banking")
     parser.add_argument("--model", default="minilm-l6")
-    parser.add_argument("--objective", choices=["masked", "contrast", "denoise"], default="masked")
+    parser.add_argument("--objective", choices=["masked", "contrast", "denoise", "next_token"], default="masked")
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--texts", type=int, default=10_000)
     parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--asked", type=int, help="test rows, drawn once; all unless given")
     parser.add_argument("--seeds", type=int, default=5)
     return parser.parse_args()
 

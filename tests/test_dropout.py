@@ -78,3 +78,9 @@ def test_a_model_that_is_read_has_it_and_one_that_is_saved_has_not(reader_folder
         assert any(type(part) is QuickDropout for part in loaded.module.modules())
     merged = Full().attach(loaded.module, labels=True).merged()
     assert {type(part) for part in merged.modules() if isinstance(part, nn.Dropout)} == {nn.Dropout}
+
+
+def test_a_share_next_to_all_drops_all() -> None:
+    """65,536 numbers are told apart; the one beyond is all of it, and no sixteen bits hold it."""
+    assert not dropout_mask(torch.empty(1000), 1 - 1e-6).any()
+    assert not dropout_mask(torch.empty(1000), 1.0).any()

@@ -427,6 +427,36 @@ def test_a_solved_head_alone_is_a_run_of_no_updates(reader_folder: Path, tmp_pat
     assert run.report["cost"]["seconds"] > 0
 
 
+def test_rows_that_belong_together_are_in_one_fold() -> None:
+    classes = [number % 3 for number in range(60)]
+    units = [number // 2 for number in range(60)]
+    found = folds(classes, 4, 1, units)
+    assert all(found[number] == found[number + 1] for number in range(0, 60, 2))
+    assert np.bincount(found).tolist() == [16, 16, 14, 14]
+    assert folds(classes, 4, 1, range(60)).tolist() == folds(classes, 4, 1).tolist()
+
+
+def test_of_rows_that_are_there_twice_noise_is_not_learned(reader_folder: Path, tmp_path: Path) -> None:
+    """Labels are noise. A row learned beside its twin would be told."""
+    noise = np.random.default_rng(0).permutation(20) % 2
+    rows = [{"text": f"{row['text']} item number {number} of the long list", "label": "ab"[noise[number]]}
+            for number, row in enumerate(moods(20))]  # fmt: skip
+    run = fit_rows([*rows, *({**row, "text": row["text"] + "!"} for row in rows)], tmp_path, reader_folder)
+    assert max(way["accuracy"] for way in run.report["choice"]["ways"]) < 0.65
+    assert run.helped != "yes"
+
+
+def test_a_single_row_with_named_classes_is_learned(reader_folder: Path, tmp_path: Path) -> None:
+    run = fit_rows(moods(1), tmp_path, reader_folder, labels=["glad", "sad"])
+    assert run.load().classify("sunny warm bright cheerful 0") in ("glad", "sad")
+
+
+def test_ways_are_not_tried_on_shared_out_weights(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    with pytest.raises(RecipeError, match="ways are tried on whole weights"):
+        check({"data": str(data), "model": str(reader_folder), "sharded": True, "choose": {"enabled": True}})
+
+
 @pytest.mark.real
 def test_tuning_with_few_labels_beats_the_frozen_encoder_and_both_beat_chance(minilm: Path, tmp_path: Path) -> None:
     """Three rows a kind to learn from, seven to be asked about."""

@@ -168,3 +168,10 @@ def test_chosen_texts_teach_more_than_others(minilm: Path, tmp_path: Path) -> No
         tuneful.fit(tmp_path / "out.jsonl", model=str(minilm), out=tmp_path / "run").report["data"]["rows"]["train"]
         == 12
     )
+
+
+def test_a_name_is_the_same_now_and_when_labelling_goes_on(texts: Path, reader_folder: Path) -> None:
+    work = opened(texts, reader_folder)
+    work.label(0, " glad ")
+    work.label(1, "glad")
+    assert work.names == opened(texts, reader_folder).names == ["glad"]

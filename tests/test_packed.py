@@ -125,19 +125,21 @@ def test_dropout_keeps_the_mean_and_its_gradient(segments: list[tuple[int, int, 
     torch.manual_seed(1)
     again = attend(q, k, v, segments, False, dropout=0.5)
     assert torch.equal(dropped, again)
-    (slope,) = torch.autograd.grad(again.sum(), q)
-    for place in (3, 390):
-        ahead = _numeric_slope(q, k, v, segments, place)
-        torch.testing.assert_close(slope[0, place, 2], ahead, rtol=0.05, atol=1e-3)
+    slopes = torch.autograd.grad(again.sum(), (q, k, v))
+    for number in range(3):
+        for place in (3, 320, 390):
+            ahead = _numeric_slope([q, k, v], number, segments, place)
+            torch.testing.assert_close(slopes[number][0, place, 2], ahead, rtol=0.05, atol=1e-3)
 
 
-def _numeric_slope(q: Tensor, k: Tensor, v: Tensor, segments: list[tuple[int, int, int]], place: int) -> Tensor:
+def _numeric_slope(given: list[Tensor], number: int, segments: list[tuple[int, int, int]], place: int) -> Tensor:
+    """Of one value of q, k or v."""
     values = []
     for shift in (1e-2, -1e-2):
-        moved = q.detach().clone()
-        moved[0, place, 2] += shift
+        moved = [tensor.detach().clone() for tensor in given]
+        moved[number][0, place, 2] += shift
         torch.manual_seed(1)
-        values.append(attend(moved, k.detach(), v.detach(), segments, False, dropout=0.5).double().sum())
+        values.append(attend(*moved, segments, False, dropout=0.5).double().sum())
     return ((values[0] - values[1]) / 2e-2).float()
 
 

@@ -19,6 +19,7 @@ from tuneful.cli.main import main
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.folds import folds
+from tuneful.data.rows import name_rows
 from tuneful.models import unlabelled
 from tuneful.models.probe import STRENGTH, Probe, fit_probe
 from tuneful.models.propagation import PASSED_ON, SHARPNESS, propagated
@@ -26,10 +27,11 @@ from tuneful.models.unlabelled import surest, with_texts
 from tuneful.run import choose, heads
 from tuneful.run.api import check, recipe_for
 from tuneful.run.build import build
+from tuneful.run.loop import undone
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.ways import Beside, Trial, Tried, probe_with_texts, tuned
-from tuneful.schedules.selftrain import Labelled, SelfTrainSteps
-from work import moods, write_rows
+from tuneful.schedules.selftrain import Labelled, SelfTrainSteps, labelled
+from work import losses_of, moods, whole_and_parts, write_rows
 
 
 def test_labels_spread_as_the_closed_form_says() -> None:
@@ -94,6 +96,37 @@ def test_a_resumed_round_learns_the_same_labels(prepared: Prepared) -> None:
     again = replace(first, round=None)
     again.load(state)
     assert learned(next(again.steps(built.policy, 3))) == learned(next(walk))
+
+
+def test_a_run_that_was_stopped_inside_a_round_ends_as_one_that_was_not(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(80)[12:]])
+    settings = {"data.unlabelled": str(texts), "objective.pooling": "mean", "schedule": "selftrain", "adapter": "full",
+                "schedule.steps": 12, "data.test": 0, "data.validation": 0, "evaluate.forgetting": False,
+                "optimiser.learning_rate": 3e-3}  # fmt: skip
+    recipe = recipe_for(data, model=str(reader_folder), settings=settings)
+    whole, parts = whole_and_parts(recipe, tmp_path, after=5)
+    assert len(losses_of(whole, "train")) == 12
+    assert losses_of(whole, "train") == losses_of(parts, "train")
+
+
+def test_first_guesses_are_those_of_a_solved_head_and_later_rounds_take_more(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(prepared)
+    schedule = built.schedule
+    assert isinstance(schedule, SelfTrainSteps)
+    given = []
+    monkeypatch.setattr("tuneful.schedules.selftrain.labelled", lambda *found: given.append(found) or labelled(*found))
+    first = schedule._label(built.policy, 0)
+    schedule._label(built.policy, 1)
+    (known, targets, texts, solved, share), (*_, own, more) = given
+    probe = fit_probe(known, targets, STRENGTH, classes=2)
+    torch.testing.assert_close(solved, probe.logits(texts))
+    assert not torch.allclose(own, solved)
+    assert share == schedule.settings.share
+    assert more == pytest.approx(1 - (1 - share) / 2)
+    assert 0 < len(first.places) <= len(texts)
 
 
 def test_where_the_views_part_the_labels_stay(prepared: Prepared) -> None:
@@ -288,6 +321,38 @@ def test_no_row_is_asked_about_by_what_learned_it(
         if not frozen:
             assert head.weight is not learned[2 * part].weight
             torch.testing.assert_close(head.weight, learned[2 * part].weight, rtol=0, atol=0)
+
+
+def test_what_learns_texts_has_learned_names_and_generated_rows_too(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuneful.run import ways
+
+    given = []
+    monkeypatch.setattr(ways, "with_texts", lambda *found: given.append(found) or with_texts(*found))
+    built, labels = build(prepared), prepared.labels
+    assert labels is not None
+    rows = built.prepared.rows("train")
+    trial = Trial(built, rows, torch.tensor([row.target for row in rows]), folds([row.target for row in rows], 2))
+    names = name_rows(labels, prepared.processor, 64)
+    made = [replace(row, example=replace(row.example, text=f"made up {row.example.text}")) for row in rows[:1]]
+    probe_with_texts(trial, Beside(names, made, heads.texts_of(built.prepared)))
+    assert [len(known) for _, known, *_ in given] == [6 + 2 + 1] * 2
+    assert [answers.tolist()[6:] for _, _, answers, _ in given] == [[0, 1, 0]] * 2
+
+
+def test_what_is_tried_is_not_remembered(prepared: Prepared) -> None:
+    built = build(prepared)
+    policy, batch = built.policy, built.collate(built.prepared.rows("train")[:2])
+    policy.module.eval()
+    before = policy(batch).hidden.detach().clone()
+    policy.forget()
+    with undone(policy):
+        with torch.no_grad():
+            for parameter in policy.trainable().values():
+                parameter.add_(0.3)
+        assert not torch.allclose(policy(batch).hidden, before)
+    torch.testing.assert_close(policy(batch).hidden.detach(), before, rtol=0, atol=0)
 
 
 def test_texts_cost_no_updates_and_are_not_counted_as_learned(reader_folder: Path, tmp_path: Path) -> None:

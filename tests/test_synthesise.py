@@ -19,6 +19,7 @@ from endpoints import Server, lines
 from tuneful.cli.main import main
 from tuneful.core.errors import DataError, EndpointError, InputError
 from tuneful.core.types import Message
+from tuneful.data.duplicates import mark
 from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
 from tuneful.models.endpoint import Endpoint
 from tuneful.run.journal import Journal, open_journal
@@ -151,6 +152,30 @@ def test_sifting_says_why() -> None:
     }  # fmt: skip
 
 
+def test_who_judges_knows_one_fold() -> None:
+    """Two folds hold contrary labels and other lengths: what one takes for its class the other does not."""
+    near, far = [f"near the first {'x' * n}" for n in range(6)], [f"far from it {'y' * n}" for n in range(6)]
+    rows = [*((text, "a") for text in near), *((text, "b") for text in far),
+            *((text + "long" * 9, "b") for text in near), *((text + "long" * 9, "a") for text in far)]  # fmt: skip
+    dealt = np.array([0] * 12 + [1] * 12)
+    first, second = (
+        replace(requests_for(rows, {"a": "a", "b": "b"}, count=5, seed=0)[0], group=group) for group in (0, 1)
+    )
+
+    def read(texts: Any) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0] if text.startswith("near") else [0.0, 1.0] for text in texts])
+
+    written = [Written(f"near {word} thing", label, request)
+               for word, label, request in (("some", "a", first), ("other", "b", first))]  # fmt: skip
+    written += [Written(f"near {word} thing" + "and on" * 5, label, request)
+                for word, label, request in (("third", "b", second), ("fourth", "a", second))]  # fmt: skip
+    kept, refused = sift(written, rows, dealt, read)
+    assert [(one.label, one.request.group) for one in kept] == [("a", 0), ("b", 1)]
+    assert refused["taken for another class"] == 2
+    short = [Written("near it", "b", second)]  # fits the rows of the other fold
+    assert sift(short, rows, dealt, read)[1] == {"too long or too short": 1}
+
+
 def test_rows_say_where_they_come_from(server: Server, reader_folder: Path, tmp_path: Path) -> None:
     done = synthesise(server, tmp_path, "--json", encoder=reader_folder)
     assert done.exit_code == 0, done.output
@@ -162,6 +187,9 @@ def test_rows_say_where_they_come_from(server: Server, reader_folder: Path, tmp_
         assert row["origin"]["model"] == "m"
         assert row["origin"]["request"] in {line["request"] for line in lines(tmp_path / "made.answers.jsonl")}
         assert set(row["origin"]["shown"]) <= {text for text, _ in ROWS}
+        judges = {place for place, (text, _) in enumerate(ROWS) if mark(text) in row["origin"]["judged"]}
+        assert len({int(groups(ROWS, 0)[place]) for place in judges}) == 1  # of one fold, that of the rows it was shown
+        assert {place for place, (text, _) in enumerate(ROWS) if text in row["origin"]["shown"]} <= judges
         assert row["label"] in row["text"]  # the helpful server writes it into its lines
     assert {question["path"] for question in server.asked} == {"/v1/chat/completions"}
 

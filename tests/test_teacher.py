@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,25 @@ def test_refusals(teacher: tuneful.Run, reader_folder: Path, generator_folder: P
         check({**recipe, "choose": {"enabled": True}})
     with pytest.raises(RecipeError, match="no text for it to label"):
         check({"data": {"source": str(others), "teacher": "runs/nowhere"}, "model": str(reader_folder)})
+
+
+def test_texts_that_nearly_repeat_held_out_rows_are_not_taught(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tuneful.run.further.taught",
+        lambda teacher, texts, labels, say: [replace(example, label="glad") for example in texts],
+    )
+    held = [{**row, "text": f"a {row['text']} morning over the hills and far away"} for row in moods(8)]
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.jsonl", moods(24))
+    write_rows(tmp_path / "data" / "test.jsonl", held)
+    others = [{"text": row["text"] + "!"} for row in held] + [{"text": "quite another thing"}]
+    data = {
+        "source": str(tmp_path / "data"),
+        "unlabelled": str(write_rows(tmp_path / "t.jsonl", others)),
+        "teacher": "x",
+    }
+    found = check({"data": data, "model": str(reader_folder), "choose": "none"}).repeated
+    learned = [row.example.text for row in found if row.example.place.source == "t.jsonl"]
+    assert learned == ["quite another thing"]

@@ -19,6 +19,7 @@ from tuneful.core.types import Example, Message, Place
 from tuneful.data.labels import LabelSet
 from tuneful.models import anchors
 from tuneful.models.anchors import DOUBT, PER_CLASS, correction, named, refined
+from tuneful.run import named as room
 from tuneful.run.api import check
 from tuneful.run.named import WRITE, calibrated, likelihoods
 from tuneful.run.tuned import open_model
@@ -164,6 +165,27 @@ def test_predict_by_names_alone(reader_folder: Path, tmp_path: Path) -> None:
     one = typed(*command, "glad", cwd=tmp_path, keys="x\n")
     assert one.exit_code == 2
     assert "at least two names" in one.stderr
+
+
+def test_both_texts_of_a_pair_are_read(reader_folder: Path, tmp_path: Path) -> None:
+    """Pairs that differ in the second text alone lie apart."""
+    pairs = [{"sentence1": "it is so", "sentence2": text} for text in ("sunny warm bright", "grey cold dark")]
+    source = write_rows(tmp_path / "pairs.jsonl", pairs)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        known = room.named_model
+        patch.setattr(room, "named_model", lambda *given: seen.extend(given[2]) or known(*given))
+        assert typed("predict", reader_folder, source, "--labels", "glad,sad", cwd=tmp_path).exit_code == 0
+    assert seen == ["it is so\nsunny warm bright", "it is so\ngrey cold dark"]
+
+
+def test_rows_with_labels_and_texts_without_are_named_apart(reader_folder: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", moods(12))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": row["text"] + " indeed"} for row in moods(20)])
+    for sources in ([rows, texts], [texts, rows]):
+        with pytest.raises(RecipeError, match=r"data\.unlabelled"):
+            check({"data": {"source": [{"path": str(one)} for one in sources], "labels": ["glad", "sad"]},
+                   "model": str(reader_folder)})  # fmt: skip
 
 
 def test_a_generators_score_is_the_likelihood_of_the_text_after_the_name(generator_folder: Path) -> None:

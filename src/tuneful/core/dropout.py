@@ -13,8 +13,10 @@ NUMBERS = 1 << 16  # that a draw tells apart
 def dropout_mask(like: Tensor, share: float) -> Tensor:
     """0 with probability `share` (to 1/65,536), else 1 / (1 - share), in the shape and dtype of `like`. Four 16-bit
     numbers come from each draw of torch's generator."""
-    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     limit = round(share * NUMBERS) - NUMBERS // 2
+    if limit >= NUMBERS // 2:  # all of it
+        return torch.zeros_like(like)
+    words = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     kept = words.view(torch.int16)[: like.numel()] >= limit
     return kept.to(like.dtype).mul_(1 / (1 - share)).view_as(like)
 
@@ -25,7 +27,7 @@ class QuickDropout(nn.Dropout):
     joined_from = nn.Dropout
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
+        if not self.training or not self.p or input.device.type != "cpu":
             return super().forward(input)
         return input * dropout_mask(input, self.p)
 

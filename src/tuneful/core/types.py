@@ -111,6 +111,7 @@ class Example:
     group: str | None = None
     cluster: str | None = None  # rows of one cluster stay on one side of a split
     shown: tuple[str, ...] = ()  # texts that whoever wrote this one was shown
+    judged: frozenset[str] = frozenset()  # marks of the texts that whoever picked this one knew
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,19 @@ def usual(rows: int) -> int:
     return 2 if rows > MANY else 3
 
 
-def folds(classes: Sequence[Hashable], count: int, seed: int = 0) -> np.ndarray:
+def folds(
+    classes: Sequence[Hashable], count: int, seed: int = 0, units: Sequence[Hashable] | None = None
+) -> np.ndarray:
     """(N,) fold of each row. Every class is spread as evenly as it can be; one with a single row is in one fold, and
-    nothing can be said of it from the others."""
+    nothing can be said of it from the others. Rows of one of the `units` (N,) are in one fold, as
+    each would give another's answer away."""
+    units = range(len(classes)) if units is None else units
     rng = np.random.default_rng([seed, count, len(classes)])
     members: dict[Hashable, list[int]] = defaultdict(list)
     for row, name in enumerate(classes):
         members[name].append(row)
-    found = np.zeros(len(classes), dtype=np.int64)
-    behind = 0  # classes begin where the last one ended, so folds are equal in size too
+    dealt: dict[Hashable, int] = {}  # one behind the other, also from class to class, so folds are equal in size too
     for name in members:
-        order = rng.permutation(members[name])
-        found[order] = (behind + np.arange(len(order))) % count
-        behind += len(order)
-    return found
+        for row in rng.permutation(members[name]):
+            dealt.setdefault(units[row], len(dealt) % count)
+    return np.array([dealt[unit] for unit in units], dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,18 +85,24 @@ def _share_of(units: list[list[int]], share: float, rng: np.random.Generator) ->
     return taken
 
 
-def _units(examples: Sequence[Example]) -> dict[object, list[int]]:
-    """Rows that must stay together: those of one named cluster, and near-duplicates."""
+def _units(examples: Sequence[Example]) -> dict[Hashable, list[int]]:
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for index, unit in enumerate(units_of(examples)):
+        found[unit].append(index)
+    return found
+
+
+def units_of(examples: Sequence[Example]) -> list[Hashable]:
+    """(N,) which rows must stay together: those of one named cluster, and near-duplicates."""
     near = clusters([said_in(example) for example in examples])
-    home: dict[int, object] = {}
+    home: dict[int, Hashable] = {}
     for cluster, example in zip(near, examples, strict=True):
         if example.cluster is not None:
             home.setdefault(cluster, f"cluster {example.cluster}")
-    units: dict[object, list[int]] = defaultdict(list)
-    for index, (cluster, example) in enumerate(zip(near, examples, strict=True)):
-        named = f"cluster {example.cluster}" if example.cluster is not None else None
-        units[named or home.get(cluster, cluster)].append(index)
-    return units
+    return [
+        home.get(cluster, cluster) if example.cluster is None else f"cluster {example.cluster}"
+        for cluster, example in zip(near, examples, strict=True)
+    ]
 
 
 def without_leaks(train: list[Example], held: Mapping[str, Sequence[Example]]) -> tuple[list[Example], list[Dropped]]:

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from tuneful.core.types import Message
+from tuneful.data.duplicates import clusters
 from tuneful.data.folds import folds, usual
 
 SHOWN = 4  # rows of the class that a request shows
@@ -93,7 +94,8 @@ def requests_for(rows: Sequence[tuple[str, str]], said: Mapping[str, str], *, co
 
 def groups(rows: Sequence[tuple[str, str]], seed: int) -> np.ndarray:
     """(N,) fold of each (text, label) row."""
-    return folds([label for _, label in rows], usual(len(rows)), seed)
+    together = clusters([text for text, _ in rows])
+    return folds([label for _, label in rows], usual(len(rows)), seed, together)
 
 
 def texts_in(answer: str, *, cut: bool = False) -> list[str]:

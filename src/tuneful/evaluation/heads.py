@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -27,8 +27,19 @@ def targets(rows: Sequence[Row]) -> Tensor:
     return torch.from_numpy(np.asarray([row.target for row in rows]))
 
 
-def solved(vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int) -> Probe:
-    """The best linear head there is, the strength of its penalty chosen by cross-validation."""
-    parts = folds([str(target) for target in targets_N.tolist()], FOLDS, seed)
-    strength = best_strength(out_of_fold(vectors_ND, targets_N, parts, STRENGTHS, classes=count), targets_N)
-    return fit_probe(vectors_ND, targets_N, strength, classes=count)
+def solved(
+    vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int, units: Sequence[Hashable] | None = None
+) -> Probe:
+    """The best linear head there is, the strength of its penalty chosen by cross-validation, in which rows of one of
+    the `units` (N,) stay together."""
+    return fit_probe(vectors_ND, targets_N, strength_of(vectors_ND, targets_N, count, seed, units), classes=count)
+
+
+def strength_of(
+    vectors_ND: Tensor, targets_N: Tensor, count: int, seed: int, units: Sequence[Hashable] | None = None,
+    extra: Callable[[Tensor], tuple[Tensor, Tensor] | None] = lambda _: None,
+) -> float:  # fmt: skip
+    """The penalty's. `extra` as in `out_of_fold`."""
+    parts = folds([str(target) for target in targets_N.tolist()], FOLDS, seed, units)
+    found = out_of_fold(vectors_ND, targets_N, parts, STRENGTHS, classes=count, extra=extra)
+    return best_strength(found, targets_N)

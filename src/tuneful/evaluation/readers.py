@@ -11,6 +11,7 @@ import numpy as np
 from tuneful.core.policy import Policy
 from tuneful.core.types import Row
 from tuneful.data.labels import LabelSet
+from tuneful.data.splits import units_of
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.evaluation.metrics import METRICS
@@ -129,7 +130,8 @@ def _neighbours(
 def _solved(policy: Policy, collate: Collate, known: Sequence[Row], test: Sequence[Row], labels: LabelSet) -> list[Any]:
     """A head solved over the base model's embeddings of the known rows."""
     memory, asked = (vectors(policy, rows, collate, original=True) for rows in (known, test))
-    return predictions(solved(memory, targets(known), len(labels.names), 0).logits(asked).numpy(), labels)
+    head = solved(memory, targets(known), len(labels.names), 0, units_of([row.example for row in known]))
+    return predictions(head.logits(asked).numpy(), labels)
 
 
 def _commonest(train: Sequence[Row], labels: LabelSet) -> Any:

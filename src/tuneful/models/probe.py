@@ -35,7 +35,7 @@ def fit_probe(vectors_ND: Tensor, targets: Tensor, strength: float, start: Probe
     """Minimises strength * (sum of losses) + |W|^2 / 2, which is scikit-learn's LogisticRegression with C = `strength`.
     `targets` are (N,) classes, or (N, C) float memberships, each of which is a yes or no of its own. `start` is where
     the search begins."""
-    vectors, rows = vectors_ND.float(), len(vectors_ND)
+    vectors, rows = vectors_ND.float(), max(1, len(vectors_ND))  # of none, all weights are 0
     weight = vectors.new_zeros(classes, vectors.shape[1]) if start is None else start.weight.clone()
     bias = vectors.new_zeros(classes) if start is None else start.bias.clone()
     weight.requires_grad_()

@@ -18,6 +18,7 @@ from tuneful.adapters import Head
 from tuneful.core.spec import Spec
 from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
+from tuneful.data.splits import units_of
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.heads import targets
 from tuneful.evaluation.metrics import METRICS
@@ -51,7 +52,13 @@ def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambd
     built = build(prepared, say)
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
     count = prepared.recipe.choose.folds or usual(len(rows))
-    trial = Trial(built, rows, wanted, folds(wanted.tolist(), count, prepared.recipe.seed), should_stop)
+    generated = Beside((), [row for row in prepared.repeated if is_generated(row)])
+    dealt = folds(wanted.tolist(), count, prepared.recipe.seed, units_of([row.example for row in rows]))
+    trial = Trial(built, rows, wanted, dealt, should_stop)
+    if generated.generated and not any(extra for _, extra in trial.parts(generated)):
+        say(
+            "every generated row knows of rows of each fold, so none can be tried: write them with the seed of this run"
+        )
     if len(set(wanted.tolist())) == len(rows):
         say("one row a class: no fold has seen the class it is asked about, so only names tell anything")
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")

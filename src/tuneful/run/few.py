@@ -43,6 +43,10 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
                 "leave choose out"
             ])  # fmt: skip
         return False
+    if len(train) < 2:
+        if asked is True:
+            raise RecipeError(["choose: one row cannot be asked about by what learned from others; leave choose out"])
+        return False
     classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
     if classes * len(train) > MOST:
         if asked is True:
@@ -51,6 +55,8 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
                 "leave choose out"
             ])  # fmt: skip
         return False
+    if asked is True and recipe.sharded:
+        raise RecipeError(["choose: ways are tried on whole weights; leave sharded or choose out"])
     if asked is True:
         return True
     given = recipe.model_fields_set & LEFT_OPEN or recipe.task.objective is not None

@@ -12,7 +12,7 @@ import numpy as np
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective, Pools, Processor
 from tuneful.core.types import Dropped, Example, Layout, Row
-from tuneful.data.duplicates import clusters, said_in
+from tuneful.data.duplicates import clusters, mark, said_in
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import LabelSet, name_of
@@ -48,6 +48,7 @@ def further_rows(
     generated = _generated(recipe, labels, split, known, say)
     texts = _unlabelled(recipe, labels, known, say)
     if recipe.task.data.teacher is not None and texts:
+        texts = _unknowing(texts, split)  # a teacher's label would give the answer away
         texts = taught(recipe.task.data.teacher, texts, labels, say)
     return [*names, *(_row(example, labels, processor, limit) for example in [*generated, *texts])]
 
@@ -89,7 +90,7 @@ def _generated(recipe: Recipe, labels: LabelSet | None, split: Split, known: set
     for example in found:
         if name_of(example.label) not in labels.names:
             raise DataError(f"{example.place}: the label '{name_of(example.label)}' is none of the labelled data's")
-    new = _once(_unknowing(found, [*split.validation, *split.test]), known)
+    new = _once(_secretless(found, split, say), known)
     kept = [as_generated(example) for example in _thinned(new, split.train, recipe.seed)]
     _tell(kept, len(found), say)
     return kept
@@ -108,7 +109,7 @@ def _with_answers(
             place = bad[0].place if bad else examples[0].place
             raise DataError(f"{place}: expected a request with its answer, as `tuneful synthesise` writes them")
         found += examples
-    new = _once(_unknowing(found, [*split.validation, *split.test]), known)
+    new = _once(_secretless(found, split, say), known)
     most, learn_all = MOST_GENERATED * len(split.train), recipe.task.data.learn == "all"
     drawn = np.random.default_rng([recipe.seed, 11]).permutation(len(new))[:most]
     kept = [as_generated(new[place]) for place in sorted(drawn)]
@@ -129,7 +130,8 @@ def _written(recipe: Recipe, say: Say) -> Iterator[tuple[Format, list[Example], 
             form, columns = detect(table, here)
             good, bad = understand(table, form, columns)
             origins = {raw.place: raw.fields.get("origin") for raw in table}
-            yield form, [replace(example, shown=_shown(origins[example.place])) for example in good], bad
+            told = [_origin(origins[example.place]) for example in good]
+            yield form, [replace(example, **origin) for example, origin in zip(good, told, strict=True)], bad
 
 
 def _tell(kept: Sequence[Example], found: int, say: Say) -> None:
@@ -141,24 +143,38 @@ def _tell(kept: Sequence[Example], found: int, say: Say) -> None:
         )
 
 
-def _shown(origin: Any) -> tuple[str, ...]:
-    """The texts that the model was shown, where the row says."""
-    return tuple(map(str, origin.get("shown") or ())) if isinstance(origin, Mapping) else ()
+def _origin(told: Any) -> dict[str, Any]:
+    """The texts that the model was shown and marks of those that picked the row, where it says."""
+    told = told if isinstance(told, Mapping) else {}
+    return {"shown": tuple(map(str, told.get("shown") or ())), "judged": frozenset(map(str, told.get("judged") or ()))}
 
 
-def _unknowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[Example]:
-    return [example for example, knows in zip(generated, knowing(generated, held_out), strict=True) if not knows]
+def _secretless(generated: Sequence[Example], split: Split, say: Say) -> list[Example]:
+    kept = _unknowing(generated, split)
+    if lost := len(generated) - len(kept):
+        say(f"{lost} generated rows know of rows that are held out (repeat, were shown or picked by them): left out")
+    return kept
+
+
+def _unknowing(examples: Sequence[Example], split: Split) -> list[Example]:
+    known = knowing(examples, [*split.validation, *split.test])
+    return [example for example, knows in zip(examples, known, strict=True) if not knows]
 
 
 def knowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[bool]:
-    """Which of them nearly repeat a held-out row, or were written by a model that was shown one."""
+    """Which of them nearly repeat a held-out row, were written by a model that was shown one, or were picked by rows of
+    which one was held out."""
     secret = [said_in(example) for example in held_out]
     texts = [*(said_in(example) for example in generated), *(text for example in generated for text in example.shown)]
     unlike = list(dict.fromkeys(texts))
     found = clusters([*secret, *unlike])
     taken = set(found[: len(secret)])
     knows = {text for text, cluster in zip(unlike, found[len(secret) :], strict=True) if cluster in taken}
-    return [said_in(example) in knows or bool(knows & set(example.shown)) for example in generated]
+    marks = frozenset(map(mark, secret))
+    return [
+        said_in(example) in knows or bool(knows & set(example.shown)) or bool(marks & example.judged)
+        for example in generated
+    ]
 
 
 def _thinned(generated: Sequence[Example], train: Sequence[Example], seed: int) -> list[Example]:

@@ -85,15 +85,20 @@ def _understand(
     dropped: list[Dropped] = []
     weights: dict[str, float] = {}
     forms: list[Format] = []
+    learned: set[str] = set()  # layouts of the rows for training
     for weight, table in _with_names_of_their_own(tables, [source.path for source in data.sources]):
         for part, rows in table.items():
             if rows:
                 form, columns = detect(rows, data.columns, data.layout)
                 forms.append(form)
+                learned |= {form.name} if part == "train" else set()
                 good, bad = understand(rows, form, columns)
                 examples.setdefault(part, []).extend(good)
                 dropped += bad
                 weights[rows[0].place.source] = weight
+    if data.labels is not None and {"text", "labelled"} <= learned:
+        raise RecipeError(["data.source: rows with labels and texts without are given as one; name the texts apart, as "
+                           "data.unlabelled"])  # fmt: skip
     if data.labels is None or {form.name for form in forms} - {"text", "labelled"}:
         one_layout(forms)
     return forms[0], examples, dropped, weights

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from tuneful.core.sharded import like, whole
 from tuneful.core.types import Row
-from tuneful.data.rows import NAMES
-from tuneful.evaluation.heads import solved, targets, vectors
+from tuneful.data.rows import NAMES, is_generated
+from tuneful.data.splits import units_of
+from tuneful.evaluation.heads import strength_of, targets, vectors
 from tuneful.models.anchors import named
 from tuneful.models.probe import STRENGTH, Probe, averaged, fit_probe
 from tuneful.models.unlabelled import MOST, with_texts
 from tuneful.run.build import Built
+from tuneful.run.further import knowing
 from tuneful.run.prepare import Prepared
 
 SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
@@ -52,7 +54,7 @@ def begin(built: Built) -> float:
             others = vectors(policy, texts, built.collate)
             probe = with_texts(first, found, targets(rows), others)
         elif not prepared.resolved.steps:
-            probe = solved(found, targets(rows), count, prepared.recipe.seed)
+            probe = _solved(rows, found, count, prepared.recipe.seed)
         elif prepared.labels.kind == "class":
             probe = started(found, rows, count)
         else:
@@ -60,6 +62,22 @@ def begin(built: Built) -> float:
     put(policy.module, probe)
     policy.forget()
     return time.perf_counter() - began
+
+
+def _solved(rows: Sequence[Row], vectors_ND: Tensor, count: int, seed: int) -> Probe:
+    """The strength of the penalty is chosen as the ways were tried: nobody is asked about a row that a model wrote, nor
+    learns one beside the row it was written from."""
+    wanted, written = targets(rows), torch.tensor([is_generated(row) for row in rows])
+    own = [row.example for row in rows if not is_generated(row)]
+    made = [row.example for row in rows if is_generated(row)]
+
+    def unseen(held: Tensor) -> tuple[Tensor, Tensor] | None:
+        asked = [example for example, is_asked in zip(own, held.tolist(), strict=True) if is_asked]
+        new = ~torch.tensor(knowing(made, asked), dtype=torch.bool)
+        return (vectors_ND[written][new], wanted[written][new]) if made else None
+
+    strength = strength_of(vectors_ND[~written], wanted[~written], count, seed, units_of(own), unseen)
+    return fit_probe(vectors_ND, wanted, strength, classes=count)
 
 
 def end(built: Built) -> float:

@@ -48,7 +48,8 @@ class Labelling:
 
     def label(self, place: int, name: str) -> None:
         """Written before it is believed. Raises InputError where the name is none of those that are wanted."""
-        if not name.strip():
+        name = name_of(name)
+        if not name:
             raise InputError("a label needs a name")
         if self.wanted and name not in self.wanted:
             raise InputError(f"'{name}' is none of the labels {', '.join(self.wanted)}")

@@ -32,7 +32,7 @@ def answers_by_name(name: str, examples: Sequence[Example], labels: LabelSet, sa
     if writes(locate(name, say)):
         scores = calibrated(likelihoods(open_model(name, say), examples, labels))
         return [labels.names[place] for place in scores.argmax(1)]
-    texts = [example.text or "" for example in examples]
+    texts = [asked(example) for example in examples]
     better = reader_for(texts)
     if name == READER and better != READER:
         say(f"these texts are not English, which is all that {READER} reads; try {better}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuneful.data.duplicates import clusters
+from tuneful.data.duplicates import clusters, mark
 from tuneful.data.synthesise import Request, fits
 from tuneful.models.probe import STRENGTH, Probe, fit_probe
 
@@ -27,10 +27,11 @@ class Written:
     label: str
     request: Request
 
-    def as_json(self, rows: Sequence[tuple[str, str]], origin: Mapping[str, str]) -> dict[str, Any]:
-        """A line of the file, with where it comes from."""
+    def as_json(self, rows: Sequence[tuple[str, str]], dealt: np.ndarray, origin: Mapping[str, str]) -> dict[str, Any]:
+        """A line of the file, with where it comes from: what its writer was shown, and by which rows it was picked."""
         shown = [rows[place][0] for place in self.request.shown]
-        return {"text": self.text, "label": self.label, "origin": {**origin, "shown": shown}}
+        judged = [mark(text) for (text, _), group in zip(rows, dealt, strict=True) if group == self.request.group]
+        return {"text": self.text, "label": self.label, "origin": {**origin, "shown": shown, "judged": judged}}
 
 
 def sift(
@@ -46,11 +47,11 @@ def sift(
     cross-validation would be answered by rows that were picked by the very labels it asks about."""
     refused: Counter[str] = Counter()
     of_class = defaultdict(list)
-    for text, label in rows:
-        of_class[label].append(text)
+    for (text, label), group in zip(rows, dealt, strict=True):
+        of_class[label, int(group)].append(text)
     left = []
     for one in written:
-        if fits(one.text, of_class[one.label]):
+        if fits(one.text, of_class[one.label, one.request.group]):
             left.append(one)
         else:
             refused["too long or too short"] += 1

@@ -58,12 +58,13 @@ def synthesise(given: Given, out: Path, writer: Writer, *, count: int, encoder: 
     ask(requests, writer, journal, tokens_of(EACH, [text for text, _ in rows]), say)
     written = [Written(text, request.label, request) for request in requests for text in journal.texts(request)]
     reader = open_encoder(encoder or reader_for(text for text, _ in rows), None, say)
-    kept, refused = sift(written, rows, groups(rows, given.seed), reader.vectors)
+    dealt = groups(rows, given.seed)
+    kept, refused = sift(written, rows, dealt, reader.vectors)
     lines = []
     for one in kept:
         key = one.request.key(writer.name, writer.temperature)
         origin = {"model": writer.name, "source": given.source, "request": key}
-        lines.append(json.dumps(one.as_json(rows, origin), ensure_ascii=False))
+        lines.append(json.dumps(one.as_json(rows, dealt, origin), ensure_ascii=False))
     write_text(out, "".join(f"{line}\n" for line in lines))
     return Synthesised(len(requests), len(written), len(kept), refused)
 

@@ -17,6 +17,7 @@ from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.models.unlabelled import with_texts
 from tuneful.run.build import Built, build, build_on
+from tuneful.run.further import knowing
 from tuneful.run.heads import end, own_head, put, started
 from tuneful.run.loop import tried, undone
 
@@ -72,9 +73,9 @@ class Beside:
     texts: Sequence[Row] = ()  # without labels, learned as what they seem to be
 
     def unseen(self, held: Sequence[Row]) -> list[Row]:
-        """Those with labels, without what was written by a model that was shown one of these rows."""
-        texts = {row.example.text for row in held}
-        return [*self.names, *(row for row in self.generated if not texts & set(row.example.shown))]
+        """Those with labels, without what knows of one of these rows."""
+        known = knowing([row.example for row in self.generated], [row.example for row in held])
+        return [*self.names, *(row for row, knows in zip(self.generated, known, strict=True) if not knows)]
 
 
 @dataclass(frozen=True, slots=True)
