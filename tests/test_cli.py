@@ -17,6 +17,7 @@ import pytest
 from click.testing import Result
 from rich.text import Text
 
+from tuneful.cli.main import labels_in
 from tuneful.cli.show import quality_table, table
 from tuneful.testing import CHATML, tiny_generator
 from work import greetings, moods, typed, write_rows
@@ -344,3 +345,12 @@ def test_a_run_folder_that_is_a_file(generator_folder: Path, tmp_path: Path) -> 
     done = tuneful("fit", data, "--model", generator_folder, "--out", data, *FAST, cwd=tmp_path, code=2)
     assert "cannot write" in done.stderr
     assert len(data.read_text().splitlines()) == 40
+
+
+@pytest.mark.parametrize("text", ["退款，物流，帳號", "退款、物流、帳號", "退款, 物流,帳號 ,"])
+def test_names_are_told_apart_by_the_commas_of_chinese_too(text: str) -> None:
+    assert labels_in(text) == ["退款", "物流", "帳號"]
+
+
+def test_a_list_with_a_comma_is_cut_nowhere_else() -> None:
+    assert labels_in("bread、rolls, cake") == ["bread、rolls", "cake"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tuneful.core.types import Example, Place
-from tuneful.data.labels import as_list, infer, label_set, name_of
+from tuneful.data.labels import alike, as_list, infer, label_set, name_of
 
 
 def labelled(*labels: Any) -> list[Example]:
@@ -44,3 +44,18 @@ def test_brackets_that_hold_no_list_are_a_name(cell: str) -> None:
 def test_one_label_however_a_table_spells_its_number() -> None:
     assert [name_of(label) for label in ("1", 1, 1.0, " 1 ")] == ["1"] * 4
     assert [name_of(label) for label in (0.5, True, float("nan"))] == ["0.5", "True", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "found"),
+    [
+        ({"billing": 3, "login": 3}, None),
+        ({"billing": 3, "BILLING": 1, "login": 3}, ("BILLING", "billing")),
+        ({"billing": 1, "Billing ": 4}, ("billing", "Billing ")),
+        ({"billing": 4, "biling": 1, "login": 4}, ("biling", "billing")),
+        ({"card_arrival": 4, "card_arrivals": 4}, None),  # both are common
+        ({"c": 9, "c++": 1, "c#": 1}, None),
+    ],
+)
+def test_a_name_that_looks_misspelt(counts: dict[str, int], found: tuple[str, str] | None) -> None:
+    assert alike(counts) == found

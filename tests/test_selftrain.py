@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import tuneful
 from intents import rows as intents
 from tuneful.cli.main import main
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.folds import folds
 from tuneful.data.rows import name_rows
@@ -159,6 +159,51 @@ def test_texts_are_taken_once_and_never_from_what_is_held_out(reader_folder: Pat
     recipe = {"data": {"source": str(data), "unlabelled": str(source)}, "model": str(reader_folder)}
     found = [row.example.text for row in check(recipe).repeated if not row.counts]
     assert found == ["new here", "another one"]
+
+
+def test_texts_in_a_column_of_another_name(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    source = write_rows(tmp_path / "texts.jsonl", [{"id": 7, "said": "new here", "agent": "x", "status": "open"}])
+    recipe = {"data": {"source": str(data), "unlabelled": str(source)}, "model": str(reader_folder)}
+    with pytest.raises(DataError, match=r"data\.unlabelled_text"):
+        check(recipe)
+    recipe["data"]["unlabelled_text"] = "said"  # type: ignore[index]
+    assert [row.example.text for row in check(recipe).repeated if not row.counts] == ["new here"]
+
+
+def test_labels_of_texts_are_not_read_and_that_is_said(reader_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "moods.jsonl", moods(12))
+    texts = write_rows(
+        tmp_path / "texts.jsonl", [{"text": f"{row['text']} too", "label": row["label"]} for row in moods(4)]
+    )
+    said: list[str] = []
+    prepare(recipe_for(data, model=str(reader_folder), settings={"data.unlabelled": str(texts)}), said.append)
+    assert any("its column 'label' is not read" in words for words in said)
+
+
+@pytest.mark.parametrize(
+    ("with_texts", "classes", "taken", "expected"),
+    [
+        (12, 1, True, {"count": 12, "enough": True, "taken": True, "delta": 0.25}),
+        (12, 2, False, {"count": 12, "enough": False, "taken": False, "delta": 0.25}),
+    ],
+)
+def test_the_report_is_told_what_texts_brought(
+    with_texts: int, classes: int, taken: bool, expected: dict[str, object]
+) -> None:
+    """Of four rows three are right without, all with them."""
+    wanted = torch.tensor([0, 0, 0, 0])
+    without = torch.zeros(4, 2)
+    without[3, 1] = 1
+    rows = [Row(Example(Place("t", n)), np.zeros(1), np.zeros(1)) for n in range(with_texts)]
+    alone = Tried("tune", Beside(), without[:, : max(2, classes)], 1.0)
+    taught = Tried("tune", Beside(texts=rows), torch.tensor([[1.0, 0.0]] * 4)[:, :classes], 1.0)
+    other = Tried("probe", Beside(), without, 1.0)
+    found = choose._texts([other, alone, taught], taught if taken else alone, wanted)
+    assert found is not None
+    assert found.items() >= expected.items()
+    assert found["ci95"][0] <= 0.25 <= found["ci95"][1]
+    assert choose._texts([other, alone, taught], other, wanted) is None
 
 
 def test_nothing_to_label_and_nothing_to_label_by_are_refused(reader_folder: Path, tmp_path: Path) -> None:

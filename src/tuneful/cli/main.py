@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -72,8 +73,10 @@ def _all(overrides: tuple[str, ...], memory: str | None, labels: str | None = No
 
 
 def labels_in(text: str) -> list[str]:
-    """`a, b` -> names. Raises InputError where they are not two or more, all different."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    """`a, b` -> names, also with the commas of Chinese. Raises InputError where they are not two or more, all
+    different."""
+    commas = "[,，]" if set(text) & set(",，") else "、"
+    names = [name.strip() for name in re.split(commas, text) if name.strip()]
     if len(set(names)) < max(2, len(names)):
         raise InputError(f"--labels: expected at least two names, all different; found {', '.join(names) or 'none'}")
     return names

@@ -18,7 +18,7 @@ class Stop:
         from tuneful.core.device import is_first
 
         if is_first():
-            click.echo("\nstopping after this update and saving; press Ctrl-C again to stop at once", err=True)
+            click.echo("\nstopping as soon as that can be done in order; press Ctrl-C again to stop at once", err=True)
 
     def asked(self) -> bool:
         return self._asked

@@ -14,10 +14,12 @@ from tuneful.data.turns import RowProblem, conversation
 ASKED = ("messages", "instruction", "prompt", "text")  # the parts that may hold a request, most telling first
 
 
-def inputs(rows: Sequence[Raw], named: Mapping[str, str], *, labelled: bool, column: str | None) -> list[Example]:
+def inputs(
+    rows: Sequence[Raw], named: Mapping[str, str], *, labelled: bool, column: str | None, option: str = "--column"
+) -> list[Example]:
     """One example a row: `text` and `second` for a model that gives labels, `messages` for one that writes. `named`
-    is what training was told of the columns, `column` what the person says now. Raises DataError."""
-    columns = Columns(_parts(rows, named, "text" if labelled else None, column))
+    is what training was told of the columns, `column` what the person says now, by an `option`. Raises DataError."""
+    columns = Columns(_parts(rows, named, "text" if labelled else None, column, option))
     found = []
     for raw in rows:
         try:
@@ -27,7 +29,9 @@ def inputs(rows: Sequence[Raw], named: Mapping[str, str], *, labelled: bool, col
     return found
 
 
-def _parts(rows: Sequence[Raw], named: Mapping[str, str], part: str | None, column: str | None) -> dict[str, str]:
+def _parts(
+    rows: Sequence[Raw], named: Mapping[str, str], part: str | None, column: str | None, option: str
+) -> dict[str, str]:
     present = list(dict.fromkeys(name for raw in rows[:1000] for name in raw.fields))
     if column is not None and column not in present:
         column = column.partition("=")[2] or column  # text=body, as eval has it
@@ -41,7 +45,7 @@ def _parts(rows: Sequence[Raw], named: Mapping[str, str], part: str | None, colu
     wanted = ("text",) if part else ASKED
     if not any(name in by_part for name in wanted):
         raise DataError(
-            f"{rows[0].place}: say which column holds the text with --column. Columns: {', '.join(present)}"
+            f"{rows[0].place}: say which column holds the text with {option}. Columns: {', '.join(present)}"
         )
     return by_part
 

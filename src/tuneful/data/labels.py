@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import re
 import warnings
@@ -22,6 +23,7 @@ PROBLEMS = {
     "labels": "multi_label_classification",
     "number": "regression",
 }
+MOST_COMPARED = 500  # names of classes
 FEW = 20  # whole numbers with more different values than this may be measurements rather than classes
 
 
@@ -99,6 +101,22 @@ def label_set(examples: Sequence[Example], kind: Literal["auto"] | Kind, rows: i
         only = names[0] if names else "missing"
         raise DataError(f"every row has the label '{only}': a classifier needs at least two different labels")
     return LabelSet(chosen, names)
+
+
+def alike(counts: Mapping[str, int]) -> tuple[str, str] | None:
+    """A name that seems to be another one, misspelt, and that: the same but for case and blanks, or of a rare one
+    nearly."""
+    folded: dict[str, str] = {}
+    for name in counts:
+        if (other := folded.setdefault(" ".join(name.casefold().split()), name)) != name:
+            return min((name, other), key=counts.__getitem__), max((other, name), key=counts.__getitem__)
+    if len(counts) > MOST_COMPARED:
+        return None
+    for rare, count in counts.items():
+        common = [name for name, rows in counts.items() if rows >= 4 * count]
+        if near := difflib.get_close_matches(rare, common, n=1, cutoff=0.85):
+            return rare, near[0]
+    return None
 
 
 def infer(examples: Sequence[Example], rows: int | None = None) -> Kind:

@@ -14,7 +14,7 @@ import numpy as np
 from tuneful.core.protocols import Processor
 from tuneful.core.types import Dropped, Encoded, Layout, Row, Said
 from tuneful.data.duplicates import said_in
-from tuneful.data.labels import LabelSet, name_of
+from tuneful.data.labels import LabelSet, alike, name_of
 from tuneful.data.rows import Rows
 from tuneful.data.splits import Split
 
@@ -161,6 +161,8 @@ def _notes(found: XRay, labels: LabelSet | None) -> list[Said]:
     if labels is not None and labels.kind == "class" and counts and max(counts) > 10 * min(counts):
         rare = min(found.balance, key=lambda name: found.balance[name])
         notes.append(Said("uneven", {"rare": rare, "few": min(counts), "many": max(counts)}))
+    if labels is not None and labels.kind == "class" and (near := alike(found.balance)):
+        notes.append(Said("near_names", {"rare": near[0], "other": near[1]}))
     if not found.rows.get("test"):
         notes.append(Said("no_test"))
     return notes

@@ -80,7 +80,7 @@ def _quality(report: Mapping[str, Any], language: str, say: Say) -> list[str]:
         columns = [say["column_metric"], *(system["name"] for system in shown)]
         columns += [say[f"column_{name}"] for name in ("delta", "interval", "n", "judged")]
         cells = [_quality_cells(row, [system["key"] for system in shown], say) for row in rows]
-        lines += [_table(columns, cells), say["quality_caption"]]
+        lines += [_table(columns, cells), sections.quality_caption(report, say)]
         lines.append(_listed([(f"**{system['name']}**", system["about"]) for system in shown], say))
     gates = sections.gates(report, say)
     if gates:
@@ -121,7 +121,7 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     words = sections.ways_words(report, say)
     columns = [words.get("column", "") if name == "right" else say[f"column_{name}"]
                for name in ("way", "right", "gap", "loss", "taken")]  # fmt: skip
-    ways = [_table(columns, tried), words["caption"]] if tried else []
+    ways = [_table(columns, tried), words["caption"], words.get("about", "")] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows.append([say["gap"], phrases.signed(found.get("gap"))])
     table = _table([say["column_part"], say["column_loss"]], rows)

@@ -175,7 +175,24 @@ def ways_words(report: Report, say: Say) -> dict[str, str]:
     choice = report["choice"]
     if "updates" in choice:
         return {"caption": say["weighed_caption"].format(**choice), "column": phrases.metric_name("perplexity", say)}
-    return {"caption": say["ways_caption"].format(**choice), "column": say["column_right"]} if choice else {}
+    if not choice:
+        return {}
+    about = [say["ways_taken"], *([texts_brought(choice["texts"], say)] if choice.get("texts") else [])]
+    return {"caption": say["ways_caption"].format(**choice), "column": say["column_right"], "about": " ".join(about)}
+
+
+def texts_brought(texts: Mapping[str, Any], say: Say) -> str:
+    """What texts without labels changed in the way that was taken, or would have, and why they were learned or not."""
+    why = say[f"texts_{'taken' if texts['taken'] else 'left'}{'_many' if texts['enough'] else ''}"]
+    return say["texts_brought"].format(
+        n=phrases.number(texts["count"]), delta=phrases.signed(texts["delta"]), why=why,
+        interval=phrases.interval(texts["ci95"], say),
+    )  # fmt: skip
+
+
+def quality_caption(report: Report, say: Say) -> str:
+    """What the figures of quality were measured on."""
+    return say["quality_caption_folds" if report["choice"].get("measures_quality") else "quality_caption"]
 
 
 def measured_by_folds(report: Report, say: Say) -> str:
@@ -196,6 +213,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "matrix": matrix,
     "ways": ways,
     "ways_words": ways_words,
+    "quality_caption": quality_caption,
     "by_folds": measured_by_folds,
 }
 """By the name the template knows them by."""

@@ -51,6 +51,8 @@ class Data(Spec):
     """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
     unlabelled: str | None = None
     """Texts without labels (file, folder or hub id), learned beside the rows as what they seem to be."""
+    unlabelled_text: str | None = None
+    """Column of the text in `unlabelled`. None: found as that of the rows."""
     teacher: str | None = None
     """A run, or a model with a class head, that labels the texts of `unlabelled`, or those of a source that has no
     labels at all, so that a smaller model learns what it knows."""

@@ -145,6 +145,7 @@ def _facts(tried: Sequence[Tried], best: Tried, wanted: Tensor, count: int) -> d
     return {
         "folds": count,
         "rows": len(wanted),
+        "texts": _texts(tried, best, wanted),
         "ways": [
             {
                 "way": way.way,
@@ -163,6 +164,17 @@ def _facts(tried: Sequence[Tried], best: Tried, wanted: Tensor, count: int) -> d
             for gap in [_gap(way, tried[0], wanted)]
         ],
     }
+
+
+def _texts(tried: Sequence[Tried], best: Tried, wanted: Tensor) -> dict[str, Any] | None:
+    """What texts without labels changed in the way that is taken, or would have changed; None where there are none."""
+    for way in tried:
+        for other in tried:
+            if way.texts and other.is_without_texts(way) and (way is best or other is best):
+                gap, count = _gap(way, other, wanted), len(way.beside.texts)
+                return {"count": count, "enough": count >= ENOUGH * way.logits.shape[1], "taken": way is best,
+                        "delta": round(gap.delta, 4), "ci95": [round(gap.low, 4), round(gap.high, 4)]}  # fmt: skip
+    return None
 
 
 def _gap(way: Tried, first: Tried, wanted: Tensor) -> Difference:

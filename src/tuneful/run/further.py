@@ -13,11 +13,11 @@ from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective, Pools, Processor
 from tuneful.core.types import Dropped, Example, Layout, Row
 from tuneful.data.duplicates import clusters, mark, said_in
-from tuneful.data.formats import Format, detect, understand
+from tuneful.data.formats import Format, detect, parts_of, understand
 from tuneful.data.inputs import inputs
 from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.rows import as_generated, build, name_rows
-from tuneful.data.sources import read
+from tuneful.data.sources import Raw, read
 from tuneful.data.splits import Split
 from tuneful.recipe import Recipe
 from tuneful.run.teacher import taught
@@ -68,11 +68,19 @@ def _unlabelled(recipe: Recipe, labels: LabelSet | None, known: set[str], say: S
     tables = read(source, encoding=data.encoding, seed=recipe.seed, learns=False, say=say)
     named = {"text": data.text} if data.text is not None else {}
     found = [example for table in tables.values() if table
-             for example in inputs(table, named, labelled=True, column=None)]  # fmt: skip
+             for example in inputs(table, named, labelled=True, column=data.unlabelled_text,
+                                   option="--set data.unlabelled_text=NAME")]  # fmt: skip
     texts = _once(found, known)
-    more = f", {len(found) - len(texts)} more were there already" if len(texts) < len(found) else ""
+    more = f", {len(found) - len(texts)} more were read already, or are held out" if len(texts) < len(found) else ""
+    if labelled := [name for table in tables.values() if table for name in _label_column(table)]:
+        say(f"{source}: its column '{labelled[0]}' is not read; rows whose labels are to be learned belong to the data")
     say(f"{len(texts)} text{'' if len(texts) == 1 else 's'} without labels{more}")
     return texts
+
+
+def _label_column(table: Sequence[Raw]) -> list[str]:
+    """Its name, where there is one."""
+    return [name for part, name in parts_of(table, list(table[0].fields), {}).items() if part == "label"]
 
 
 def _generated(recipe: Recipe, labels: LabelSet | None, split: Split, known: set[str], say: Say) -> list[Example]:

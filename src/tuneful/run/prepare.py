@@ -162,6 +162,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if isinstance(objective, Retrieve) and built["test"].rows:
         found.notes.append(searched(built, sampled=sampled is not None))
     learned = recipe.schedule.learns(repeated)
+    if recipe.choose.enabled is True:
+        found.notes[:] = [Said("by_folds") if note.key == "no_test" else note for note in found.notes]
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     check_together(resolved, learned)

@@ -3,6 +3,7 @@ arXiv:1503.02531, with the answer itself in the place of its softened probabilit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tuneful.data.formats import FORMATS, Format
 from tuneful.data.labels import LabelSet
 
 Say = Callable[[str], None]
+MOST_SAID = 12  # classes
 LABELLED = next(form for form in FORMATS if form.name == "labelled")
 
 
@@ -29,6 +31,12 @@ def taught(teacher: str, examples: Sequence[Example], known: LabelSet | None, sa
         raise RecipeError([f"data.teacher: {teacher} gives the label '{odd[0]}', which the data does not have"])
     say(f"{teacher} labels {len(examples):,} text{'' if len(examples) == 1 else 's'}")
     given = gathered(tuned.classify([example.text or "" for example in examples]))[0]  # ranks may round differently
+    told_apart = Counter(given).most_common(MOST_SAID)
+    say(
+        "  "
+        + ", ".join(f"{name} {count:,}" for name, count in told_apart)
+        + (", ..." if len(set(given)) > MOST_SAID else "")
+    )
     del tuned
     give_back_freed_memory()
     return [replace(example, label=label) for example, label in zip(examples, given, strict=True)]

@@ -100,6 +100,11 @@ class Tried:
     def texts(self) -> bool:
         return bool(self.beside.texts)
 
+    def is_without_texts(self, other: Tried) -> bool:
+        """The same way, but for the other's texts without labels."""
+        ours, theirs = ((way.way, way.adapter, way.label_names, way.generated) for way in (self, other))
+        return ours == theirs and not self.texts
+
     def right(self, wanted: Tensor) -> Tensor:
         """(N,) 1 where the answer was right, 0 elsewhere."""
         return right(self.logits, wanted).float()
