@@ -16,7 +16,7 @@ from tuneful.data.duplicates import mark
 from tuneful.data.folds import folds
 from tuneful.data.rows import is_generated
 from tuneful.evaluation.heads import targets
-from tuneful.models.probe import best_strength
+from tuneful.models.probe import best_strength, out_of_fold
 from tuneful.run.api import check
 from tuneful.run.build import build
 from tuneful.run.further import LEAST_GENERATED
@@ -116,14 +116,20 @@ def test_a_head_over_generated_rows_believes_in_noise_no_more_than_the_trials(
     reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The strength of its penalty is chosen without asking about copies, or about a row beside its copy."""
-    believed = []
+    believed, learned = [], []
 
     def spied(logits: dict[float, torch.Tensor], wanted: torch.Tensor) -> float:
         strength = best_strength(logits, wanted)
         believed.append((len(wanted), float((logits[strength].argmax(1) == wanted).float().mean())))
         return strength
 
+    def spied_folds(*given: Any, extra: Any, **more: Any) -> dict[float, torch.Tensor]:
+        held = torch.arange(len(given[0])) < 5
+        learned.append(len(extra(held)[1]))
+        return out_of_fold(*given, extra=extra, **more)
+
     monkeypatch.setattr("tuneful.evaluation.heads.best_strength", spied)
+    monkeypatch.setattr("tuneful.evaluation.heads.out_of_fold", spied_folds)
     data, rows = noise(tmp_path)
     copies = [{**row, "text": f"{row['text']}!?", "origin": {"shown": [row["text"]]}} for row in rows]
     generated = write_rows(tmp_path / "made.jsonl", copies)
@@ -133,6 +139,7 @@ def test_a_head_over_generated_rows_believes_in_noise_no_more_than_the_trials(
     }))  # fmt: skip
     begin(built)
     ((asked, right),) = believed
+    assert learned == [24 - 5]  # all but the copies of those that are asked about
     assert asked == 24
     assert right < 0.65
 
