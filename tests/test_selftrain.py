@@ -265,6 +265,12 @@ def test_texts_are_learned_only_where_that_was_taken(
     assert (lock["tasks"][0]["data"]["unlabelled"] is not None) is (way != "neither")
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert page.count("then texts without labels learned") == 2  # each way that was tried with them
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    why = "were learned, as" if way != "neither" else "were left out, as"
+    for text in (page, card):
+        assert "36 texts without labels changed that by" in text
+        assert why in text
+        assert "each answered by what had learned from the other folds" in text
 
 
 def clouds() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
