@@ -98,16 +98,23 @@ def test_a_resumed_round_learns_the_same_labels(prepared: Prepared) -> None:
     assert learned(next(again.steps(built.policy, 3))) == learned(next(walk))
 
 
-def test_a_run_that_was_stopped_inside_a_round_ends_as_one_that_was_not(reader_folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_inside_a_round_ends_as_one_that_was_not(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The labels of the round it stopped in are those it had, and are not made anew."""
+    rounds = []
+    known = SelfTrainSteps._label
+    monkeypatch.setattr(SelfTrainSteps, "_label", lambda *given: rounds.append(given[2]) or known(*given))
     data = write_rows(tmp_path / "moods.jsonl", moods(12))
     texts = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['text']} indeed"} for row in moods(80)[12:]])
     settings = {"data.unlabelled": str(texts), "objective.pooling": "mean", "schedule": "selftrain", "adapter": "full",
                 "schedule.steps": 12, "data.test": 0, "data.validation": 0, "evaluate.forgetting": False,
                 "optimiser.learning_rate": 3e-3}  # fmt: skip
     recipe = recipe_for(data, model=str(reader_folder), settings=settings)
-    whole, parts = whole_and_parts(recipe, tmp_path, after=5)
+    whole, parts = whole_and_parts(recipe, tmp_path, after=9)
     assert len(losses_of(whole, "train")) == 12
     assert losses_of(whole, "train") == losses_of(parts, "train")
+    assert rounds[: len(rounds) // 2] == rounds[len(rounds) // 2 :] == [0, 1]
 
 
 def test_first_guesses_are_those_of_a_solved_head_and_later_rounds_take_more(
