@@ -85,9 +85,10 @@ def xray(
     labels: LabelSet | None,
     *,
     drop: bool,
+    by_folds: bool = False,
 ) -> XRay:
     """`built` are the rows of each split, `dropped` those that never became an example; `drop` says that the person
-    knows of rows that cannot be used."""
+    knows of rows that cannot be used, `by_folds` that rows for training stand for those of a test."""
     train = built["train"]
     lost = [*dropped, *(item for rows in built.values() for item in rows.dropped)]
     stops = _stop_learned(train.rows, processor) if layout is Layout.TOKENS else None
@@ -110,7 +111,7 @@ def xray(
         shown=[_show(train, index, labels) for index in _spread(len(train.rows), SHOWN)],
     )
     found.problems.extend(_problems(found, layout, drop))
-    found.notes.extend(_notes(found, labels))
+    found.notes.extend(_notes(found, labels, by_folds=by_folds))
     return found
 
 
@@ -149,7 +150,7 @@ def _problems(found: XRay, layout: Layout, drop: bool) -> list[str]:
     return problems
 
 
-def _notes(found: XRay, labels: LabelSet | None) -> list[Said]:
+def _notes(found: XRay, labels: LabelSet | None, *, by_folds: bool = False) -> list[Said]:
     notes = []
     if found.duplicates:
         notes.append(Said("duplicates", {"n": found.duplicates}))
@@ -164,7 +165,7 @@ def _notes(found: XRay, labels: LabelSet | None) -> list[Said]:
     if labels is not None and labels.kind == "class" and (near := alike(found.balance)):
         notes.append(Said("near_names", {"rare": near[0], "other": near[1]}))
     if not found.rows.get("test"):
-        notes.append(Said("no_test"))
+        notes.append(Said("by_folds" if by_folds else "no_test"))
     return notes
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tuneful.adapters import Head
 from tuneful.core.spec import Spec
+from tuneful.core.types import Row
 from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
 from tuneful.data.splits import units_of
@@ -52,13 +53,11 @@ def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambd
     built = build(prepared, say)
     rows, wanted = prepared.rows("train"), targets(prepared.rows("train"))
     count = prepared.recipe.choose.folds or usual(len(rows))
-    generated = Beside((), [row for row in prepared.repeated if is_generated(row)])
     dealt = folds(wanted.tolist(), count, prepared.recipe.seed, units_of([row.example for row in rows]))
     trial = Trial(built, rows, wanted, dealt, should_stop)
+    generated = Beside(generated=_generated(prepared))
     if generated.generated and not any(extra for _, extra in trial.parts(generated)):
-        say(
-            "every generated row knows of rows of each fold, so none can be tried: write them with the seed of this run"
-        )
+        say("generated rows know of rows of every fold, so none can be tried: write them with the seed of this run")
     if len(set(wanted.tolist())) == len(rows):
         say("one row a class: no fold has seen the class it is asked about, so only names tell anything")
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")
@@ -70,12 +69,16 @@ def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambd
     return Choice(_recipe(prepared, best), _facts(tried, best, wanted, count), answers)
 
 
+def _generated(prepared: Prepared) -> list[Row]:
+    return [row for row in prepared.repeated if is_generated(row)]
+
+
 def _tried(trial: Trial, wanted: Tensor) -> tuple[list[Tried], Tried]:
     """All ways, and the one to take."""
     prepared, labels = trial.built.prepared, trial.built.prepared.labels
     assert labels is not None
     names = name_rows(labels, prepared.processor, prepared.processor.max_tokens)
-    generated = [row for row in prepared.repeated if is_generated(row)]
+    generated = _generated(prepared)
     texts = texts_of(prepared)
     tried = [probe(trial, Beside())]
     best = tried[0]

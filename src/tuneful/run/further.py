@@ -169,6 +169,12 @@ def _unknowing(examples: Sequence[Example], split: Split) -> list[Example]:
     return [example for example, knows in zip(examples, known, strict=True) if not knows]
 
 
+def unseen(generated: Sequence[Row], held: Sequence[Row]) -> list[Row]:
+    """Rows that know of none of those that are held out."""
+    known = knowing([row.example for row in generated], [row.example for row in held])
+    return [row for row, knows in zip(generated, known, strict=True) if not knows]
+
+
 def knowing(generated: Sequence[Example], held_out: Sequence[Example]) -> list[bool]:
     """Which of them nearly repeat a held-out row, were written by a model that was shown one, or were picked by rows of
     which one was held out."""

@@ -149,7 +149,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
     form, dropped = gathered.form, gathered.dropped
     shown = label_set(parts.train, "class") if decided.unseen else labels
-    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop)
+    asks = recipe.choose.enabled is True and pools(objective)
+    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop, by_folds=asks)
     if gathered.teaches:
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
@@ -162,8 +163,6 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if isinstance(objective, Retrieve) and built["test"].rows:
         found.notes.append(searched(built, sampled=sampled is not None))
     learned = recipe.schedule.learns(repeated)
-    if recipe.choose.enabled is True:
-        found.notes[:] = [Said("by_folds") if note.key == "no_test" else note for note in found.notes]
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     check_together(resolved, learned)

@@ -31,12 +31,8 @@ def taught(teacher: str, examples: Sequence[Example], known: LabelSet | None, sa
         raise RecipeError([f"data.teacher: {teacher} gives the label '{odd[0]}', which the data does not have"])
     say(f"{teacher} labels {len(examples):,} text{'' if len(examples) == 1 else 's'}")
     given = gathered(tuned.classify([example.text or "" for example in examples]))[0]  # ranks may round differently
-    told_apart = Counter(given).most_common(MOST_SAID)
-    say(
-        "  "
-        + ", ".join(f"{name} {count:,}" for name, count in told_apart)
-        + (", ..." if len(set(given)) > MOST_SAID else "")
-    )
+    counts = [f"{name} {count:,}" for name, count in Counter(given).most_common()]
+    say(f"  {', '.join(counts[:MOST_SAID])}{', ...' if len(counts) > MOST_SAID else ''}")
     del tuned
     give_back_freed_memory()
     return [replace(example, label=label) for example, label in zip(examples, given, strict=True)]

@@ -17,7 +17,7 @@ from tuneful.evaluation.reading import class_logits
 from tuneful.models.probe import STRENGTH, STRENGTHS, best_strength, fit_probe, losses, out_of_fold, right
 from tuneful.models.unlabelled import with_texts
 from tuneful.run.build import Built, build, build_on
-from tuneful.run.further import knowing
+from tuneful.run.further import unseen
 from tuneful.run.heads import end, own_head, put, started
 from tuneful.run.loop import tried, undone
 
@@ -74,8 +74,7 @@ class Beside:
 
     def unseen(self, held: Sequence[Row]) -> list[Row]:
         """Those with labels, without what knows of one of these rows."""
-        known = knowing([row.example for row in self.generated], [row.example for row in held])
-        return [*self.names, *(row for row, knows in zip(self.generated, known, strict=True) if not knows)]
+        return [*self.names, *unseen(self.generated, held)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tuneful.core.types import Example, Layout, Row
+from tuneful.core.types import Layout, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.instructions import half_of
 from tuneful.data.rows import is_generated
@@ -25,7 +25,7 @@ from tuneful.evaluation.reading import token_losses
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build, build_on
 from tuneful.run.choose import Choice
-from tuneful.run.further import knowing
+from tuneful.run.further import unseen
 from tuneful.run.loop import tried, undone
 from tuneful.run.prepare import Prepared
 
@@ -111,12 +111,7 @@ def _halves(own: Sequence[Row], made: Sequence[Row], train: Sequence[Row]) -> It
     for half in (0, 1):
         asked = [row for row in train if half_of(said_in(row.example)) == half and row.counts][:MOST_ASKED]
         others = [row for row in own if half_of(said_in(row.example)) != half]
-        yield Part(others, _unseen(made, [row.example for row in asked]), asked)
-
-
-def _unseen(made: Sequence[Row], held: Sequence[Example]) -> list[Row]:
-    known = knowing([row.example for row in made], held)
-    return [row for row, knows in zip(made, known, strict=True) if not knows]
+        yield Part(others, unseen(made, asked), asked)
 
 
 def _updates(prepared: Prepared, part: Part) -> int:
