@@ -451,6 +451,24 @@ def test_a_single_row_with_named_classes_is_learned(reader_folder: Path, tmp_pat
     assert run.load().classify("sunny warm bright cheerful 0") in ("glad", "sad")
 
 
+def test_what_is_said_of_missing_test_rows(reader_folder: Path, generator_folder: Path, tmp_path: Path) -> None:
+    """Cross-validation stands for them where ways are tried, and nowhere else."""
+    data, asked = str(write_rows(tmp_path / "moods.jsonl", moods(24))), {"enabled": True}
+
+    def said(source: str, model: Path, **more: Any) -> set[str]:
+        notes = check({"data": {"source": source, "test": 0}, "model": str(model), **more}).xray.notes
+        return {note.key for note in notes} & {"by_folds", "no_test"}
+
+    assert said(data, reader_folder) == {"by_folds"}
+    assert said(data, reader_folder, choose="none") == {"no_test"}
+    texts = [{"prompt": row["text"], "completion": row["label"]} for row in moods(24)]
+    source = str(write_rows(tmp_path / "asked.jsonl", texts))
+    made = str(write_rows(tmp_path / "made.jsonl", [{**row, "prompt": row["prompt"] + " again"} for row in texts]))
+    notes = check({"data": {"source": source, "generated": made, "test": 0}, "model": str(generator_folder),
+                   "choose": asked}).xray.notes  # fmt: skip
+    assert {note.key for note in notes} & {"by_folds", "no_test"} == {"no_test"}
+
+
 def test_ways_are_not_tried_on_shared_out_weights(reader_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "moods.jsonl", moods(12))
     with pytest.raises(RecipeError, match="ways are tried on whole weights"):
