@@ -165,7 +165,7 @@ def _notes(found: XRay, labels: LabelSet | None, *, by_folds: bool = False) -> l
     if labels is not None and labels.kind == "class" and (near := alike(found.balance)):
         notes.append(Said("near_names", {"rare": near[0], "other": near[1]}))
     if not found.rows.get("test"):
-        notes.append(Said("by_folds" if by_folds else "no_test"))
+        notes.append(Said("by_folds") if by_folds else Said("no_test"))
     return notes
 
 
