@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from tuneful.adapters.used import fold_rows, use_rows
-from tuneful.adapters.weights import copy_into, trainable, vocabulary_head
+from tuneful.adapters.used import fold_rows, rows_before, use_rows
+from tuneful.adapters.weights import copy_into, head_names, trainable, vocabulary_head
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec
@@ -28,7 +29,7 @@ class Full(Spec):
         return _rate(width)
 
     def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
-        return AttachedWeights(module, list(module.parameters()))
+        return AttachedWeights(module, list(module.parameters()), labels=labels)
 
 
 class TopLayers(Spec):
@@ -46,7 +47,7 @@ class TopLayers(Spec):
     def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
         stack = blocks(module)
         learn = [parameter for block in stack[-self.layers :] for parameter in block.parameters()]
-        return AttachedWeights(module, learn + _above(module, stack))
+        return AttachedWeights(module, learn + _above(module, stack), labels=labels)
 
 
 class Head(Spec):
@@ -61,7 +62,8 @@ class Head(Spec):
         return 1e-3
 
     def attach(self, module: nn.Module, *, labels: bool) -> AttachedWeights:
-        return AttachedWeights(module, [*_above(module, blocks(module)), *vocabulary_head(module)])
+        learn = [*_above(module, blocks(module)), *vocabulary_head(module)]
+        return AttachedWeights(module, learn, labels=labels)
 
 
 def _rate(width: int) -> float:
@@ -82,7 +84,9 @@ def _above(module: nn.Module, stack: nn.ModuleList) -> list[nn.Parameter]:
 class AttachedWeights:
     """A module some of whose own weights learn, and a frozen copy of those as they were."""
 
-    def __init__(self, module: nn.Module, learn: list[nn.Parameter]) -> None:
+    def __init__(self, module: nn.Module, learn: list[nn.Parameter], *, labels: bool = False) -> None:
+        """`labels`: the module's head is new."""
+        self._new = set(head_names(module)) if labels else set()
         chosen = {id(parameter) for parameter in learn}
         for parameter in module.parameters():
             parameter.requires_grad_(id(parameter) in chosen)
@@ -109,6 +113,15 @@ class AttachedWeights:
         if use_rows(self._module, ids):
             theirs = self._original.get_input_embeddings()  # type: ignore[operator]
             theirs.weight = self._module.get_input_embeddings().weight  # type: ignore[operator]
+
+    def distance(self) -> Tensor:
+        starts = dict(self._original.named_parameters())
+        total = torch.zeros((), device=next(self._module.parameters()).device)
+        for name, parameter in self.trainable().items():
+            if name.split(".")[0] not in self._new:
+                start = starts[name] if name in starts else rows_before(self._module, name)
+                total = total + (parameter - start.detach()).square().sum()
+        return total
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}

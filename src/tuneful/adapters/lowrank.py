@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import torch
+from peft.tuners.lora import Linear
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -178,6 +180,17 @@ class AttachedLora:
                 yield self._module
         finally:
             self._module.train(was_training)
+
+    def distance(self) -> Tensor:
+        """|s B A|^2 = s^2 sum((B' B) * (A A')), so that no update is ever made whole."""
+        total = torch.zeros((), device=next(self._module.parameters()).device)
+        for layer in self._module.modules():
+            if not isinstance(layer, Linear):
+                continue
+            for name in layer.active_adapters:
+                down_KI, up_OK = layer.lora_A[name].weight, layer.lora_B[name].weight
+                total = total + layer.scaling[name] ** 2 * ((up_OK.T @ up_OK) * (down_KI @ down_KI.T)).sum()
+        return total
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}

@@ -37,6 +37,13 @@ def fold_rows(module: nn.Module) -> None:
             child.__class__ = nn.Embedding  # type: ignore[assignment]
 
 
+def rows_before(module: nn.Module, name: str) -> Tensor:
+    """(U, D) what the parameter of this name, some rows of an embedding, began as."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    assert isinstance(owner, UsedRows)
+    return owner.weight[owner.place >= 0]
+
+
 class UsedRows(nn.Embedding):
     """`rows` (U, D) learn; `weight` (V, D) answers for all other tokens."""
 

@@ -32,6 +32,15 @@ class QuickDropout(nn.Dropout):
         return input * dropout_mask(input, self.p)
 
 
+def drops(module: nn.Module) -> bool:
+    """Something inside is dropped while it trains."""
+    for child in module.modules():
+        shares = [child.p] if isinstance(child, nn.Dropout) else [getattr(child, "attention_dropout", 0.0)]
+        if any(isinstance(share, float) and share > 0 for share in shares):
+            return True
+    return False
+
+
 def drop_quickly(module: nn.Module) -> None:
     """Every plain dropout inside draws as above; `as_written` takes it back."""
     for child in module.modules():

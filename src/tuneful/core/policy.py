@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tuneful.core import vocabulary
 from tuneful.core.vocabulary import Vocabulary, token_kl, token_logprobs
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ class Outputs:
         with self._scope() as module:
             ours = self._network.vocabulary(module)
             return token_kl(ours, self.hidden[where], theirs, start.hidden[where])
+
+    def token_entropy(self, where: Tensor) -> Tensor:
+        """Nats of the next-token distributions at `where`, (M,)."""
+        with self._scope() as module:
+            return vocabulary.token_entropy(self._network.vocabulary(module), self.hidden[where])
+
+    def token_mean_logprob(self, where: Tensor) -> Tensor:
+        """Mean of log p over the whole vocabulary at `where`, (M,)."""
+        with self._scope() as module:
+            return vocabulary.token_mean_logprob(self._network.vocabulary(module), self.hidden[where])
+
+    def token_apart(self, other: Outputs, where: Tensor) -> Tensor:
+        """KL(this || other) + KL(other || this) of two looks of one model, (M,); gradients flow into both."""
+        with self._scope() as module:
+            return vocabulary.token_apart(self._network.vocabulary(module), self.hidden[where], other.hidden[where])
 
     def class_logits(self) -> Tensor:
         """(R, C) float32, through the model's own classification head."""
@@ -77,6 +93,15 @@ class Policy:
         if self._memo is None or self._memo[0] is not batch:
             self._memo = (batch, self._forward(lambda: nullcontext(self.module), batch.inputs))
         return self._memo[1]
+
+    def again(self, batch: Batch) -> Outputs:
+        """The same batch once more, with dropout of its own; not remembered."""
+        return self._forward(lambda: nullcontext(self.module), batch.inputs)
+
+    def distance(self) -> Tensor:
+        """Sum of the squares of what has changed in the weights since tuning began, a new head's left out; float32,
+        differentiable."""
+        return self.attached.distance()
 
     def reference(self, batch: Batch) -> Outputs:
         """The same batch through the model as it was before tuning: no gradient, dropout off."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tuneful.core.policy import Policy
-    from tuneful.core.types import Batch, Boundary, Completion, Encoded, Layout, Message, Row, Step, Terms
+    from tuneful.core.types import Answer, Batch, Boundary, Completion, Encoded, Layout, Message, Row, Step, Terms
     from tuneful.core.vocabulary import Vocabulary
 
 
@@ -62,6 +62,7 @@ class Attached(Protocol):
     def original(self) -> AbstractContextManager[nn.Module]: ...  # the module as it was before tuning
     def state(self) -> dict[str, Tensor]: ...
     def load(self, state: Mapping[str, Tensor]) -> None: ...
+    def distance(self) -> Tensor: ...  # () sum of squares of what changed in the weights there were before
     def merged(self) -> nn.Module: ...  # a plain fp32 transformers model of its own, adapters folded in
     def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None: ...
 
@@ -152,6 +153,27 @@ class Draws(Protocol):
     """Optional, of a schedule that draws rows by their class: how many of these it puts in a step."""
 
     def drawn(self, rows: Sequence[Row]) -> int: ...
+
+
+@runtime_checkable
+class Suits(Protocol):
+    """Optional, of a regulariser: the kinds of answers it means something for."""
+
+    suits: ClassVar[frozenset[Answer]]
+
+
+@runtime_checkable
+class Objects(Protocol):
+    """Optional: what stands against using it on this model, in words; asked once, when the run is built."""
+
+    def problems(self, policy: Policy) -> list[str]: ...
+
+
+@runtime_checkable
+class MeasuresWeights(Protocol):
+    """Optional, of a regulariser that reads whole weights, which ranks that share them out do not have."""
+
+    measures_weights: ClassVar[bool]
 
 
 @runtime_checkable

@@ -89,6 +89,9 @@ class Sharded:
                 self._roots[module]()
             yield module
 
+    def distance(self) -> Tensor:
+        raise RecipeError(["regularisers: the distance from the start needs whole weights; leave out sharded"])
+
     def state(self) -> dict[str, Tensor]:
         """On the first rank; see `for_saving`."""
         return {name: for_saving(parameter) for name, parameter in self.trainable().items()}

@@ -52,6 +52,16 @@ class Layout(StrEnum):
         return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS)
 
 
+class Answer(StrEnum):
+    """What is told of a unit, which decides what it means to be unsure, or wrong by how much."""
+
+    TOKENS = "tokens"  # one of the vocabulary
+    CLASS = "class"  # one of several
+    LABELS = "labels"  # any of several, each for itself
+    NUMBER = "number"
+    NONE = "none"  # rows are told apart
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a row came from, for messages: `source` as the person wrote it, `row` as their editor counts it."""

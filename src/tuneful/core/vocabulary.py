@@ -82,6 +82,37 @@ def token_kl(vocabulary: Vocabulary, hidden_MD: Tensor, from_vocabulary: Vocabul
     return per_position(vocabulary, hidden_MD, of_chunk)
 
 
+def token_apart(vocabulary: Vocabulary, hidden_MD: Tensor, other_hidden_MD: Tensor) -> Tensor:
+    """KL(this || other) + KL(other || this) of two looks at the same positions, (M,), differentiable in both."""
+
+    def of_chunk(hidden: Tensor, rows: slice) -> Tensor:
+        ours = vocabulary.logits(hidden).log_softmax(-1)
+        theirs = vocabulary.logits(other_hidden_MD[rows]).log_softmax(-1)
+        return ((ours.exp() - theirs.exp()) * (ours - theirs)).sum(-1)
+
+    return per_position(vocabulary, hidden_MD, of_chunk)
+
+
+def token_entropy(vocabulary: Vocabulary, hidden_MD: Tensor) -> Tensor:
+    """Nats of the distribution at each asked position, (M,), differentiable."""
+
+    def of_chunk(hidden: Tensor, rows: slice) -> Tensor:
+        logs = vocabulary.logits(hidden).log_softmax(-1)
+        return -(logs.exp() * logs).sum(-1)
+
+    return per_position(vocabulary, hidden_MD, of_chunk)
+
+
+def token_mean_logprob(vocabulary: Vocabulary, hidden_MD: Tensor) -> Tensor:
+    """Mean log-probability of all tokens at each asked position, (M,), differentiable."""
+
+    def of_chunk(hidden: Tensor, rows: slice) -> Tensor:
+        logits = vocabulary.logits(hidden)
+        return logits.mean(-1) - logits.logsumexp(-1)
+
+    return per_position(vocabulary, hidden_MD, of_chunk)
+
+
 def per_position(vocabulary: Vocabulary, hidden_MD: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """Any value a position computed from its logits, chunk by chunk, recomputed in the backward pass. Where the matrix
     learns, every chunk adds a gradient as large as the matrix, so chunks are few."""

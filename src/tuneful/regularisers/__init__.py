@@ -1,8 +1,13 @@
 """Scalars that join the loss."""
 
 from tuneful.core.spec import Spec, Table
-from tuneful.regularisers.drift import ReferenceKL
+from tuneful.regularisers.drift import L2SP, ReferenceKL
+from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
 
-__all__ = ["REGULARISERS", "ReferenceKL"]
+__all__ = ["L2SP", "REGULARISERS", "ConfidencePenalty", "Dft", "Focal", "LabelSmoothing", "RDrop", "ReferenceKL"]
 
-REGULARISERS: Table[Spec] = Table("regulariser", [ReferenceKL], group="tuneful.regularisers")
+REGULARISERS: Table[Spec] = Table(
+    "regulariser",
+    [ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop],
+    group="tuneful.regularisers",
+)

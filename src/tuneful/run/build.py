@@ -12,10 +12,11 @@ from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.fused import forget_between_passes
 from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, pick_device, prepare_process, rank, seed_everything, seed_own, world
+from tuneful.core.errors import RecipeError
 from tuneful.core.files import keep_newest
 from tuneful.core.layers import frozen_depth
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Attached
+from tuneful.core.protocols import Attached, Objects
 from tuneful.core.ranks import equal_to_first, in_turn, together
 from tuneful.core.sharded import Sharded
 from tuneful.core.store import RowStore
@@ -67,6 +68,9 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
+    parts = prepared.recipe.regularisers
+    if problems := [words for part in parts if isinstance(part, Objects) for words in part.problems(policy)]:
+        raise RecipeError(problems)
     held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
     if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
         seen = [row.ids for row in prepared.repeated]

@@ -1,0 +1,250 @@
+"""Each regulariser gives the number that its source says, and moves what it is for."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tuneful.adapters import Full, Head, Lora
+from tuneful.core.errors import RecipeError
+from tuneful.core.policy import Policy
+from tuneful.core.spec import Spec
+from tuneful.core.types import Batch, Layout, Step, Terms
+from tuneful.data.layouts import Collator
+from tuneful.engine.fit import fit
+from tuneful.engine.update import AdamW, Updater
+from tuneful.objectives import Classify, NextToken
+from tuneful.regularisers import L2SP, ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
+from tuneful.testing import tiny_policy, tiny_rows
+
+
+class Said:
+    """Outputs that hold these logits (R, C)."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def class_logits(self) -> Tensor:
+        return self.logits
+
+
+class Twice:
+    """A policy whose second look gives other logits."""
+
+    def __init__(self, second: Tensor) -> None:
+        self.second = second
+
+    def again(self, batch: Batch) -> Said:
+        return Said(self.second)
+
+
+def judged(logits: list[list[float]], labels: Any, weights: list[float] | None = None) -> tuple[Batch, Terms]:
+    """What `Classify` says of these logits."""
+    told, target = torch.tensor(logits, requires_grad=True), torch.tensor(labels)
+    if target.dim() == 2:
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(told, target, reduction="none").mean(-1)
+    else:
+        losses = torch.nn.functional.cross_entropy(told, target, reduction="none")
+    batch = Batch({}, {"labels": target}, torch.tensor(weights or [1.0] * len(told)), float(len(told)), 1)
+    return batch, Terms(losses, Said(told))  # type: ignore[arg-type]
+
+
+NOBODY: Any = None
+LOG3 = math.log(3.0)  # logits (log 3, 0): probabilities 3/4 and 1/4
+
+
+@pytest.mark.parametrize(
+    ("regulariser", "expected"),
+    [
+        # Against even answers (log 4 - log 3 + log 4) / 2, against the right one log 4 - log 3: half of log 3 more.
+        (LabelSmoothing(strength=0.2), 0.2 * LOG3 / 2),
+        (ConfidencePenalty(strength=2.0), -2.0 * (math.log(4) - 0.75 * LOG3)),
+        (Focal(gamma=2.0), (0.25**2 - 1) * math.log(4 / 3)),
+        (Focal(gamma=1.0), (0.25 - 1) * math.log(4 / 3)),
+        (Dft(), (0.75 - 1) * math.log(4 / 3)),
+    ],
+    ids=lambda given: getattr(given, "kind", ""),
+)
+def test_by_hand(regulariser: Any, expected: float) -> None:
+    """A row that counts nothing changes nothing."""
+    for extra in ([], [[5.0, -5.0]]):
+        batch, terms = judged([[LOG3, 0.0], *extra], [0, *[1] * len(extra)], [1.0, *[0.0] * len(extra)])
+        assert float(regulariser(NOBODY, batch, terms).detach()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("regulariser", "expected"),
+    [
+        # One label, yes with 3/4 and right: against a half it loses (log 4/3 + log 4) / 2.
+        (LabelSmoothing(strength=0.2), 0.2 * LOG3 / 2),
+        (ConfidencePenalty(strength=2.0), -2.0 * (math.log(4) - 0.75 * LOG3)),
+    ],
+    ids=lambda given: getattr(given, "kind", ""),
+)
+def test_independent_labels_by_hand(regulariser: Any, expected: float) -> None:
+    batch, terms = judged([[LOG3, LOG3]], [[1.0, 1.0]])
+    assert float(regulariser(NOBODY, batch, terms).detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_looks_by_hand() -> None:
+    """3/4 and 1/4 against 1/2 and 1/2: KL of one from the other and back, (3/4 - 1/2) log 3 in all; with
+    slopes into both looks."""
+    batch, terms = judged([[LOG3, 0.0]], [0])
+    second = torch.zeros(1, 2, requires_grad=True)
+    penalty = RDrop(strength=4.0)(Twice(second), batch, terms)  # type: ignore[arg-type]
+    assert float(penalty.detach()) == pytest.approx(2.0 * 0.25 * LOG3)
+    penalty.backward()
+    assert second.grad is not None
+    assert float(second.grad.abs().sum()) > 0
+    many, judged_many = judged([[LOG3]], [[1.0]])
+    found = RDrop(strength=4.0)(Twice(torch.zeros(1, 1)), many, judged_many)  # type: ignore[arg-type]
+    assert float(found.detach()) == pytest.approx(2.0 * 0.25 * LOG3)
+
+
+def test_focal_has_a_slope_where_a_row_is_wholly_right() -> None:
+    batch, terms = judged([[200.0, 0.0]], [0])
+    Focal(gamma=0.5)(NOBODY, batch, terms).backward()
+    grad = terms.outputs.class_logits().grad
+    assert grad is not None
+    assert bool(grad.isfinite().all())
+
+
+def test_no_slope_through_the_share_of_dft() -> None:
+    """The slope of the sum is p times that of the loss."""
+    batch, terms = judged([[LOG3, 0.0]], [0])
+    told = terms.outputs.class_logits()
+    plain = torch.autograd.grad(terms.losses.sum(), told, retain_graph=True)[0]
+    both = torch.autograd.grad(terms.losses.sum() + Dft()(NOBODY, batch, terms), told)[0]
+    torch.testing.assert_close(both, 0.75 * plain)
+
+
+def writer(folder: Path) -> tuple[Policy, Batch]:
+    policy, loaded = tiny_policy(folder, Lora(rank=2))
+    policy.module.eval()
+    return policy, Collator(Layout.TOKENS)(tiny_rows(loaded, Layout.TOKENS))
+
+
+def test_tokens_are_judged_as_classes_are(generator_folder: Path) -> None:
+    """Each regulariser over the vocabulary, chunk by chunk, against the same over all logits at once."""
+    policy, batch = writer(generator_folder)
+    terms = NextToken()(policy, batch)
+    where, tokens = batch.targets["where"], batch.targets["tokens"]
+    with torch.no_grad():
+        vocabulary = policy.network.vocabulary(policy.module)
+        logits = vocabulary.logits(policy(batch).hidden[where])
+    as_classes = Batch({}, {"labels": tokens}, batch.weights, batch.units, 1)
+    told = Terms(torch.nn.functional.cross_entropy(logits, tokens, reduction="none"), Said(logits))  # type: ignore[arg-type]
+    for regulariser in (LabelSmoothing(), ConfidencePenalty(), Focal(), Dft()):
+        found, wanted = regulariser(policy, batch, terms), regulariser(policy, as_classes, told)
+        torch.testing.assert_close(found.detach(), wanted, rtol=1e-4, atol=1e-5)
+    other = logits + torch.randn_like(logits)
+    apart = RDrop()(Twice(other), as_classes, told)  # type: ignore[arg-type]
+    assert float(apart.detach()) > 0
+    assert float(RDrop()(policy, batch, terms).detach()) == pytest.approx(0.0, abs=1e-6)  # no dropout, two equal looks
+
+
+def test_two_looks_differ_by_dropout(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    batch = Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
+    assert RDrop().problems(policy)
+    for part in policy.module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.3
+    assert not RDrop().problems(policy)
+    policy.module.train()
+    assert float(RDrop()(policy, batch, Classify()(policy, batch)).detach()) > 1e-6
+    policy.module.eval()
+    policy.forget()
+    assert float(RDrop()(policy, batch, Classify()(policy, batch)).detach()) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "adapter", [Full(), Head(), Lora(rank=2), Lora(rank=4, rslora=True)], ids=lambda a: repr(a)[:24]
+)
+def test_distance_is_that_of_the_weights(adapter: Any, reader_folder: Path) -> None:
+    """Against merged weights less those at the start; the new head does not count."""
+    torch.manual_seed(0)
+    policy, _ = tiny_policy(reader_folder, adapter, layout=Layout.LABELS)
+    start = {name: tensor.clone() for name, tensor in policy.attached.merged().state_dict().items()}
+    assert float(policy.distance().detach()) == 0
+    with torch.no_grad():
+        for parameter in policy.trainable().values():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    moved = policy.attached.merged().state_dict()
+    wanted = sum(
+        float((moved[name].double() - start[name].double()).square().sum())
+        for name in start
+        if start[name].is_floating_point() and not name.startswith("classifier")
+    )
+    assert wanted > 0 or isinstance(adapter, Head)
+    assert float(policy.distance().detach()) == pytest.approx(wanted, rel=1e-4, abs=1e-7)
+    assert float(L2SP(strength=0.5)(policy, NOBODY, NOBODY).detach()) == pytest.approx(
+        0.25 * wanted, rel=1e-4, abs=1e-7
+    )
+
+
+def test_distance_of_the_rows_that_occur(reader_folder: Path) -> None:
+    """An embedding of which some rows learn is measured by these."""
+    policy, _ = tiny_policy(reader_folder, Full(), layout=Layout.LABELS)
+    policy.attached.see(torch.tensor([3, 9, 5]))  # type: ignore[attr-defined]
+    with torch.no_grad():
+        policy.module.get_input_embeddings().rows[1] += 0.5  # type: ignore[operator]
+    width = policy.module.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    assert float(policy.distance().detach()) == pytest.approx(0.25 * width, rel=1e-5)
+
+
+def learned(folder: Path, regularisers: list[Spec], steps: int = 80) -> tuple[Policy, Batch]:
+    """A tiny reader that learned six rows by heart."""
+    torch.manual_seed(0)
+    policy, loaded = tiny_policy(folder, layout=Layout.LABELS)
+    batch = Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
+
+    class Fixed:
+        def steps(self, policy: Policy, start: int = 0) -> Any:
+            yield from [Step([batch])] * steps
+
+    updater = Updater(AdamW(learning_rate=3e-3), policy.trainable(), steps=steps)
+    list(fit(policy, {"main": Classify()}, Fixed(), updater, regularisers=regularisers))  # type: ignore[arg-type]
+    policy.module.eval()
+    return policy, batch
+
+
+@pytest.mark.parametrize("regulariser", [LabelSmoothing(strength=0.3), ConfidencePenalty(strength=0.5), Focal(gamma=5.0)],
+                         ids=lambda item: item.kind)  # fmt: skip
+def test_answers_are_less_sure(regulariser: Spec, reader_folder: Path) -> None:
+    """With the same updates, a penalised run ends with a higher entropy and answers the same rows right."""
+    entropies = []
+    for regularisers in ([], [regulariser]):
+        policy, batch = learned(reader_folder, regularisers)
+        logs = policy.read(batch.inputs).class_logits().log_softmax(-1)
+        assert logs.argmax(-1).tolist() == batch.targets["labels"].tolist()
+        entropies.append(float(-(logs.exp() * logs).sum(-1).mean()))
+    assert entropies[1] > 1.5 * entropies[0]
+
+
+def test_weights_stay_nearer_to_where_they_began(reader_folder: Path) -> None:
+    near, far = (
+        float(learned(reader_folder, penalties)[0].distance().detach()) for penalties in ([L2SP(strength=1.0)], [])
+    )
+    assert near < 0.7 * far
+
+
+def test_what_means_nothing_is_refused_before_training(reader_folder: Path, tmp_path: Path) -> None:
+    from tuneful.run.api import check
+
+    def refused(rows: list[str], **more: Any) -> str:
+        (tmp_path / "d.csv").write_text("\n".join(rows), encoding="utf-8")
+        with pytest.raises(RecipeError) as found:
+            check({"data": str(tmp_path / "d.csv"), "model": str(reader_folder), **more})
+        return str(found.value)
+
+    numbers = ["text,label", *(f"text {n} {'ab' * n},{n / 7}" for n in range(1, 30))]
+    assert "label_smoothing is about" in refused(numbers, regularisers=["label_smoothing"])
+    classes = ["text,label", *(f"text {n} {'ab' * n},{'xyz'[n % 3]}" for n in range(1, 30))]
+    assert "reference_kl is about answers that are tokens" in refused(classes, regularisers=["reference_kl"])
+    assert "dora" in refused(classes, regularisers=["l2_sp"], adapter={"kind": "lora", "dora": True})
