@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tuneful.adapters import Full, Head, Lora
+from tuneful.adapters import Full, Head, Lora, TopLayers
 from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Layout, Step, Terms
 from tuneful.data.layouts import Collator
-from tuneful.engine.fit import fit
+from tuneful.engine.fit import disturbed, fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.objectives import Classify, NextToken
-from tuneful.regularisers import L2SP, ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
+from tuneful.regularisers import L2SP, ConfidencePenalty, Dft, Focal, LabelSmoothing, Neftune, RDrop
 from tuneful.testing import tiny_policy, tiny_rows
 
 
@@ -221,7 +221,7 @@ def test_answers_are_less_sure(regulariser: Spec, reader_folder: Path) -> None:
     entropies = []
     for regularisers in ([], [regulariser]):
         policy, batch = learned(reader_folder, regularisers)
-        logs = policy.read(batch.inputs).class_logits().log_softmax(-1)
+        logs = policy.read(batch.inputs).class_logits().detach().log_softmax(-1)
         assert logs.argmax(-1).tolist() == batch.targets["labels"].tolist()
         entropies.append(float(-(logs.exp() * logs).sum(-1).mean()))
     assert entropies[1] > 1.5 * entropies[0]
@@ -248,3 +248,51 @@ def test_what_means_nothing_is_refused_before_training(reader_folder: Path, tmp_
     classes = ["text,label", *(f"text {n} {'ab' * n},{'xyz'[n % 3]}" for n in range(1, 30))]
     assert "reference_kl is about answers that are tokens" in refused(classes, regularisers=["reference_kl"])
     assert "dora" in refused(classes, regularisers=["l2_sp"], adapter={"kind": "lora", "dora": True})
+
+
+def embedded(policy: Policy, batch: Batch, regulariser: Neftune) -> Tensor:
+    """What the lowest layer reads while it learns."""
+    found = []
+    with disturbed([regulariser], policy, batch):
+        hook = policy.module.get_input_embeddings().register_forward_hook(lambda *given: found.append(given[2]))  # type: ignore[operator]
+        policy.again(batch)
+        hook.remove()
+    return found[0].detach()[0]
+
+
+def test_noise_is_as_large_as_the_paper_says(generator_folder: Path) -> None:
+    """alpha / sqrt(L d), even from minus to plus, for a row of L tokens; a part that rows share ends where it ends."""
+    policy, loaded = tiny_policy(generator_folder)
+    rows = tiny_rows(loaded, Layout.TOKENS)
+    for share in (False, True):
+        batch = Collator(Layout.TOKENS, share=share)(rows)
+        lengths = policy.lengths(batch)
+        assert len(lengths) == batch.inputs["input_ids"].shape[1]
+        assert set(lengths.tolist()) >= {len(row) for row in rows}
+        width = policy.module.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+        plain = policy.module.get_input_embeddings()(batch.inputs["input_ids"])[0]  # type: ignore[operator]
+        torch.manual_seed(0)
+        noise = embedded(policy, batch, Neftune(alpha=3.0))[: len(lengths)] - plain
+        scaled = noise * (lengths[:, None] * width).sqrt() / 3.0
+        assert float(scaled.abs().max()) <= 1 + 1e-4
+        assert float(scaled.std()) == pytest.approx(3**-0.5, rel=0.05)
+        assert abs(float(scaled.mean())) < 0.05
+    assert not share or lengths.min() < min(len(row) for row in rows)
+
+
+def test_noise_is_there_only_while_learning(generator_folder: Path) -> None:
+    policy, loaded = tiny_policy(generator_folder, Lora(rank=2))
+    batch = Collator(Layout.TOKENS)(tiny_rows(loaded, Layout.TOKENS))
+    policy.module.eval()
+    plain = policy.read(batch.inputs).hidden
+    with disturbed([Neftune()], policy, batch):
+        torch.testing.assert_close(policy.reference(batch).hidden, plain)
+        torch.testing.assert_close(policy.read(batch.inputs).hidden, plain)
+        assert not torch.allclose(policy(batch).hidden, plain, atol=1e-3)
+    policy.forget()
+    torch.testing.assert_close(policy(batch).hidden.detach(), plain)
+
+
+def test_noise_that_nothing_reads_is_refused(reader_folder: Path) -> None:
+    assert not Neftune().problems(tiny_policy(reader_folder, layout=Layout.LABELS)[0])
+    assert Neftune().problems(tiny_policy(reader_folder, TopLayers(layers=1), layout=Layout.LABELS)[0])

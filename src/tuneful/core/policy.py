@@ -98,6 +98,15 @@ class Policy:
         """The same batch once more, with dropout of its own; not remembered."""
         return self._forward(lambda: nullcontext(self.module), batch.inputs)
 
+    def lengths(self, batch: Batch) -> Tensor:
+        """(N,) for each packed token of the batch how many its row has, or up to the end of a part that rows share."""
+        ends: list[int] = []
+        sizes: list[int] = []
+        for start, end, parent in batch.inputs["segments"].tolist():
+            ends.append(end - start + (ends[parent] if parent >= 0 else 0))
+            sizes.append(end - start)
+        return torch.tensor(ends).repeat_interleave(torch.tensor(sizes))
+
     def distance(self) -> Tensor:
         """Sum of the squares of what has changed in the weights since tuning began, a new head's left out; float32,
         differentiable."""

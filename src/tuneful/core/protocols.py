@@ -170,6 +170,13 @@ class Objects(Protocol):
 
 
 @runtime_checkable
+class Disturbs(Protocol):
+    """Optional, of a regulariser that changes what the model reads while it learns."""
+
+    def during(self, policy: Policy, batch: Batch) -> AbstractContextManager[None]: ...  # around the passes of a batch
+
+
+@runtime_checkable
 class MeasuresWeights(Protocol):
     """Optional, of a regulariser that reads whole weights, which ranks that share them out do not have."""
 

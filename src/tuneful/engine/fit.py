@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -13,10 +14,18 @@ from torch import nn
 from tuneful.core.device import give_back_freed_memory, memory_refused, place, world
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Consolidates, GradientRule, KeepsGradients, Objective, Regulariser, Schedule
+from tuneful.core.protocols import (
+    Consolidates,
+    Disturbs,
+    GradientRule,
+    KeepsGradients,
+    Objective,
+    Regulariser,
+    Schedule,
+)
 from tuneful.core.ranks import add_up, totals
 from tuneful.core.sharded import is_sharded, whole
-from tuneful.core.types import Boundary, Record, Step
+from tuneful.core.types import Batch, Boundary, Record, Step
 from tuneful.engine.update import Sum, Updater, gradient_norm
 
 GAVE_UP = "gave_up"  # among what ranks tell one another of an update
@@ -107,7 +116,7 @@ def _passes(
     metrics: dict[str, float] = defaultdict(float)
     for batch in (place(batch, policy.device) for batch in step.batches):
         share = batch.units / everything
-        with policy.gathered():
+        with policy.gathered(), disturbed(regularisers, policy, batch):
             terms = objectives[batch.task](policy, batch)
             loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
             penalties = (regulariser(policy, batch, terms) for regulariser in regularisers)
@@ -122,6 +131,15 @@ def _passes(
             metrics[name] += value * share
         policy.forget()
     return metrics
+
+
+@contextmanager
+def disturbed(regularisers: Sequence[Regulariser], policy: Policy, batch: Batch) -> Iterator[None]:
+    with ExitStack() as stack:
+        for regulariser in regularisers:
+            if isinstance(regulariser, Disturbs):
+                stack.enter_context(regulariser.during(policy, batch))
+        yield
 
 
 def _add_up(gradient: GradientRule, tasks: Sequence[str], parameters: Sequence[nn.Parameter]) -> None:

@@ -143,7 +143,7 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
         return Answer.NONE
     if isinstance(target, np.ndarray):
         return Answer.LABELS
-    return Answer.NUMBER if isinstance(target, float) else Answer.CLASS
+    return Answer.NUMBER if isinstance(target, float | np.floating) else Answer.CLASS
 
 
 def _check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None:
