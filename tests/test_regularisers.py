@@ -247,6 +247,9 @@ def test_what_means_nothing_is_refused_before_training(reader_folder: Path, tmp_
     assert "label_smoothing is about" in refused(numbers, regularisers=["label_smoothing"])
     classes = ["text,label", *(f"text {n} {'ab' * n},{'xyz'[n % 3]}" for n in range(1, 30))]
     assert "reference_kl is about answers that are tokens" in refused(classes, regularisers=["reference_kl"])
+    found = refused(classes, regularisers=["focal", {"kind": "focal", "gamma": 1}])
+    assert "focal is given twice" in found
+    assert "focal and focal each put another loss" in found
     assert "dora" in refused(classes, regularisers=["l2_sp"], adapter={"kind": "lora", "dora": True})
 
 
@@ -270,7 +273,7 @@ def test_noise_is_as_large_as_the_paper_says(generator_folder: Path) -> None:
         assert len(lengths) == batch.inputs["input_ids"].shape[1]
         assert set(lengths.tolist()) >= {len(row) for row in rows}
         width = policy.module.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
-        plain = policy.module.get_input_embeddings()(batch.inputs["input_ids"])[0]  # type: ignore[operator]
+        plain = policy.module.get_input_embeddings()(batch.inputs["input_ids"])[0].detach()  # type: ignore[operator]
         torch.manual_seed(0)
         noise = embedded(policy, batch, Neftune(alpha=3.0))[: len(lengths)] - plain
         scaled = noise * (lengths[:, None] * width).sqrt() / 3.0

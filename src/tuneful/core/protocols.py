@@ -163,6 +163,13 @@ class Suits(Protocol):
 
 
 @runtime_checkable
+class Replaces(Protocol):
+    """Optional, of a regulariser that puts another loss in the place of the objective's: one of them a run."""
+
+    replaces: ClassVar[bool]
+
+
+@runtime_checkable
 class Objects(Protocol):
     """Optional: what stands against using it on this model, in words; asked once, when the run is built."""
 

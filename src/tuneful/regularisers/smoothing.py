@@ -58,6 +58,7 @@ class Focal(Spec):
     """
 
     suits: ClassVar[frozenset[Answer]] = ONE_OF_MANY
+    replaces: ClassVar[bool] = True
 
     kind: Literal["focal"] = "focal"
     gamma: PositiveFloat = 2.0
@@ -73,6 +74,7 @@ class Dft(Spec):
     arXiv:2508.05629, equation 9). What the model finds unlikely is learned less, instead of most."""
 
     suits: ClassVar[frozenset[Answer]] = TOKENS
+    replaces: ClassVar[bool] = True
 
     kind: Literal["dft"] = "dft"
 

@@ -12,7 +12,7 @@ import numpy as np
 from tuneful.adapters import Full, Head, Lora
 from tuneful.core.device import machine, world
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Draws, MeasuresWeights, Objective, Pools, Suits
+from tuneful.core.protocols import Adapter, Draws, MeasuresWeights, Objective, Pools, Replaces, Suits
 from tuneful.core.types import Answer, Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
@@ -150,13 +150,18 @@ def _check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> Non
     """Raises RecipeError for those that would mean nothing here."""
     problems = []
     for regulariser in recipe.regularisers:
+        kind = regulariser.kind
         if isinstance(regulariser, Suits) and answer not in regulariser.suits:
             kinds = ", ".join(sorted(regulariser.suits))
-            problems.append(
-                f"regularisers: {regulariser.kind} is about answers that are {kinds}; {SAID[answer]}; leave it out"
-            )
+            problems.append(f"regularisers: {kind} is about answers that are {kinds}; {SAID[answer]}; leave it out")
         if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
-            problems.append(f"regularisers: {regulariser.kind} measures whole weights; leave out sharded and dora")
+            problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
+    given = [regulariser.kind for regulariser in recipe.regularisers]
+    if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
+        problems.append(f"regularisers: {', '.join(repeated)} is given twice; give each once")
+    others = [kind for kind, part in zip(given, recipe.regularisers, strict=True) if isinstance(part, Replaces)]
+    if len(others) > 1:
+        problems.append(f"regularisers: {' and '.join(others)} each put another loss in the place of one; keep one")
     if problems:
         raise RecipeError(problems)
 
