@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tuneful.adapters import Full, Head, Lora, TopLayers
 from tuneful.core.errors import RecipeError
+from tuneful.core.layers import blocks
 from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Layout, Step, Terms
@@ -19,7 +20,18 @@ from tuneful.data.layouts import Collator
 from tuneful.engine.fit import disturbed, fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.objectives import Classify, NextToken
-from tuneful.regularisers import L2SP, ConfidencePenalty, Dft, Focal, LabelSmoothing, Neftune, RDrop
+from tuneful.regularisers import (
+    L2SP,
+    ConfidencePenalty,
+    Dft,
+    Dropout,
+    Focal,
+    LabelSmoothing,
+    LayerDrop,
+    Mixup,
+    Neftune,
+    RDrop,
+)
 from tuneful.testing import tiny_policy, tiny_rows
 
 
@@ -121,6 +133,32 @@ def test_no_slope_through_the_share_of_dft() -> None:
     plain = torch.autograd.grad(terms.losses.sum(), told, retain_graph=True)[0]
     both = torch.autograd.grad(terms.losses.sum() + Dft()(NOBODY, batch, terms), told)[0]
     torch.testing.assert_close(both, 0.75 * plain)
+
+
+def test_mixed_rows_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows, each a quarter of itself: logits (L, 0) and (0, L) become (L/4, 3L/4) and back, the answer is a quarter
+    of its own class. With L = 4 log 3 the probabilities are 1/10 and 9/10; a row that counts nothing is no partner."""
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n).flip(0))
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self, shape: torch.full(shape, 0.25))
+    batch, terms = judged([[4 * LOG3, 0.0], [9.0, 9.0], [0.0, 4 * LOG3]], [0, 0, 1], [1.0, 0.0, 1.0])
+    mixed = float((terms.losses * batch.weights).sum().detach()) / 2 + float(Mixup()(NOBODY, batch, terms).detach())
+    assert mixed == pytest.approx(0.25 * math.log(10) + 0.75 * math.log(10 / 9))
+    many, told = judged([[2.0], [0.0]], [[1.0], [0.0]])
+    plain = float(told.losses.mean().detach())
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor([0.5, 1.5]), torch.tensor([0.25, 0.75]))
+    assert plain + float(Mixup()(NOBODY, many, told).detach()) == pytest.approx(float(wanted))
+
+
+def test_mixed_numbers_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off by 2 and by 0: mixed half and half, off by 1 both times."""
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n).flip(0))
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self, shape: torch.full(shape, 0.5))
+    told = torch.tensor([[3.0], [5.0]], requires_grad=True)
+    labels = torch.tensor([1.0, 5.0])
+    losses = 0.5 * (told[:, 0] - labels).square()
+    batch = Batch({}, {"labels": labels}, torch.ones(2), 2.0, 1)
+    penalty = Mixup()(NOBODY, batch, Terms(losses, Said(told)))  # type: ignore[arg-type]
+    assert float(losses.mean().detach() + penalty.detach()) == pytest.approx(0.5)
 
 
 def writer(folder: Path) -> tuple[Policy, Batch]:
@@ -299,3 +337,50 @@ def test_noise_is_there_only_while_learning(generator_folder: Path) -> None:
 def test_noise_that_nothing_reads_is_refused(reader_folder: Path) -> None:
     assert not Neftune().problems(tiny_policy(reader_folder, layout=Layout.LABELS)[0])
     assert Neftune().problems(tiny_policy(reader_folder, TopLayers(layers=1), layout=Layout.LABELS)[0])
+
+
+def test_dropout_is_there_only_while_learning(generator_folder: Path, reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    batch = Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
+    policy.module.train()
+    for settings in ({"hidden": 0.5}, {"attention": 0.5}):
+        torch.manual_seed(0)
+        plain = policy.again(batch).hidden
+        with disturbed([Dropout(**settings)], policy, batch):
+            one, other = policy.again(batch).hidden, policy.again(batch).hidden
+        assert not torch.allclose(one, other, atol=1e-3)
+        torch.testing.assert_close(policy.again(batch).hidden, plain)
+    assert Dropout().problems(policy)
+    writes, _ = tiny_policy(generator_folder, Lora(rank=2, dropout=0.1))
+    assert any("drops no hidden states" in words for words in Dropout(hidden=0.1).problems(writes))
+    assert not Dropout(attention=0.1).problems(writes)
+
+
+def test_shares_of_dropout_are_those_asked(reader_folder: Path) -> None:
+    policy, _ = tiny_policy(reader_folder, layout=Layout.LABELS)
+    with disturbed([Dropout(hidden=0.25, attention=0.125)], policy, NOBODY):
+        found = {name: part.p for name, part in policy.module.named_modules() if isinstance(part, torch.nn.Dropout)}
+    assert {share for name, share in found.items() if "attention.self" in name} == {0.125}
+    assert {share for name, share in found.items() if "attention.self" not in name} == {0.25}
+    assert len(found) > 4
+
+
+def test_layers_are_left_out_as_often_as_asked(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    batch = Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
+    policy.module.eval()
+    stack = blocks(policy.module)
+    plain, asked = policy.again(batch).hidden, []
+    hooks = [layer.intermediate.register_forward_hook(lambda *_: asked.append(1)) for layer in stack]
+    torch.manual_seed(0)
+    for _ in range(200):
+        with disturbed([LayerDrop(share=0.25)], policy, batch):
+            policy.again(batch)
+    assert len(asked) / 200 / len(stack) == pytest.approx(0.75, abs=0.06)
+    with disturbed([LayerDrop(share=0.99)], policy, batch), torch.no_grad():
+        torch.testing.assert_close(policy.read(batch.inputs).hidden, plain.detach())
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(policy.again(batch).hidden, plain)
+    assert LayerDrop().problems(tiny_policy(reader_folder, Head(), layout=Layout.LABELS)[0])
+    assert LayerDrop().problems(tiny_policy(reader_folder, TopLayers(layers=1), layout=Layout.LABELS)[0]) == []

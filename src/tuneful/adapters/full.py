@@ -115,13 +115,23 @@ class AttachedWeights:
             theirs.weight = self._module.get_input_embeddings().weight  # type: ignore[operator]
 
     def distance(self) -> Tensor:
-        starts = dict(self._original.named_parameters())
         total = torch.zeros((), device=next(self._module.parameters()).device)
+        for parameter, start in self._changed():
+            total = total + (parameter - start).square().sum()
+        return total
+
+    def nearer(self, share: float) -> None:
+        with torch.no_grad():
+            for parameter, start in self._changed():
+                parameter.lerp_(start, 1 - share)
+
+    def _changed(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """What learns and is not new, and what it was."""
+        starts = dict(self._original.named_parameters())
         for name, parameter in self.trainable().items():
             if name.split(".")[0] not in self._new:
                 start = starts[name] if name in starts else rows_before(self._module, name)
-                total = total + (parameter - start.detach()).square().sum()
-        return total
+                yield parameter, start.detach()
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}

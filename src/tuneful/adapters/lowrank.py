@@ -184,13 +184,21 @@ class AttachedLora:
     def distance(self) -> Tensor:
         """|s B A|^2 = s^2 sum((B' B) * (A A')), so that no update is ever made whole."""
         total = torch.zeros((), device=next(self._module.parameters()).device)
-        for layer in self._module.modules():
-            if not isinstance(layer, Linear):
-                continue
-            for name in layer.active_adapters:
-                down_KI, up_OK = layer.lora_A[name].weight, layer.lora_B[name].weight
-                total = total + layer.scaling[name] ** 2 * ((up_OK.T @ up_OK) * (down_KI @ down_KI.T)).sum()
+        for down_KI, up_OK, scale in self._updates():
+            total = total + scale**2 * ((up_OK.T @ up_OK) * (down_KI @ down_KI.T)).sum()
         return total
+
+    def nearer(self, share: float) -> None:
+        with torch.no_grad():
+            for _, up_OK, _ in self._updates():
+                up_OK.mul_(share)
+
+    def _updates(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        """A (K, I), B (O, K) and what their product is scaled by, of every layer."""
+        for layer in self._module.modules():
+            if isinstance(layer, Linear):
+                for name in layer.active_adapters:
+                    yield layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}

@@ -41,6 +41,31 @@ def drops(module: nn.Module) -> bool:
     return False
 
 
+def hidden_dropouts(module: nn.Module) -> list[nn.Dropout]:
+    """Those on states, not on attention; that of LoRA is its own."""
+    return [
+        child
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Dropout) and "lora_dropout" not in name.split(".")
+        if not _attends(module.get_submodule(name.rpartition(".")[0]))
+    ]
+
+
+def attention_dropouts(module: nn.Module) -> list[tuple[object, str]]:
+    """Where the share that attention drops is written: the owner, and the name there."""
+    found: list[tuple[object, str]] = []
+    for child in module.modules():
+        if isinstance(getattr(child, "attention_dropout", None), float):
+            found.append((child, "attention_dropout"))
+        elif _attends(child):
+            found += [(part, "p") for part in child.children() if isinstance(part, nn.Dropout)]
+    return found
+
+
+def _attends(module: nn.Module) -> bool:
+    return hasattr(module, "scaling") or hasattr(module, "is_causal")
+
+
 def drop_quickly(module: nn.Module) -> None:
     """Every plain dropout inside draws as above; `as_written` takes it back."""
     for child in module.modules():

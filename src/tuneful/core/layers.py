@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from torch import nn
 
 
@@ -23,6 +27,34 @@ def frozen_depth(module: nn.Module) -> int:
         if parameter.requires_grad and (number is not None or not passed):
             depth = min(depth, number or 0)
     return depth
+
+
+def heights(module: nn.Module) -> dict[int, int]:
+    """How far below the head each parameter (by `id`) lies: 0 above the stack of layers, 1 in its highest layer, one
+    more in each below, and most in what is registered before the stack."""
+    stack = blocks(module)
+    inside = {
+        id(parameter): len(stack) - number for number, block in enumerate(stack) for parameter in block.parameters()
+    }
+    found, height = {}, len(stack) + 1
+    for parameter in module.parameters():
+        if id(parameter) in inside:
+            height = 0  # of what comes behind the stack
+        found[id(parameter)] = inside.get(id(parameter), height)
+    return found
+
+
+@contextmanager
+def instead(layer: nn.Module, answer: Callable[..., Any]) -> Iterator[None]:
+    """The layer answers so for as long as the context."""
+    before = layer.__dict__.get("forward")
+    layer.forward = answer
+    try:
+        yield
+    finally:
+        del layer.forward
+        if before is not None:
+            layer.forward = before
 
 
 def as_written(module: nn.Module) -> None:

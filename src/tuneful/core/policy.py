@@ -25,6 +25,7 @@ class Outputs:
     def __init__(self, network: Network, scope: Scope, hidden: Tensor, inputs: Mapping[str, Tensor]) -> None:
         self.hidden = hidden  # (N, D) packed real tokens, no padding
         self._network, self._scope, self._inputs = network, scope, inputs
+        self._logits: Tensor | None = None
 
     def token_logprobs(self, targets: Tensor, where: Tensor) -> Tensor:
         """log p(targets[i]) as the token after position where[i]; both (M,), the answer (M,) float32."""
@@ -55,9 +56,11 @@ class Outputs:
             return vocabulary.token_apart(self._network.vocabulary(module), self.hidden[where], other.hidden[where])
 
     def class_logits(self) -> Tensor:
-        """(R, C) float32, through the model's own classification head."""
-        with self._scope() as module:
-            return self._network.class_logits(module, self.hidden, self._inputs).float()
+        """(R, C) float32, through the model's own classification head; the same for all who ask."""
+        if self._logits is None:
+            with self._scope() as module:
+                self._logits = self._network.class_logits(module, self.hidden, self._inputs).float()
+        return self._logits
 
     def embeddings(self) -> Tensor:
         """(R, D) float32 of unit length: one vector a row."""

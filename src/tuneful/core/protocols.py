@@ -63,6 +63,7 @@ class Attached(Protocol):
     def state(self) -> dict[str, Tensor]: ...
     def load(self, state: Mapping[str, Tensor]) -> None: ...
     def distance(self) -> Tensor: ...  # () sum of squares of what changed in the weights there were before
+    def nearer(self, share: float) -> None: ...  # keeps this share of that change
     def merged(self) -> nn.Module: ...  # a plain fp32 transformers model of its own, adapters folded in
     def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None: ...
 
@@ -128,6 +129,14 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
 
     def __call__(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> float: ...
+
+
+@runtime_checkable
+class Climbs(Protocol):
+    """Optional, of a gradient rule that looks elsewhere before it says where to go: an update is computed twice."""
+
+    def climb(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]: ...  # moves them; what they were
+    def back(self, parameters: Sequence[nn.Parameter], before: Sequence[Tensor]) -> None: ...
 
 
 @runtime_checkable

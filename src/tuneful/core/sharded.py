@@ -92,6 +92,9 @@ class Sharded:
     def distance(self) -> Tensor:
         raise RecipeError(["regularisers: the distance from the start needs whole weights; leave out sharded"])
 
+    def nearer(self, share: float) -> None:
+        raise RecipeError(["interpolate: the way back to the start needs whole weights; leave out sharded"])
+
     def state(self) -> dict[str, Tensor]:
         """On the first rank; see `for_saving`."""
         return {name: for_saving(parameter) for name, parameter in self.trainable().items()}

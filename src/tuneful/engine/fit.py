@@ -15,6 +15,7 @@ from tuneful.core.device import give_back_freed_memory, memory_refused, place, w
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import (
+    Climbs,
     Consolidates,
     Disturbs,
     GradientRule,
@@ -54,6 +55,12 @@ def fit(
         policy.module.train()
         metrics = _gradients(policy, objectives, step, regularisers, gradient)
         parameters = list(policy.trainable().values())
+        if isinstance(gradient, Climbs):
+            before = gradient.climb(parameters)
+            try:
+                _gradients(policy, objectives, step, regularisers, gradient)
+            finally:
+                gradient.back(parameters, before)
         _add_up(gradient, sorted(objectives), parameters)
         gradient.finish(parameters)
         metrics["gradient_norm"] = gradient_norm(parameters, clip)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from tuneful.core.sharded import for_saving, like, whole
 from tuneful.core.spec import Spec
+from tuneful.engine.average import RunningAverage
 
+AVERAGE = "average"  # among the entries of a saved state
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -25,6 +27,9 @@ class AdamW(Spec):
     head_rate: PositiveFloat = 1.0
     """Multiplies the rate of a classification head, which starts from nothing, as does the decoder of `denoise`, which
     learns at 1e-3 if nobody says."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Multiplies the rate of the highest layer, of the next one below twice, and so on down to the embeddings: what
+    lies deeper learns more carefully (Clark et al. 2020, arXiv:2003.10555, appendix A). 1 = all alike."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of matrices, never of norms and biases."""
     beta1: Share = 0.9
@@ -70,24 +75,30 @@ class Updater:
         *,
         steps: int,
         heads: Sequence[str] = (),
+        heights: Mapping[str, int] | None = None,
+        average: RunningAverage | None = None,
     ) -> None:
+        """`heights` says of each parameter how many layers below the head it lies, None: 0."""
         if settings.learning_rate is None:
             raise ValueError("the learning rate must be resolved before training")
         self.settings, self.steps = settings, steps
         self._named = dict(parameters)
         self._peak = settings.learning_rate
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        self._average = average
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
             is_head = any(head in name.split(".") for head in heads)
-            groups.setdefault((parameter.dim() >= 2, is_head), []).append(parameter)
+            height = (heights or {}).get(name, 0)
+            share = settings.head_rate if is_head else settings.layer_decay**height
+            groups.setdefault((parameter.dim() >= 2, share), []).append(parameter)
         self._optimiser = torch.optim.AdamW(
             [
                 {
                     "params": members,
                     "weight_decay": settings.weight_decay if decays else 0.0,
-                    "share": settings.head_rate if is_head else 1.0,
+                    "share": share,
                 }
-                for (decays, is_head), members in groups.items()
+                for (decays, share), members in groups.items()
             ],
             lr=self._peak,
             betas=(settings.beta1, settings.beta2),
@@ -104,7 +115,14 @@ class Updater:
         # The fused step does not count as a change of the tensors, and copies in another dtype are made by that count.
         torch.autograd.graph.increment_version(list(self._named.values()))
         self.clear()
+        if self._average is not None:
+            self._average.add(self._named, number, self.steps)
         return rate
+
+    @property
+    def average(self) -> RunningAverage | None:
+        """Of the weights so far; None where none is kept."""
+        return self._average
 
     def clear(self) -> None:
         self._optimiser.zero_grad(set_to_none=True)
@@ -113,24 +131,33 @@ class Updater:
         """Gives back gradients and moments: training is over."""
         self.clear()
         self._optimiser.state.clear()
+        if self._average is not None:
+            self._average.forget()
 
     def state(self) -> dict[str, Tensor]:
+        averaged = self._average.weights if self._average is not None else {}
         return {
             f"{entry}/{name}": for_saving(torch.as_tensor(value))
             for name, parameter in self._named.items()
             for entry, value in self._optimiser.state.get(parameter, {}).items()
-        }
+        } | {f"{AVERAGE}/{name}": for_saving(value) for name, value in averaged.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         for key, value in state.items():
             entry, name = key.split("/", 1)
             parameter = self._named[name]
+            if entry == AVERAGE:
+                if self._average is not None:
+                    self._average.weights[name] = like(parameter, value)
+                continue
             # The fused AdamW keeps everything beside its weight, the count of steps too.
             self._optimiser.state[parameter][entry] = like(parameter, value)
 
 
-class Sum:
+class Sum(Spec):
     """The gradient of the sum of the tasks' losses."""
+
+    kind: Literal["sum"] = "sum"
 
     def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         loss.backward()

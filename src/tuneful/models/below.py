@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuneful.core.layers import blocks
+from tuneful.core.layers import blocks, instead
 from tuneful.core.store import RowStore
 from tuneful.models.examine import UNKNOWN, agree, probe_rows
 from tuneful.models.network import Network, paths
@@ -100,7 +100,7 @@ def _answering(layers: Sequence[nn.Module], states: Tensor) -> Iterator[None]:
         spare = hidden_states.shape[1] - len(states)  # tokens nobody reads
         return nn.functional.pad(states, (0, 0, 0, spare))[None]
 
-    with _skipped(layers[:-1]), _instead(layers[-1], answer):
+    with _skipped(layers[:-1]), instead(layers[-1], answer):
         yield
 
 
@@ -108,17 +108,8 @@ def _answering(layers: Sequence[nn.Module], states: Tensor) -> Iterator[None]:
 def _skipped(layers: Sequence[nn.Module]) -> Iterator[None]:
     with ExitStack() as all_of_them:
         for layer in layers:
-            all_of_them.enter_context(_instead(layer, lambda hidden_states, *_, **__: hidden_states))
+            all_of_them.enter_context(instead(layer, lambda hidden_states, *_, **__: hidden_states))
         yield
-
-
-@contextmanager
-def _instead(layer: nn.Module, answer: Any) -> Iterator[None]:
-    layer.forward = answer
-    try:
-        yield
-    finally:
-        del layer.forward
 
 
 def _states(out: Any) -> Tensor:

@@ -20,7 +20,9 @@ from tuneful.adapters import ADAPTERS
 from tuneful.core.device import PrecisionName
 from tuneful.core.quantised import Kind
 from tuneful.core.spec import Spec
-from tuneful.engine.update import AdamW
+from tuneful.engine.average import AVERAGES
+from tuneful.engine.rules import GRADIENTS
+from tuneful.engine.update import AdamW, Sum
 from tuneful.evaluation.settings import Evaluate
 from tuneful.objectives import OBJECTIVES
 from tuneful.recipe.aliases import NOTHING
@@ -228,6 +230,13 @@ class Recipe(Spec):
     """What is learned next."""
     optimiser: AdamW = AdamW()
     """From gradients to new weights."""
+    gradient: GRADIENTS.field = Sum()  # type: ignore[name-defined]
+    """How the gradient of an update is found."""
+    average: AVERAGES.field | None = None  # type: ignore[name-defined]
+    """Of the weights of many updates, which is then what is measured and saved. None: the last weights."""
+    interpolate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
+    """After training, goes back from the tuned weights towards those before: the share of the way that is kept, a new
+    head left as it is. auto: the share that does best on the validation rows. None: all of it."""
     evaluate: Evaluate = Evaluate()
     """What is measured."""
     checkpoint: Checkpoint = Checkpoint()

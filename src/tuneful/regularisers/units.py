@@ -10,6 +10,7 @@ from tuneful.core.types import Answer, Batch
 
 TOKENS = frozenset({Answer.TOKENS})
 ONE_OF_MANY = frozenset({Answer.TOKENS, Answer.CLASS})
+OF_ROWS = frozenset({Answer.CLASS, Answer.LABELS, Answer.NUMBER})
 ALL_BUT_NUMBERS = frozenset({Answer.TOKENS, Answer.CLASS, Answer.LABELS})
 
 

@@ -14,7 +14,7 @@ from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, pick_device, prepare_process, rank, seed_everything, seed_own, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.files import keep_newest
-from tuneful.core.layers import frozen_depth
+from tuneful.core.layers import frozen_depth, heights
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Attached, Objects
 from tuneful.core.ranks import equal_to_first, in_turn, together
@@ -22,6 +22,7 @@ from tuneful.core.sharded import Sharded
 from tuneful.core.store import RowStore
 from tuneful.core.types import Layout
 from tuneful.data.layouts import Collator
+from tuneful.engine.average import RunningAverage
 from tuneful.engine.cost import Cost, predict
 from tuneful.engine.update import Updater
 from tuneful.models.below import above
@@ -97,7 +98,15 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     new = prepared.labels is not None or prepared.layout is Layout.REBUILT
     heads = head_names(policy.module) if new else []
-    optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
+    lies, parameters = heights(policy.module), policy.trainable()
+    optimiser = Updater(
+        recipe.optimiser,
+        parameters,
+        steps=len(schedule),
+        heads=heads,
+        heights={name: lies[id(parameter)] for name, parameter in parameters.items()},
+        average=RunningAverage(recipe.average) if recipe.average else None,
+    )
     seed_own(recipe.seed)
     return Built(prepared, policy, collate, schedule, optimiser, cost(prepared, policy))
 

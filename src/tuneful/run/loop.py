@@ -10,6 +10,8 @@ from tuneful.core.protocols import Schedule
 from tuneful.core.types import Record
 from tuneful.engine.fit import fit
 from tuneful.run.build import Built
+from tuneful.run.settle import settle
+from tuneful.run.watch import Watch
 
 
 class Interrupted(Exception):
@@ -25,6 +27,7 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
         schedule or built.schedule,
         built.optimiser,
         regularisers=recipe.regularisers,
+        gradient=recipe.gradient,
         clip=recipe.optimiser.clip,
         start=start,
     )
@@ -36,6 +39,7 @@ def tried(built: Built, should_stop: Callable[[], bool]) -> Iterator[Record]:
         if should_stop():
             raise Interrupted
         yield record
+    settle(built, Watch(0))
     built.optimiser.forget()
 
 

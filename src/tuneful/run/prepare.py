@@ -38,6 +38,7 @@ from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.pairs import check_pairs, check_settings, check_together, searched, with_prompts
 from tuneful.run.plan import fitted, planned_mb
+from tuneful.run.regularised import check_looked_at
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.teacher import told
 from tuneful.run.unseen import check_classes, notes, with_episodes
@@ -147,6 +148,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
                      learn_all=data.learn == "all")  # fmt: skip
     built = {part: encode(getattr(parts, part)) for part in PARTS}
     check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
+    check_looked_at(recipe, built["validation"].rows)
     form, dropped = gathered.form, gathered.dropped
     shown = label_set(parts.train, "class") if decided.unseen else labels
     asks = recipe.choose.enabled is True and pools(objective)

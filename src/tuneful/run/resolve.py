@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from tuneful.adapters import Full, Head, Lora
 from tuneful.core.device import machine, world
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Draws, MeasuresWeights, Objective, Pools, Replaces, Suits
-from tuneful.core.types import Answer, Layout, Row
+from tuneful.core.protocols import Adapter, Draws, Objective, Pools
+from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
+from tuneful.run.regularised import answer_of, check_regularisers
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
@@ -25,13 +24,6 @@ LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
 CAREFUL = {Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
 DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
-SAID = {
-    Answer.TOKENS: "these are tokens",
-    Answer.CLASS: "here each is one class",
-    Answer.LABELS: "here each is several labels",
-    Answer.NUMBER: "these are numbers",
-    Answer.NONE: "an encoder by itself gives none",
-}
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 PAIRED_SHARE = 0.8  # of these, that rows of mean length fill, so that one of longer rows seldom has to be cut
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
@@ -62,7 +54,7 @@ def resolve(
     labelled, reads = objective.layout is Layout.LABELS, not objective.layout.writes
     adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
-    _check_regularisers(recipe, adapter, answer_of(objective.layout, rows))
+    check_regularisers(recipe, adapter, answer_of(objective.layout, rows))
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
     if objective.layout is Layout.PAIRS:
@@ -130,38 +122,6 @@ def _check_encoder(recipe: Recipe, adapter: Adapter, layout: Layout) -> None:
         problems.append("adapter: there is no head here, so nothing would learn; use full, top_layers or lora")
     if layout.compares and world() > 1:
         problems.append("objective: rows that are told apart are computed together; this objective takes one process")
-    if problems:
-        raise RecipeError(problems)
-
-
-def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
-    """What is told of a unit of these rows."""
-    if layout in (Layout.TOKENS, Layout.MASKED):
-        return Answer.TOKENS
-    target = next((row.target for row in rows if row.target is not None), None)
-    if layout is not Layout.LABELS or target is None:
-        return Answer.NONE
-    if isinstance(target, np.ndarray):
-        return Answer.LABELS
-    return Answer.NUMBER if isinstance(target, float | np.floating) else Answer.CLASS
-
-
-def _check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None:
-    """Raises RecipeError for those that would mean nothing here."""
-    problems = []
-    for regulariser in recipe.regularisers:
-        kind = regulariser.kind
-        if isinstance(regulariser, Suits) and answer not in regulariser.suits:
-            kinds = ", ".join(sorted(regulariser.suits))
-            problems.append(f"regularisers: {kind} is about answers that are {kinds}; {SAID[answer]}; leave it out")
-        if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
-            problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
-    given = [regulariser.kind for regulariser in recipe.regularisers]
-    if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
-        problems.append(f"regularisers: {', '.join(repeated)} is given twice; give each once")
-    others = [kind for kind, part in zip(given, recipe.regularisers, strict=True) if isinstance(part, Replaces)]
-    if len(others) > 1:
-        problems.append(f"regularisers: {' and '.join(others)} each put another loss in the place of one; keep one")
     if problems:
         raise RecipeError(problems)
 

@@ -17,6 +17,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin, end
 from tuneful.run.loop import Interrupted, updates
 from tuneful.run.losses import looked_at, validation_metrics
+from tuneful.run.settle import averaged, interpolate, settle
 from tuneful.run.watch import Watch
 
 LISTED = 100  # skipped rows listed one by one
@@ -58,6 +59,7 @@ class Progress:
     seconds: float = 0.0
     skipped: Skipped = field(default_factory=Skipped)
     watch: Watch = field(default_factory=lambda: Watch(0))
+    kept: Said | None = None  # how far the weights went back towards the start
     stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
 
 
@@ -97,7 +99,8 @@ def train(
         raise
     if progress.watch.over:
         progress.stopped = Said("no_better", {"step": progress.watch.best_step})
-    progress.watch.restore(built.policy)
+    settle(built, progress.watch)
+    progress.kept = interpolate(built)
     progress.seconds += end(built)
 
 
@@ -116,10 +119,11 @@ def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None
     if not rows:
         return False
     progress.watch.rows = len(rows)
-    with built.policy.gathered():
+    with built.policy.gathered(), averaged(built):
         metrics = validation_metrics(built, rows)
+        over = progress.watch.look(step, metrics, built.policy)
     yield Record(step, "validation", recipe.task.name, metrics)
-    return progress.watch.look(step, metrics, built.policy)
+    return over
 
 
 def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:

@@ -1,0 +1,7 @@
+"""The gradient rules by name."""
+
+from tuneful.core.spec import Spec, Table
+from tuneful.engine.sharpness import Sam
+from tuneful.engine.update import Sum
+
+GRADIENTS: Table[Spec] = Table("gradient rule", [Sum, Sam], group="tuneful.gradients")

@@ -1,0 +1,70 @@
+"""What stands against the regularisers of a recipe, said before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tuneful.adapters import Head
+from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import Adapter, MeasuresWeights, Replaces, Suits
+from tuneful.core.types import Answer, Layout, Row
+from tuneful.recipe import Recipe
+
+SAID = {
+    Answer.TOKENS: "these are tokens",
+    Answer.CLASS: "here each is one class",
+    Answer.LABELS: "here each is several labels",
+    Answer.NUMBER: "these are numbers",
+    Answer.NONE: "an encoder by itself gives none",
+}
+
+
+def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
+    """What is told of a unit of these rows."""
+    if layout in (Layout.TOKENS, Layout.MASKED):
+        return Answer.TOKENS
+    target = next((row.target for row in rows if row.target is not None), None)
+    if layout is not Layout.LABELS or target is None:
+        return Answer.NONE
+    if isinstance(target, np.ndarray):
+        return Answer.LABELS
+    return Answer.NUMBER if isinstance(target, float | np.floating) else Answer.CLASS
+
+
+def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None:
+    """Raises RecipeError for those that would mean nothing here."""
+    problems = []
+    for regulariser in recipe.regularisers:
+        kind = regulariser.kind
+        if isinstance(regulariser, Suits) and answer not in regulariser.suits:
+            kinds = ", ".join(sorted(regulariser.suits))
+            problems.append(f"regularisers: {kind} is about answers that are {kinds}; {SAID[answer]}; leave it out")
+        if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
+            problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
+    problems += _problems_of_interpolation(recipe, adapter, answer)
+    given = [regulariser.kind for regulariser in recipe.regularisers]
+    if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
+        problems.append(f"regularisers: {', '.join(repeated)} is given twice; give each once")
+    others = [kind for kind, part in zip(given, recipe.regularisers, strict=True) if isinstance(part, Replaces)]
+    if len(others) > 1:
+        problems.append(f"regularisers: {' and '.join(others)} each put another loss in the place of one; keep one")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _problems_of_interpolation(recipe: Recipe, adapter: Adapter, answer: Answer) -> Iterator[str]:
+    if recipe.interpolate is None:
+        return
+    if recipe.sharded or getattr(adapter, "dora", False):
+        yield "interpolate: the way back to the start needs whole weights; leave out sharded and dora"
+    if isinstance(adapter, Head) and answer is not Answer.TOKENS:
+        yield "interpolate: under adapter head nothing that was there before learns; leave it out"
+
+
+def check_looked_at(recipe: Recipe, rows: Sequence[Row]) -> None:
+    """Raises RecipeError where something is to be found by the validation rows, of which there are none."""
+    if recipe.interpolate == "auto" and not rows:
+        raise RecipeError(["interpolate: auto asks the validation rows, and there are none; give a number below 1, or "
+                           "hold some out (data.validation)"])  # fmt: skip
