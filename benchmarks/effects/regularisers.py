@@ -1,0 +1,103 @@
+"""200 rows of ten Banking77 classes, every weight of MiniLM tuned for 30 epochs: what each regulariser changes."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.effects.paired import Found, arms, compared
+from tuneful.evaluation.reading import mean_loss
+from tuneful.recipe import Recipe
+from tuneful.run.build import Built, build
+from tuneful.run.loop import tried
+from tuneful.run.losses import by_part
+from tuneful.run.prepare import prepare
+from tuneful.run.settle import interpolate
+
+CLASSES, SHOTS, EPOCHS = 10, 20, 30
+PLAIN: dict[str, Any] = {"adapter": "full", "schedule": {"epochs": EPOCHS}, "choose": "none"}
+ALONE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weight_decay": {"optimiser": {"weight_decay": 0.1}},
+    "layer_decay": {"optimiser": {"layer_decay": 0.8}},
+    "ema": {"average": "ema"},
+    "swa": {"average": "swa"},
+    "interpolate": {"interpolate": "auto"},
+    "sam": {"gradient": "sam"},
+    "label_smoothing": {"regularisers": ["label_smoothing"]},
+    "confidence_penalty": {"regularisers": ["confidence_penalty"]},
+    "focal": {"regularisers": ["focal"]},
+    "r_drop": {"regularisers": ["r_drop"]},
+    "mixup": {"regularisers": ["mixup"]},
+    "neftune": {"regularisers": ["neftune"]},
+    "dropout": {"regularisers": [{"kind": "dropout", "hidden": 0.2, "attention": 0.2}]},
+    "layer_drop": {"regularisers": [{"kind": "layer_drop", "share": 0.2}]},
+    "l2_sp": {"regularisers": ["l2_sp"]},
+}
+
+
+def regularisers(data: Path, seeds: int, ways: Mapping[str, Any] = ALONE, *, asked: str = "test") -> None:
+    """A line a run, then for each way the gap and the accuracy beside those of the plain run of the same seed. `asked`:
+    "train" asks other rows of the training file."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in range(seeds):
+            draw(data / "banking77", Path(scratch) / str(seed), seed, asked)
+
+        def run(name: str, seed: int) -> Found:
+            return measured({**PLAIN, **ways[name], "data": str(Path(scratch) / str(seed)), "seed": seed})
+
+        found = arms(seeds, run, list(ways))
+    for metric in ("gap", "accuracy", "seconds"):
+        compared(found, metric, next(iter(ways)))
+
+
+def draw(source: Path, folder: Path, seed: int, asked: str) -> None:
+    """Ten classes, 20 rows each to learn and 10 each to watch; what is asked are all test rows of these classes, or 40
+    other training rows of each."""
+    folder.mkdir()
+    rng = np.random.default_rng([seed, 5])
+    train, test = read(source / "train.csv"), read(source / "test.csv")
+    chosen = rng.choice(sorted(train), CLASSES, replace=False)
+    parts: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
+    for name in chosen:
+        own = [train[name][index] for index in rng.permutation(len(train[name]))]
+        for part, rows in (("train", own[:SHOTS]), ("validation", own[SHOTS : SHOTS + 10]),
+                           ("test", own[SHOTS + 10 : SHOTS + 50] if asked == "train" else test[name])):  # fmt: skip
+            parts[part] += [(text, str(name)) for text in rows]
+    for part, rows in parts.items():
+        with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+
+
+def read(path: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[row["category"]].append(row["text"])
+    return found
+
+
+def measured(recipe: dict[str, Any]) -> Found:
+    """Losses and accuracy of the last weights of a run, or of what the way makes of them."""
+    built = build(prepare(Recipe.model_validate({**recipe, "name": "effect"})))
+    began = time.perf_counter()
+    for _ in tried(built, lambda: False):
+        pass
+    seconds = time.perf_counter() - began
+    interpolate(built)
+    losses = by_part(built)
+    train, held, test = (float(losses[part] or 0.0) for part in ("train", "validation", "test"))
+    return {"train": train, "validation": held, "test": test, "gap": held - train, "accuracy": accuracy(built),
+            "seconds": round(seconds, 1)}  # fmt: skip
+
+
+def accuracy(built: Built) -> float:
+    objective = built.prepared.resolved.objective
+    return mean_loss(built.policy, objective, built.prepared.rows("test"), built.collate)["accuracy"]
