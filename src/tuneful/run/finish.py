@@ -254,11 +254,13 @@ def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[s
 
 
 def _curves(folder: RunFolder) -> dict[str, Any]:
-    """What the page draws: the loss of training and validation over the updates."""
+    """What the page draws: the loss of training and validation over the updates, and accuracy where there are classes."""
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     for record in folder.read_records():
-        if record.kind in curves:
+        if record.kind in ("train", "validation"):
             curves[record.kind].append([record.step, round(record.metrics["loss"], 5)])
+        if record.kind == "validation" and "accuracy" in record.metrics:
+            curves.setdefault("accuracy", []).append([record.step, round(record.metrics["accuracy"], 5)])
     return _thinned(curves)
 
 
