@@ -155,8 +155,13 @@ def reliability(points: Sequence[Sequence[float]], say: Mapping[str, str], *, la
         most = max(rows for _, _, rows in points)
         for sure, right, rows in points:
             axes.plot(sure, right, color=PAINT["tuned"], marker="o", markersize=4 + 5 * rows / most, zorder=3)
-        sure, right = [point[0] for point in points], [point[1] for point in points]
-        axes.plot(sure, right, color=PAINT["tuned"], linewidth=1.2, zorder=2)
+        axes.plot(
+            [point[0] for point in points],
+            [point[1] for point in points],
+            color=PAINT["tuned"],
+            linewidth=1.2,
+            zorder=2,
+        )
         _named(axes, say["axis_confidence"], say["axis_accuracy"])
         axes.set(xlim=(-0.02, 1.04), ylim=(-0.02, 1.04), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         return _inline(figure, label, key)

@@ -254,7 +254,7 @@ def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[s
 
 
 def _curves(folder: RunFolder) -> dict[str, Any]:
-    """What the page draws: the loss of training and validation over the updates, and accuracy where there are classes."""
+    """What the page draws: the loss of training and validation over the updates; accuracy where there are classes."""
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     for record in folder.read_records():
         if record.kind in ("train", "validation"):
