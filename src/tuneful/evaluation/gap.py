@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,10 +97,26 @@ def falling(looks: Sequence[Mapping[str, float]]) -> bool:
     return before - losses[-1] > FALLING * before
 
 
-def advice(found: Difference | None, validation: Told | None, *, still_falling: bool) -> Said:
+def learned_nothing(train: Told, validation: Told) -> Said | None:
+    """Says so where validation rows are not surely more often right than by the commonest class alone: within two
+    standard errors."""
+    if train.right is None or validation.right is None or train.targets is None:
+        return None
+    chance = float(np.bincount(train.targets).max() / len(train.targets))
+    learned, right = (float(mean(hits.sum(0))) for hits in (train.right, validation.right))
+    if right > chance + 2 * math.sqrt(chance * (1 - chance) / len(validation.right)):
+        return None
+    shares = {"right": right, "learned": learned, "chance": chance}
+    return Said("gap_nothing", {name: round(100 * share) for name, share in shares.items()})
+
+
+def advice(parts: Mapping[str, Told], found: Difference | None, *, still_falling: bool) -> Said:
     """One sentence. None: there were no rows to compare."""
-    if found is None or validation is None:
+    if found is None:
         return Said("gap_unknown")
+    validation = parts["validation"]
+    if nothing := learned_nothing(parts["train"], validation):
+        return nothing
     loss = validation.loss
     facts = {"gap": _short(found.delta), "low": _short(found.low), "high": _short(found.high)}
     large = found.delta >= max(LARGE * loss, LEAST)

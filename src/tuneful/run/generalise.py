@@ -80,7 +80,7 @@ def _gap(parts: Mapping[str, Told], progress: Progress) -> dict[str, Any]:
     both = "train" in parts and "validation" in parts
     found = gap.gap(parts["train"], parts["validation"]) if both else None
     ended = progress.stopped.key == "schedule_ended"
-    sentence = gap.advice(found, parts.get("validation"), still_falling=ended and gap.falling(progress.watch.seen))
+    sentence = gap.advice(parts, found, still_falling=ended and gap.falling(progress.watch.seen))
     accuracy = gap.accuracies(parts)
     return {
         "gap_ci95": None if found is None else found.as_json()["ci95"],
@@ -94,8 +94,7 @@ def _of_classes(
     built: Built, rows: Mapping[str, list[Row]], parts: Mapping[str, Told], seconds: dict[str, float], say: Say
 ) -> dict[str, Any]:
     settings, test, found = built.recipe.evaluate, parts.get("test"), {}
-    tests = settings.robustness and test is not None
-    if not tests and test is None and settings.learning_curve is False:
+    if test is None and settings.learning_curve is False:
         return {}
     say("measuring how sure the classifier may be, hurried writing, and what more rows would bring")
     with timed(seconds, "before"):
