@@ -104,7 +104,7 @@ def test_the_interval_of_rows_drawn_apart() -> None:
 def test_losses_by_row_are_those_of_the_objective(layout: Layout, generator_folder: Path, reader_folder: Path) -> None:
     folder = generator_folder if layout is Layout.TOKENS else reader_folder
     policy, loaded = tiny_policy(folder, layout=layout)
-    rows, collate = tiny_rows(loaded, layout), Collator(layout)
+    rows, collate = tiny_rows(loaded, layout)[::-1], Collator(layout)  # not as they are read
     objective = NextToken() if layout is Layout.TOKENS else Classify(target="class")
     found = told(policy, objective, rows, collate, classes=layout is Layout.LABELS)
     assert found.loss == pytest.approx(mean_loss(policy, objective, rows, collate)["loss"], rel=1e-5)
@@ -156,6 +156,7 @@ def test_a_loss_that_still_falls() -> None:
     assert gap.falling(looks(3, 2, 1))
     assert not gap.falling(looks(3, 2, 1.99))
     assert not gap.falling(looks(3, 1, 2))
+    assert not gap.falling(looks(1, 3, 2)), "it had been lower"
     assert not gap.falling(looks(2, 1))
 
 
@@ -439,7 +440,7 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_canary_that_does_not_fit_is_refused(generator_folder: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "texts.jsonl", [{"text": f"text {number}"} for number in range(40)])
     settings = {"evaluate.canaries": 2, "data.max_tokens": 30}
-    with pytest.raises(RecipeError, match="a canary does not fit into data.max_tokens: 30"):
+    with pytest.raises(RecipeError, match=r"a canary does not fit into data\.max_tokens: 30"):
         prepare(recipe_for(data, model=str(generator_folder), settings=settings))
 
 

@@ -37,7 +37,7 @@ def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, An
         found: dict[str, Any] = {**(_losses(parts) if rows else by_part(built))}
     both = found["train"] is not None and found["validation"] is not None
     found["gap"] = round(found["validation"] - found["train"], 5) if both else None
-    if rows:
+    if "train" in parts:
         found |= _gap(parts, progress)
     if tells_classes(built):
         found |= _of_classes(built, rows, parts, seconds, say)
