@@ -124,6 +124,7 @@ def test_losses_by_row_are_those_of_the_objective(layout: Layout, generator_fold
         ([0.5] * 20, [0.0, 1.4] * 10, False, "gap_unsure"),
         ([0.95] * 20, [1.0] * 20, False, "gap_fine"),
         ([0.95] * 20, [1.0] * 20, True, "gap_under"),
+        ([0.95] * 20, [1.0] * 5, False, "gap_unsure"),
         ([0.001] * 20, [0.01] * 20, True, "gap_fine"),
         ([0.1] * 20, [], False, "gap_unknown"),
     ],
@@ -342,6 +343,7 @@ def test_what_hurried_writing_costs(reader_folder: Path) -> None:
     assert found["ways"]["punctuation"] == {
         "changed": 0, "n": 40, **{name: {"clean": 0.9, "so": 0.9, "delta": 0.0, "ci95": [0.0, 0.0]} for name in systems}
     }  # fmt: skip
+    assert found["advice"]["key"] == "robust_unsure", "10 points of 40 rows"
     assert asked == [40, 40], "rows that read the same are not asked about again"
     again = disturbed(rows[3], "typos", loaded.processor, 64, 0)
     assert again.example.text == disturbed(rows[3], "typos", loaded.processor, 64, 0).example.text != "word 3"

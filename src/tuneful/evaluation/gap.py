@@ -120,9 +120,10 @@ def advice(parts: Mapping[str, Told], found: Difference | None, *, still_falling
     loss = validation.loss
     facts = {"gap": _short(found.delta), "low": _short(found.low), "high": _short(found.high)}
     large = found.delta >= max(LARGE * loss, LEAST)
-    if large and found.low > 0 and len(validation.sums) >= ENOUGH:
+    enough = len(validation.sums) >= ENOUGH
+    if large and found.low > 0 and enough:
         return Said("gap_over", {**facts, "percent": round(100 * found.delta / loss)})
-    if large:
+    if large or not enough:
         return Said("gap_unsure", facts)
     return Said("gap_under", facts) if still_falling and loss > LEAST else Said("gap_fine", facts)
 

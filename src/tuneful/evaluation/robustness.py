@@ -66,7 +66,7 @@ def _advice(found: Mapping[str, Any]) -> dict[str, Any]:
     cost = found[way]["tuned"]
     facts = {"cost": _points(-cost["delta"]), "low": _points(-cost["ci95"][1]), "high": _points(-cost["ci95"][0])}
     if cost["ci95"][1] >= -SMALL:
-        sentence = Said("robust_fine", facts)
+        sentence = Said("robust_fine", facts) if cost["delta"] > -SMALL else Said("robust_unsure", facts)
     elif way == "typos":
         sentence = Said("robust_typos", facts)
     elif way == "capitals":
