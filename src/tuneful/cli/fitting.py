@@ -16,6 +16,8 @@ from tuneful.core.device import is_first, join_ranks, used_memory_mb
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
 from tuneful.core.types import Record
+from tuneful.evaluation.panels import sentences
+from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
 from tuneful.run.finish import recipe_of
@@ -24,6 +26,8 @@ from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+WATCHED = {"gap": "", "calibration": "sure", "memorisation": "by heart", "canaries": "canaries", "robustness": "typing",
+           "learning_curve": "more rows"}  # fmt: skip
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
 
 
@@ -77,8 +81,8 @@ def _what(
             )
         return recipe_of(folder.read_json(folder.lock)), folder.path
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
-    for words in notes if is_first() else ():
-        note(words)
+    for told in notes if is_first() else ():
+        note(told)
     return recipe, out
 
 
@@ -107,6 +111,7 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     ]
     if general.get("gap") is not None:
         facts.append(("gap", f"validation loss {general['validation']:.3f}, training loss {general['train']:.3f}"))
+    facts += [(WATCHED[name], sentence) for name, sentence in sentences(report, words(language)).items()]
     if forgot.get("kl_from_base") is not None:
         own = forgot["own_text_perplexity"]
         facts.append(
@@ -116,8 +121,8 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
             )
         )
     console.print()
-    for name, words in facts:
-        console.print(Text(f"{name:>9}  ", style="dim").append(words, style="not dim"))
+    for name, told in facts:
+        console.print(Text(f"{name:>9}  ", style="dim").append(told, style="not dim"))
     console.print()
     console.print(Text(verdict["sentences"][language], style=STYLE[verdict["helped"]]))
     console.print(f"report: {folder.page}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tuneful.evaluation import phrases, sections
+from tuneful.evaluation.panels import sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
@@ -125,7 +126,9 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows.append([say["gap"], phrases.signed(found.get("gap"))])
     table = _table([say["column_part"], say["column_loss"]], rows)
-    return [table, say["losses_caption"], phrases.stopped(found, say), *ways]
+    watched = [f"- {sentence}" for sentence in sentences(report, say).values()]
+    told = ["\n".join(watched)] if watched else []
+    return [table, say["losses_caption"], phrases.stopped(found, say), *told, *ways]
 
 
 def _cost(report: Mapping[str, Any], say: Say) -> list[str]:

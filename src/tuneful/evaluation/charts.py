@@ -28,11 +28,13 @@ PAINTS = {
     "#010106": "var(--tuned)",
     "#010107": "var(--train)",
     "#010108": "var(--validation)",
+    "#01010a": "var(--test)",
 }
 PAINT = {css[6:-1]: colour for colour, css in PAINTS.items() if css.startswith("var(--")}
 
 BAR_WIDTH, BAR_HEIGHT, NAMES = 340, 26, 74
 CURVE_WIDTH, CURVE_HEIGHT = 480, 260
+SQUARE = 260
 ROOM = 1.3  # the axis reaches this many times the longest bar that is shown whole: room for the value
 SMOOTHED = 20  # from this many points on, a moving mean is drawn over them
 LETTERS = 12
@@ -73,15 +75,18 @@ def curves(
     label: str,
     key: str,
 ) -> str:
-    """Loss over updates: `lines` holds points (step, loss) of "train" and "validation", `kept` is the update whose
-    weights stayed."""
+    """Loss over updates: `lines` holds points (step, loss) of "train", "validation" and "test", and where there are any
+    (step, share) of "accuracy", which has an axis of its own; `kept` is the update whose weights stayed."""
     left, bottom, top = 40, 34, 24
-    wide, high = 1 - (left + 12) / CURVE_WIDTH, 1 - (bottom + top) / CURVE_HEIGHT
+    wide, high = 1 - (left + (36 if lines.get("accuracy") else 12)) / CURVE_WIDTH, 1 - (bottom + top) / CURVE_HEIGHT
     with _figure(CURVE_WIDTH, CURVE_HEIGHT, key) as figure:
         axes = figure.add_axes((left / CURVE_WIDTH, bottom / CURVE_HEIGHT, wide, high))
         for name, points in lines.items():
-            _draw_line(axes, name, [point for point in points if math.isfinite(point[1])])
+            if name != "accuracy":
+                _draw_line(axes, name, [point for point in points if math.isfinite(point[1])])
         _ruled(axes, say["axis_updates"], say["axis_loss"])
+        if lines.get("accuracy"):
+            _draw_share(axes, lines["accuracy"], say["axis_right"])
         if kept is not None:
             _draw_kept(axes, kept, say["kept_at"].format(step=f"{kept:,}"))
         return _inline(figure, label, key)
@@ -120,13 +125,68 @@ def _draw_line(axes: Any, name: str, points: Sequence[Sequence[float]]) -> None:
         return
     steps, losses = zip(*points, strict=True)
     paint = PAINT[name]
-    if name == "validation":
+    if name == "test":
+        axes.plot(steps, losses, color=paint, linewidth=0, marker="D", markersize=7, zorder=5)
+    elif name == "validation":
         axes.plot(steps, losses, color=paint, linewidth=2, marker="o", markersize=5, zorder=4)
     elif len(points) < SMOOTHED:
         axes.plot(steps, losses, color=paint, linewidth=1.5, marker="." if len(points) < 3 else "", zorder=3)
     else:
         axes.plot(steps, losses, color=paint, linewidth=0.8, alpha=0.4, zorder=2)
         axes.plot(steps, _smooth(losses, min(15, len(points) // 10)), color=paint, linewidth=1.8, zorder=3)
+
+
+def _draw_share(axes: Any, points: Sequence[Sequence[float]], words: str) -> None:
+    """On an axis of its own at the right."""
+    steps, shares = zip(*points, strict=True)
+    other = axes.twinx()
+    other.plot(steps, shares, color=PAINT["validation"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=2)
+    other.set(ylim=(0, 1.02), yticks=[0, 0.5, 1])
+    other.annotate(words, (1, 1), (30, 10), "axes fraction", "offset points", color=INK, ha="right")
+
+
+def reliability(points: Sequence[Sequence[float]], say: Mapping[str, str], *, label: str, key: str) -> str:
+    """How often groups of rows are right over how sure the model is of them: points (confidence, accuracy, rows)."""
+    side, left, bottom, top = SQUARE, 40, 34, 24
+    with _figure(side, side, key) as figure:
+        place = (left / side, bottom / side, 1 - (left + 12) / side, 1 - (bottom + top) / side)
+        axes = figure.add_axes(place)
+        axes.plot((0, 1), (0, 1), color=INK, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        most = max(rows for _, _, rows in points)
+        for sure, right, rows in points:
+            axes.plot(sure, right, color=PAINT["tuned"], marker="o", markersize=4 + 5 * rows / most, zorder=3)
+        axes.plot(
+            [point[0] for point in points],
+            [point[1] for point in points],
+            color=PAINT["tuned"],
+            linewidth=1.2,
+            zorder=2,
+        )
+        _named(axes, say["axis_confidence"], say["axis_accuracy"])
+        axes.set(xlim=(-0.02, 1.04), ylim=(-0.02, 1.04), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        return _inline(figure, label, key)
+
+
+def growth(
+    points: Sequence[Sequence[float]],
+    guessed: Sequence[Sequence[float]],
+    say: Mapping[str, str],
+    *,
+    label: str,
+    key: str,
+) -> str:
+    """Accuracy over training rows: points (rows, accuracy) that were measured, and those that were guessed."""
+    left, bottom, top = 40, 34, 24
+    wide, high = 1 - (left + 12) / CURVE_WIDTH, 1 - (bottom + top) / CURVE_HEIGHT
+    with _figure(CURVE_WIDTH, CURVE_HEIGHT, key) as figure:
+        axes = figure.add_axes((left / CURVE_WIDTH, bottom / CURVE_HEIGHT, wide, high))
+        ahead = [points[-1], *(point for point in guessed if point[0] > points[-1][0])]
+        for line, style, mark in ((points, "-", "o"), (ahead, (0, (4, 3)), "")):
+            sizes, shares = zip(*line, strict=True)
+            axes.plot(sizes, shares, color=PAINT["tuned"], linewidth=2, linestyle=style, marker=mark, markersize=5)
+        axes.plot(*ahead[-1], color=PAINT["tuned"], marker="D", markersize=7, fillstyle="none")
+        _ruled(axes, say["axis_rows"], say["axis_accuracy"])
+        return _inline(figure, label, key)
 
 
 def _smooth(values: Sequence[float], reach: int) -> list[float]:
@@ -141,7 +201,7 @@ def _smooth(values: Sequence[float], reach: int) -> list[float]:
 
 
 def _ruled(axes: Any, below: str, above: str) -> None:
-    """Quiet lines across, whole updates below, the words of both axes at their ends."""
+    """Quiet lines across, whole numbers below, the words of both axes at their ends."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
@@ -151,6 +211,11 @@ def _ruled(axes: Any, below: str, above: str) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=1)
     axes.set_axisbelow(True)
     axes.margins(x=0.03, y=0.08)
+    _named(axes, below, above)
+
+
+def _named(axes: Any, below: str, above: str) -> None:
+    """The words of both axes at their ends."""
     for words, corner, shift, side in (
         (below, (1, 0), (0, -31), "right"),
         (above, (0, 1), (-36, 10), "left"),

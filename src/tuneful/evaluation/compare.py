@@ -6,7 +6,7 @@ scored on the same draw, and the middle 95 % of the differences is the interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -32,6 +32,9 @@ class Difference:
 
     def worse(self, higher_is_better: bool) -> bool:
         return self.high < 0 if higher_is_better else self.low > 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"delta": round(self.delta, 5), "ci95": [round(self.low, 5), round(self.high, 5)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +86,18 @@ def difference(metric: Summed, ours: np.ndarray, theirs: np.ndarray, *, seed: in
     low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     delta = float(metric.value(ours.sum(0)) - metric.value(theirs.sum(0)))
     return Difference(delta, float(low), float(high))
+
+
+def apart(
+    ours: np.ndarray, theirs: np.ndarray, value: Callable[[np.ndarray], np.ndarray], *, seed: int = 0
+) -> Difference:
+    """The same of statistics (n, k) and (m, k) of different rows, each drawn by itself; `value` takes sums (..., k)."""
+    rng, draws = np.random.default_rng(seed), []
+    for _ in range(DRAWS // BLOCK):
+        one, other = (
+            rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=BLOCK).astype(np.float64) @ rows
+            for rows in (ours, theirs)
+        )
+        draws.append(value(one) - value(other))
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
+    return Difference(float(value(ours.sum(0)) - value(theirs.sum(0))), float(low), float(high))

@@ -12,6 +12,7 @@ from jinja2 import ChainableUndefined, Environment
 from markupsafe import Markup
 
 from tuneful.evaluation import phrases, sections
+from tuneful.evaluation.panels import panels
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.words import words
 
@@ -36,6 +37,8 @@ def page(report: Mapping[str, Any], language: str) -> str:
         stopped=phrases.stopped(full["generalisation"], say),
         target=phrases.target_of(full),
         model=phrases.model_name(full),
+        panels=panels(full, say),
+        advice=phrases.said(full["generalisation"].get("advice"), say),
         **{name: view(full, say) for name, view in sections.VIEWS.items()},
         **_pictures(full, say),
     )
@@ -43,11 +46,16 @@ def page(report: Mapping[str, Any], language: str) -> str:
 
 def _pictures(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Only a report with something to draw costs the time that matplotlib takes to load."""
-    if not report["quality"] and not any(report["curves"].values()):
-        return {"pictures": [], "curve": None}
+    drawn = {"calibration", "learning_curve"} & report["generalisation"].keys()
+    if not report["quality"] and not any(report["curves"].values()) and not drawn:
+        return {"pictures": [], "curve": None, "panel_pictures": {}}
     from tuneful.evaluation import pictures
 
-    return {"pictures": pictures.before_and_after(report, say), "curve": pictures.losses(report, say)}
+    return {
+        "pictures": pictures.before_and_after(report, say),
+        "curve": pictures.losses(report, say),
+        "panel_pictures": pictures.of_panels(report, say),
+    }
 
 
 def _environment(say: Say) -> Environment:

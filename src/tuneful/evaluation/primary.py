@@ -1,4 +1,4 @@
-"""Which metrics a run measures, known before it is trained, so that a verdict by another one is refused in time."""
+"""Which metrics a run measures, known before it is trained, so that what is not measured is refused in time."""
 
 from __future__ import annotations
 
@@ -48,4 +48,18 @@ def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, t
     raise RecipeError([
         f"evaluate.primary: {settings.primary} is not measured for {data}. "
         f"Known here: {', '.join(known)}; or leave it out"
+    ])  # fmt: skip
+
+
+def check_curve(settings: Evaluate, layout: Layout, labels: LabelSet | None) -> None:
+    """Raises RecipeError when a learning curve is asked for where none is measured: a model that writes would have to
+    be trained anew for every size."""
+    if settings.learning_curve is not True or (
+        layout is Layout.LABELS and labels is not None and labels.kind == "class"
+    ):
+        return
+    data = DATA.get(layout) or (SAID[labels.kind] if labels else "text")
+    raise RecipeError([
+        f"evaluate.learning_curve: is measured for labels, one a row, and this run learns {data}. Leave it out, or "
+        "train on a part of the rows (data.source: path#500) and compare the runs"
     ])  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tuneful.core.spec import Spec
 
@@ -37,3 +37,14 @@ class Evaluate(Spec):
     """The metric of the verdict. None: the one that fits the data."""
     forgetting: bool = True
     """Measure what was forgotten."""
+    robustness: bool = True
+    """Ask a classifier about its test rows, 500 at most, once more with typos, in capitals and without punctuation."""
+    memorisation: NonNegativeInt = 32
+    """Training rows a model that writes is shown the beginning of, to see whether it goes on word for word, and as many
+    held-out ones; 0 = none."""
+    canaries: Annotated[int, Field(ge=0, le=100)] = 0
+    """Random sequences that are planted in the training rows of a model that writes, to measure how well it knows them
+    afterwards. It changes what is learned, so by default there are none."""
+    learning_curve: bool | Literal["auto"] = "auto"
+    """Say what twice the rows would bring, by heads solved for ever more of them over the encoder as it was. auto: for
+    an encoder with classes, where it takes seconds."""

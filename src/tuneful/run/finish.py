@@ -35,8 +35,8 @@ from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.generalise import generalise
 from tuneful.run.loop import Interrupted
-from tuneful.run.losses import by_part
 from tuneful.run.scale import in_own_unit
 from tuneful.run.train import Progress
 
@@ -85,7 +85,7 @@ def _measured(
         assert labels is not None
         examined = readers.examine_unseen(prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate)
     _go_on(should_stop)
-    generalisation = _generalisation(built, progress) if measures else {}
+    generalisation, watching = generalise(built, progress, say) if measures else ({}, {})
     _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
     report = compose(
@@ -93,7 +93,7 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost=_cost(built, progress, chosen),
+        cost={**_cost(built, progress, chosen), "watching_seconds": watching},
         forgetting=forgotten,
         data=_data(built, progress, chosen, say),
         provenance=provenance(built),
@@ -211,18 +211,6 @@ def _examine(built: Built) -> Examined | None:
     return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
 
 
-def _generalisation(built: Built, progress: Progress) -> dict[str, Any]:
-    """Losses without dropout, with the weights that are kept. A gap says that the training rows were learned by
-    heart more than what they have in common."""
-    found: dict[str, Any] = {**by_part(built)}
-    both = found["train"] is not None and found["validation"] is not None
-    found["gap"] = round(found["validation"] - found["train"], 5) if both else None
-    found["best_step"] = progress.watch.best_step or progress.step
-    found["stopped_at_step"] = progress.step
-    found["reason"] = {"key": progress.stopped.key, **progress.stopped.facts}
-    return found
-
-
 def _forgetting(built: Built) -> dict[str, Any]:
     prepared = built.prepared
     if prepared.layout is Layout.TOKENS and built.policy.network.causal:
@@ -268,11 +256,13 @@ def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[s
 
 
 def _curves(folder: RunFolder) -> dict[str, Any]:
-    """What the page draws: the loss of training and validation over the updates."""
+    """What the page draws: the loss of training and validation over the updates; accuracy where there are classes."""
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     for record in folder.read_records():
-        if record.kind in curves:
+        if record.kind in ("train", "validation"):
             curves[record.kind].append([record.step, round(record.metrics["loss"], 5)])
+        if record.kind == "validation" and "accuracy" in record.metrics:
+            curves.setdefault("accuracy", []).append([record.step, round(record.metrics["accuracy"], 5)])
     return _thinned(curves)
 
 

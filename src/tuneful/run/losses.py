@@ -43,17 +43,23 @@ def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
     return mean_loss(built.policy, objective, rows, built.collate, rank=rank(), ranks=world())
 
 
-def by_part(built: Built) -> dict[str, float | None]:
-    """At the end; None for a part without rows. Classes, and documents, are told apart from as many others in every
-    part, or the figures could not be compared."""
+def sampled(built: Built) -> dict[str, list[Row]]:
+    """The rows of each part that are measured at the end: all, or a seeded sample."""
     rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
-    if isinstance(built.schedule, EpisodeSteps):
-        return _by_part_of_classes(built, built.schedule, rows)
     rng = np.random.default_rng(built.recipe.seed)
     for part, own in rows.items():
         if len(own) > SAMPLE:
             rows[part] = [own[index] for index in rng.choice(len(own), SAMPLE, replace=False)]
-    objective = built.prepared.resolved.objective
+    return rows
+
+
+def by_part(built: Built) -> dict[str, float | None]:
+    """At the end; None for a part without rows. Classes, and documents, are told apart from as many others in every
+    part, or the figures could not be compared."""
+    if isinstance(built.schedule, EpisodeSteps):
+        rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
+        return _by_part_of_classes(built, built.schedule, rows)
+    rows, objective = sampled(built), built.prepared.resolved.objective
     if objective.layout is Layout.PAIRS:
         return _by_part_of_pairs(built, rows)
     return {

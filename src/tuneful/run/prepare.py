@@ -23,7 +23,7 @@ from tuneful.data.splits import Split, split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.unseen import identities, split_classes
 from tuneful.data.xray import XRay, xray
-from tuneful.evaluation.primary import check_primary
+from tuneful.evaluation.primary import check_curve, check_primary
 from tuneful.models.heads import Labels, headless
 from tuneful.models.load import load_processor, locate
 from tuneful.models.processors import TextProcessor
@@ -31,6 +31,7 @@ from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.models.unlabelled import MOST
 from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
+from tuneful.run.canaries import CANARIES, canary_rows
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, describable, to_be_chosen
 from tuneful.run.further import further_rows
@@ -157,6 +158,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
     further = further_rows(recipe, objective, labels, parts, processor, limit, say)
+    held = None if sampled else len(repeated)
+    further = [*further, *canary_rows(recipe, objective.layout, processor, limit, held, say)]
+    check_curve(recipe.evaluate, objective.layout, labels)
     repeated = [*repeated, *further]
     found.notes.extend(_notes(decided, parts, built, further, sum(row.counts for row in repeated)))
     if sampled is not None and repeated:
@@ -216,6 +220,8 @@ def _notes(
         yield told(teacher, measured=decided.gathered.teaches and bool(built["test"].rows))
     if written := sum(map(is_generated, further)):
         yield Said("generated", {"n": written, "percent": round(100 * written / learned)})
+    if planted := sum(row.example.place.source == CANARIES for row in further):
+        yield Said("canaries", {"n": planted, "percent": round(100 * planted / learned, 1)})
 
 
 def _processor(decided: _Decided) -> TextProcessor:

@@ -1,0 +1,80 @@
+"""How much does a classifier lose where texts are written hurriedly? The same rows with slips of the keyboard, in
+capitals, and without punctuation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.protocols import Processor
+from tuneful.core.types import Row, Said
+from tuneful.data.typos import with_typos, without_punctuation
+from tuneful.evaluation.compare import difference
+from tuneful.evaluation.metrics import METRICS
+
+Classes = Callable[[Sequence[Row]], np.ndarray]  # (R,) the class each row is taken for
+WAYS: dict[str, Callable[[str, np.random.Generator], str]] = {
+    "typos": with_typos,
+    "capitals": lambda text, _: text.upper(),
+    "punctuation": lambda text, _: without_punctuation(text),
+}
+SMALL = 0.02  # of accuracy; what costs surely more is told
+
+
+def disturbed(row: Row, way: str, processor: Processor, limit: int, seed: int) -> Row:
+    """The same row, written in that way."""
+    change, rng = WAYS[way], np.random.default_rng([seed, *row.ids.tolist()])
+    text, second = (None if part is None else change(part, rng) for part in (row.example.text, row.example.second))
+    encoded = processor.text(text or "", second, limit=limit)
+    return replace(row, example=replace(row.example, text=text, second=second), ids=encoded.ids, learn=encoded.learn)
+
+
+def examine_robustness(
+    rows: Sequence[Row], systems: Mapping[str, Classes], clean: Mapping[str, np.ndarray], processor: Processor,
+    limit: int, *, seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """By way of writing and by system, how often it is right as rows stand (`clean` holds what it said of them),
+    written that way, and the difference with its interval. Only rows that the model would read otherwise are read
+    again."""
+    found: dict[str, Any] = {}
+    for way in WAYS:
+        written = [disturbed(row, way, processor, limit, seed) for row in rows]
+        changed = [n for n, row in enumerate(rows) if not np.array_equal(row.ids, written[n].ids)]
+        found[way] = {"changed": len(changed), "n": len(rows)}
+        for system, classes in systems.items():
+            said = clean[system].copy()
+            if changed:
+                said[changed] = classes([written[n] for n in changed])
+            found[way][system] = _cost(rows, clean[system], said)
+    return {"ways": found, "advice": _advice(found)}
+
+
+def _cost(rows: Sequence[Row], clean: np.ndarray, said: np.ndarray) -> dict[str, Any]:
+    metric, truth = METRICS["accuracy"], [row.target for row in rows]
+    before, after = (metric.statistics(truth, answers.tolist()) for answers in (clean, said))
+    change = difference(metric, after, before)
+    means = {name: round(float(metric.value(sums.sum(0))), 5) for name, sums in (("clean", before), ("so", after))}
+    return {**means, **change.as_json()}
+
+
+def _advice(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the way that costs the tuned model most."""
+    way = min(found, key=lambda name: found[name]["tuned"]["delta"])
+    cost = found[way]["tuned"]
+    facts = {"cost": _points(-cost["delta"]), "low": _points(-cost["ci95"][1]), "high": _points(-cost["ci95"][0])}
+    if cost["ci95"][1] >= -SMALL:
+        sentence = Said("robust_fine", facts) if cost["delta"] > -SMALL else Said("robust_unsure", facts)
+    elif way == "typos":
+        sentence = Said("robust_typos", facts)
+    elif way == "capitals":
+        sentence = Said("robust_capitals", facts)
+    else:
+        sentence = Said("robust_punctuation", facts)
+    return {"key": sentence.key, **sentence.facts}
+
+
+def _points(share: float) -> float:
+    return round(100 * share, 1) + 0.0  # no minus before a zero
