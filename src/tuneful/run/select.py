@@ -138,11 +138,12 @@ def _pool(given: Selecting, rows: Sequence[Row], say: Say) -> tuple[Pool, float]
             f"data.select: '{selector.kind}' chooses by rows of the kind that is wanted, and there are neither "  # type: ignore[attr-defined]
             "data.select.target nor validation rows; name a file of such rows, or hold some out with data.validation"
         )
-    read = read_vectors(given.recipe, given.folder, given.layout, [*rows, *queries], say)
-    vectors, asked = read.vectors[: len(rows)], read.vectors[len(rows) :]
-    files = [row.example.place.source for row in queries]
-    sources = np.unique(files, return_inverse=True)[1]
-    return Pool(lengths, vectors, asked if queries else None, sources if queries else None), read.seconds
+    found = read_vectors(given.recipe, given.folder, given.layout, rows, say)
+    if not queries:
+        return Pool(lengths, found.vectors), found.seconds
+    asked = read_vectors(given.recipe, given.folder, given.layout, queries, say)
+    sources = np.unique([row.example.place.source for row in queries], return_inverse=True)[1]
+    return Pool(lengths, found.vectors, asked.vectors, sources), found.seconds + asked.seconds
 
 
 def _counts(rows: Sequence[Row], different: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""`python -m benchmarks.effects NAME --data FOLDER`: one effect, its seeds one line each, then the means."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.effects.imbalance import imbalance, only_head
+from benchmarks.effects.select import select, select_encoder
+
+EFFECTS: dict[str, Callable[[Path, int], None]] = {
+    "imbalance": imbalance,
+    "imbalance_head": only_head,
+    "select": select,
+    "select_encoder": select_encoder,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("effect", choices=list(EFFECTS))
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    EFFECTS[args.effect](args.data, args.seeds)
+
+
+if __name__ == "__main__":
+    main()
