@@ -150,7 +150,7 @@ def test_what_cannot_be_evened_is_refused(reader_folder: Path, generator_folder:
         check({**given, "choose": {"enabled": True}})
     with pytest.raises(RecipeError, match=r"leave objective\.pooling or data\.balance out"):
         check({**given, "objective": {"kind": "classify", "pooling": "mean"}})
-    with pytest.raises(RecipeError, match="found text that is written"):
+    with pytest.raises(RecipeError, match="found rows without labels under 'next_token'"):
         check({**given, "model": str(generator_folder), "objective": "next_token"})
     with pytest.raises(RecipeError, match=r"data\.streaming=false"):
         check({**given, "data": {**given["data"], "streaming": True}})

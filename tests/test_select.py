@@ -71,9 +71,16 @@ def test_diverse_by_hand() -> None:
     """Longest first; cosine 0.9 is 25.8 degrees: 90 is taken, 80 is near it, 40 is taken, 30 is near that, 0 is taken;
     what was passed over follows in its order."""
     given = Pool(np.array([1, 2, 3, 4, 5]), at(0, 30, 40, 80, 90))
-    assert Diverse(order="length").choose(given, 3, 0).tolist() == [4, 2, 0]
-    assert Diverse(order="length").choose(given, 5, 0).tolist() == [4, 2, 0, 3, 1]
+    assert Diverse(order="length", near=0.9).choose(given, 3, 0).tolist() == [4, 2, 0]
+    assert Diverse(order="length", near=0.9).choose(given, 5, 0).tolist() == [4, 2, 0, 3, 1]
     assert Diverse(order="length", near=1.0).choose(given, 3, 0).tolist() == [4, 3, 2]
+
+
+def test_rows_are_as_far_apart_as_so_many_can_be_in_their_order() -> None:
+    """Two of them: 90 and 0, at cosine 0. Three: 90, 40 and 0, as 0 is at cos 40 to 40. Four: only 10 degrees apart."""
+    given = Pool(np.array([1, 2, 3, 4, 5]), at(0, 30, 40, 80, 90))
+    chosen = Diverse(order="length")
+    assert [chosen.choose(given, count, 0).tolist() for count in (1, 2, 3, 4)] == [[4], [4, 0], [4, 2, 0], [4, 3, 2, 1]]
 
 
 def test_longest_and_random() -> None:
@@ -92,7 +99,7 @@ def test_likeness_by_hand() -> None:
     assert found.nearness == pytest.approx((1 + np.sqrt(0.75)) / 2)
     assert found.coverage == pytest.approx((1 + np.sqrt(0.75)) / 2)
     assert likeness(at(0), at(0, 90)).coverage == pytest.approx(0.5, abs=1e-6)
-    assert spread(at(0, 60), np.array([0]), block=1) == pytest.approx(0.75)
+    assert spread(at(0, 60), np.array([0]), block=1) == pytest.approx((0.75, 0.5))
 
 
 @pytest.mark.parametrize("selector", list(SELECTORS), ids=lambda one: one.__name__)
@@ -191,8 +198,8 @@ def test_rows_of_the_wanted_kind_are_found(
     assert by_lot < 0.5
 
 
-def test_centres_lie_farther_apart_than_random_rows(reader_folder: Path, tmp_path: Path) -> None:
-    """What k-centre is for: no row is far from all that are kept."""
+def test_no_row_is_far_from_all_that_are_kept(reader_folder: Path, tmp_path: Path) -> None:
+    """What k-centre is for, and how far rows are told apart: beside as many drawn by lot."""
     source = write_rows(tmp_path / "rows.jsonl", moods(200))
 
     def farthest(kind: str) -> float:
@@ -206,9 +213,15 @@ def test_centres_lie_farther_apart_than_random_rows(reader_folder: Path, tmp_pat
         read = room.read_vectors(
             found.recipe, found.folder, Layout.LABELS, [*every, *found.rows("train")], print
         ).vectors
-        return float((read[: len(every)] @ read[len(every) :].T).max(1).min())
+        least = float((read[: len(every)] @ read[len(every) :].T).max(1).min())
+        if kind != "random":
+            told = found.selection.facts["farthest"]
+            assert told["kept"] == pytest.approx(least, abs=1e-4)
+            assert told["kept"] > told["random"]
+        return least
 
     assert farthest("k_center") > farthest("random")
+    assert farthest("diverse") > farthest("random")
 
 
 def test_near_duplicates_are_left_out_first(reader_folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.spec import Spec, Table
 
 TAKEN = 2.0  # more than any cosine
+HALVINGS = 12  # in the search for a cosine
 
 
 def as_keep(value: Any) -> float | int:
@@ -129,28 +130,32 @@ class Diverse(Select):
     arXiv:2312.15685, section 2.4).
 
     Differs from the paper: the order is by lot or by length, where the paper asks two tuned language models for
-    complexity and quality; and where too few rows are that far apart, those passed over follow in the same order.
+    complexity and quality; what is near depends on how many rows are wanted, as nearly all states of a small language
+    model are within the paper's 0.9 of one another (docs/concepts/selection.md).
     """
 
     reads: ClassVar[bool] = True
 
     kind: Literal["diverse"] = "diverse"
-    near: Annotated[float, Field(gt=-1, le=1)] = 0.9
-    """Cosine from which two rows are near."""
+    near: Annotated[float, Field(gt=-1, le=1)] | None = None
+    """Cosine from which two rows are near. Given, and too few rows are that far apart, those passed over follow in the
+    same order. None: the smallest that leaves enough rows."""
     order: Literal["random", "length"] = "random"
     """Which rows come first: drawn by lot, or the longest."""
 
     def choose(self, pool: Pool, count: int, seed: int) -> np.ndarray:
         assert pool.vectors is not None
         order = (Length() if self.order == "length" else Random()).choose(pool, len(pool.lengths), seed)
-        nearest_N = np.full(len(order), -TAKEN, dtype=np.float32)
-        taken: list[int] = []
-        for place in order.tolist():
-            if len(taken) < count and nearest_N[place] < self.near:
-                taken.append(place)
-                np.maximum(nearest_N, pool.vectors @ pool.vectors[place], out=nearest_N)
+        if self.near is not None:
+            taken = apart(pool.vectors, order, self.near, count)
+        else:
+            low, high, taken = -1.0, 1.0, order[:count]
+            for _ in range(HALVINGS):
+                near = (low + high) / 2
+                found = apart(pool.vectors, order, near, count)
+                low, high, taken = (low, near, found) if len(found) == count else (near, high, taken)
         passed = order[~np.isin(order, taken)]
-        return np.array([*taken, *passed.tolist()])[:count]
+        return np.concatenate([taken, passed])[:count]
 
 
 class Length(Select):
@@ -174,6 +179,19 @@ class Random(Select):
 SELECTORS: Table[Select] = Table("selector", [RDS, KCenter, Diverse, Length, Random], group="tuneful.selectors")
 
 
+def apart(vectors_ND: np.ndarray, order: np.ndarray, near: float, most: int) -> np.ndarray:
+    """Places in their order, without those within `near` of an earlier one that is taken; `most` of them at most."""
+    nearest_N = np.full(len(order), -TAKEN, dtype=np.float32)
+    taken: list[int] = []
+    for place in order.tolist():
+        if nearest_N[place] < near:
+            taken.append(place)
+            if len(taken) == most:
+                break
+            np.maximum(nearest_N, vectors_ND @ vectors_ND[place], out=nearest_N)
+    return np.array(taken, dtype=np.int64)
+
+
 def in_turn(scores_NT: np.ndarray, count: int) -> np.ndarray:
     """(count,) rows as each column in turn names the best it has not named; a row that another column has named already
     costs a turn."""
@@ -195,7 +213,9 @@ def likeness(vectors_ND: np.ndarray, queries_QD: np.ndarray) -> Likeness:
     return Likeness(float(cosines_NQ.max(1).mean()), float(cosines_NQ.max(0).mean()))
 
 
-def spread(vectors_ND: np.ndarray, kept: np.ndarray, block: int = 1024) -> float:
-    """Cosine of each row to the kept row nearest to it, the mean over all rows: 1 = every row has its like."""
+def spread(vectors_ND: np.ndarray, kept: np.ndarray, block: int = 1024) -> tuple[float, float]:
+    """Cosine of each row to the kept row nearest to it: the mean over all rows, and the least, which is of the row that
+    is farthest from all that are kept."""
     parts = [vectors_ND[start : start + block] @ vectors_ND[kept].T for start in range(0, len(vectors_ND), block)]
-    return float(np.concatenate([part.max(1) for part in parts]).mean())
+    nearest_N = np.concatenate([part.max(1) for part in parts])
+    return float(nearest_N.mean()), float(nearest_N.min())

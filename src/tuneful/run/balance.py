@@ -18,6 +18,8 @@ from tuneful.objectives import Classify
 from tuneful.recipe import Recipe
 from tuneful.schedules import SelfTrain
 
+OTHERS = {"class": "classes", "labels": "several labels a row", "number": "numbers"}
+
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
@@ -58,10 +60,10 @@ def _counting(row: Row, weights_C: np.ndarray) -> Row:
 def _check(recipe: Recipe, objective: Objective, labels: LabelSet | None, repeated: Sequence[Row]) -> None:
     problems = []
     if labels is None or labels.kind != "class" or not isinstance(objective, Classify):
-        found = "text that is written" if labels is None else {"class": "classes that are told apart by one another",
-                 "labels": "several labels a row", "number": "numbers"}[labels.kind]  # fmt: skip
-        problems.append(f"data.balance: evens classes, one a row, under objective classify; found {found}. "
-                        "Leave data.balance out")  # fmt: skip
+        found = "rows without labels" if labels is None else OTHERS[labels.kind]
+        kind = objective.kind  # type: ignore[attr-defined]
+        problems.append(f"data.balance: evens classes, of which a row has one, under objective 'classify'; found "
+                        f"{found} under '{kind}'. Leave data.balance out")  # fmt: skip
     elif objective.pooling == "mean":
         problems.append("data.balance: a head over means starts from each class's own mean and is solved over all rows "
                         "as they are; leave objective.pooling or data.balance out")  # fmt: skip

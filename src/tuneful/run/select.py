@@ -160,15 +160,16 @@ def _counts(rows: Sequence[Row], different: np.ndarray, chosen: np.ndarray) -> d
 
 def _likeness(pool: Pool, chosen: np.ndarray, seed: int) -> dict[str, Any]:
     """The kept rows beside as many drawn by lot: their length, and where they were read how near they come to the
-    queries, and how near all rows are to one that is kept."""
+    queries, and how near all rows, and the one that is farthest, are to one that is kept."""
     drawn = [Random().choose(pool, len(chosen), seed + number) for number in range(DRAWS)]
     found: dict[str, Any] = {
         "tokens": {"kept": round(float(pool.lengths[chosen].mean()), 1), "random": round(float(pool.lengths.mean()), 1)}
     }
     if pool.vectors is None:
         return found
-    found["spread"] = {"kept": round(spread(pool.vectors, chosen), 4),
-                       "random": round(spread(pool.vectors, drawn[0]), 4)}  # fmt: skip
+    mine, theirs = (spread(pool.vectors, places) for places in (chosen, drawn[0]))
+    for name, place in (("spread", 0), ("farthest", 1)):
+        found[name] = {"kept": round(mine[place], 4), "random": round(theirs[place], 4)}
     if pool.queries is not None:
         kept = likeness(pool.vectors[chosen], pool.queries)
         random = [likeness(pool.vectors[places], pool.queries) for places in drawn]
@@ -203,6 +204,8 @@ def _notes(facts: Mapping[str, Any]) -> Iterator[Said]:
         yield Said("select_near", {"n": facts["queries"], "near": near["kept"], "near_random": near["random"],
                                    "cover": cover["kept"], "cover_random": cover["random"]})  # fmt: skip
     if "spread" in facts:
-        yield Said("select_spread", {"kept": facts["spread"]["kept"], "random": facts["spread"]["random"]})
+        mean, least = facts["spread"], facts["farthest"]
+        yield Said("select_spread", {"kept": mean["kept"], "least": least["kept"], "random": mean["random"],
+                                     "random_least": least["random"]})  # fmt: skip
     if facts["lost"]:
         yield Said("select_lost", {"n": facts["lost"]})
