@@ -361,6 +361,25 @@ def test_vectors_are_read_once(reader_folder: Path, tmp_path: Path) -> None:
     assert again.selection.kept.tolist() == first.selection.kept.tolist()
 
 
+@pytest.mark.parametrize(("broken", "refused"), [(2, False), (8, True)])
+def test_unusable_rows_are_counted_among_all(broken: int, refused: bool, reader_folder: Path, tmp_path: Path) -> None:
+    """2 of 300 are less than one in a hundred, also where 30 are learned; 8 are more."""
+    rows = [*moods(300 - broken), *({"text": f"no label {n}", "label": None} for n in range(broken))]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"source": str(source), "select": "random", "validation": 0, "test": 0}
+    found = check({"data": data, "model": str(reader_folder), **PLAIN})
+    assert bool(found.xray.problems) is refused
+    assert found.xray.rows["train"] == 30 if not refused else 29
+
+
+def test_where_no_row_can_be_used_that_is_said(generator_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "a " * 400, "completion": "b"} for _ in range(20)]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    given = {"data": {"source": str(source), "select": "random", "max_tokens": 50, "validation": 0, "test": 0},
+             "model": str(generator_folder), **PLAIN}  # fmt: skip
+    assert any("no training row can be used" in words for words in check(given).xray.problems)
+
+
 def test_classes_of_which_nothing_is_left_are_named(reader_folder: Path, tmp_path: Path) -> None:
     rows = [*moods(40), *({"text": f"neither here nor there {n}", "label": "odd"} for n in range(3))]
     source = write_rows(tmp_path / "rows.jsonl", rows)

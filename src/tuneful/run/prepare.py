@@ -157,7 +157,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     form, dropped = gathered.form, gathered.dropped
     shown = label_set(parts.train, "class") if decided.unseen else labels
     asks = recipe.choose.enabled is True and pools(objective)
-    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop, by_folds=asks)
+    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop, by_folds=asks,
+                 unchosen=chosen.left_out if chosen else 0)  # fmt: skip
     if gathered.teaches:
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
@@ -195,7 +196,7 @@ def _chosen(
 ) -> Selection | None:
     """Which of the training rows are learned, where not all of them are."""
     recipe = decided.recipe
-    if recipe.task.data.select is None:
+    if recipe.task.data.select is None or not built["train"].rows:
         return None
     texts = encode if classes is None else partial(encode, labels=replace(classes, open=True))
     layout = decided.objective.layout

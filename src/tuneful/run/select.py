@@ -40,6 +40,11 @@ class Selection:
     notes: Sequence[Said] = field(default_factory=list)
     drawn: Sequence[Row] = ()  # the rows of `beside`
 
+    @property
+    def left_out(self) -> int:
+        rows: int = self.facts["rows"]
+        return rows - len(self.kept)
+
     def of(self, split: Split, built: Mapping[str, Rows]) -> tuple[Split, Mapping[str, Rows]]:
         """The split and its rows, with those of training that are kept."""
         train = built["train"]
