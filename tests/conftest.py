@@ -19,7 +19,7 @@ import torch
 from endpoints import Server
 from tuneful.core.device import prepare_process
 from tuneful.models import kept
-from tuneful.run import build
+from tuneful.run import build, vectors
 from tuneful.testing import tiny_generator, tiny_reader
 
 
@@ -52,7 +52,7 @@ def kept_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Models that a test has the tool keep are gone with the tests."""
     place = tmp_path_factory.mktemp("kept")
     kept.folder = lambda: place / "models"
-    build.cache_folder = lambda: place
+    build.cache_folder = vectors.cache_folder = lambda: place
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "optimiser.micro_tokens": 90},
     "sharded denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "sharded": True},
     "one row": {"data.validation": 0, "optimiser.rows_per_step": 2},
+    "chosen": {"data.select": json.dumps({"kind": "rds", "keep": 16}), "optimiser.rows_per_step": 4},
     "sharded lora": {"regularisers": DRIFT, "sharded": True},
     "sharded full": {"regularisers": DRIFT, "sharded": True, "adapter": "full", "optimiser.learning_rate": 0.002},
     "sharded classifier": {"sharded": True, "adapter": "lora", "data.test": 0.2},

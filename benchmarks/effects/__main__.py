@@ -1,4 +1,4 @@
-"""python -m benchmarks.effects NAME --data FOLDER: does a technique do what it is there for? One line a trial."""
+"""python -m benchmarks.effects NAME --data FOLDER [--seeds N]: one effect, its seeds one line each, then the means."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.effects.curve import curve
+from benchmarks.effects.imbalance import imbalance, only_head
+from benchmarks.effects.regularisers import regularisers
+from benchmarks.effects.select import select, select_encoder
 
-EFFECTS: dict[str, Callable[[Path], None]] = {"curve": curve}
+EFFECTS: dict[str, Callable[[Path, int], None]] = {
+    "curve": curve,
+    "imbalance": imbalance,
+    "imbalance_head": only_head,
+    "regularisers": regularisers,
+    "select": select,
+    "select_encoder": select_encoder,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=list(EFFECTS))
-    parser.add_argument("--data", type=Path, required=True)
-    given = parser.parse_args()
-    EFFECTS[given.name](given.data)
+    parser.add_argument("effect", choices=list(EFFECTS))
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    EFFECTS[args.effect](args.data, args.seeds)
 
 
 if __name__ == "__main__":

@@ -24,14 +24,13 @@ from tuneful.evaluation.learning_curve import forecast, measure
 from tuneful.models.heads import Labels
 from tuneful.models.load import load
 
-SEEDS = 5
 WORKS = {"banking": {"banking": 200}, "clinc": {"clinc": 240, "domains": 100}}  # texts, and by labels n
 CLASSES = {"banking": 20, "clinc": 30}  # of these texts, the first ones of a fixed order
 POOL = 1500  # rows of the training file that are read: what is not drawn of them is asked about
 HEADER = "set      n     foreseen                  truth    n -> 2n accuracy  seconds"
 
 
-def curve(data: Path) -> None:
+def curve(data: Path, seeds: int) -> None:
     """One line a draw; then the mean absolute error of what was foreseen, beside that of foreseeing nothing."""
     prepare_process()
     print(HEADER)
@@ -45,7 +44,7 @@ def curve(data: Path) -> None:
             labels = [SETS[name](data)[0][place][1] for place in pool]
             names = sorted(set(labels))
             targets = torch.tensor([names.index(label) for label in labels])
-            _summed_up(name, rows, np.array([_draw(read, targets, rows, seed, name) for seed in range(SEEDS)]))
+            _summed_up(name, rows, np.array([_draw(read, targets, rows, seed, name) for seed in range(seeds)]))
 
 
 def _summed_up(name: str, rows: int, found: np.ndarray) -> None:

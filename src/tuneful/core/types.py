@@ -160,6 +160,8 @@ class Row:
     target: Any = None  # class index, (C,) floats, or a float; None for token layouts
     prompt: int = 0  # how many leading ids a generator is given before it must answer
     lengths: tuple[int, ...] = ()  # of the texts that `ids` hold one behind the other; empty: they are one text
+    weight: float = 1.0  # how much its label counts, beside those of other rows
+    times: float = 1.0  # how often it is drawn, beside other rows
 
     def __len__(self) -> int:
         return len(self.ids)

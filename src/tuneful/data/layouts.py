@@ -75,13 +75,13 @@ def _text_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor
 
 def _label_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
     """One unit a row: `labels` (R,) int64 classes, (R, C) float32 memberships, or (R,) float32 numbers. A row without a
-    label counts nothing."""
+    label counts nothing, another as much as it says."""
     known = [row.target for row in rows if row.target is not None]
     nothing = np.zeros_like(known[0]) if known else 0
     labels = torch.from_numpy(np.asarray([nothing if row.target is None else row.target for row in rows]))
     if labels.is_floating_point():
         labels = labels.float()
-    return {"labels": labels}, torch.tensor([float(row.target is not None) for row in rows])
+    return {"labels": labels}, torch.tensor([0.0 if row.target is None else row.weight for row in rows])
 
 
 def _class_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:

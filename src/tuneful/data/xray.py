@@ -86,9 +86,11 @@ def xray(
     *,
     drop: bool,
     by_folds: bool = False,
+    unchosen: int = 0,
 ) -> XRay:
     """`built` are the rows of each split, `dropped` those that never became an example; `drop` says that the person
-    knows of rows that cannot be used, `by_folds` that rows for training stand for those of a test."""
+    knows of rows that cannot be used, `by_folds` that rows for training stand for those of a test; `unchosen` rows
+    could be used, and are not learned."""
     train = built["train"]
     lost = [*dropped, *(item for rows in built.values() for item in rows.dropped)]
     stops = _stop_learned(train.rows, processor) if layout is Layout.TOKENS else None
@@ -110,7 +112,7 @@ def xray(
         template=processor.template() if layout is Layout.TOKENS else "",
         shown=[_show(train, index, labels) for index in _spread(len(train.rows), SHOWN)],
     )
-    found.problems.extend(_problems(found, layout, drop))
+    found.problems.extend(_problems(found, layout, drop, unchosen))
     found.notes.extend(_notes(found, labels, by_folds=by_folds))
     return found
 
@@ -126,9 +128,9 @@ def diversity(texts: Sequence[str]) -> float:
     return round(len(pairs) / max(1, pairs.total()), 4)
 
 
-def _problems(found: XRay, layout: Layout, drop: bool) -> list[str]:
+def _problems(found: XRay, layout: Layout, drop: bool, unchosen: int) -> list[str]:
     problems = []
-    total = sum(found.rows.values()) + len(found.dropped)
+    total = sum(found.rows.values()) + len(found.dropped) + unchosen
     if layout is Layout.TOKENS and found.rows["train"] and not found.learned_tokens:
         problems.append("no token would be learned: every row is context only")
     if found.stop_learned is not None and found.rows["train"] and found.stop_token is None:

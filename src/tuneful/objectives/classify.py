@@ -30,6 +30,9 @@ class Classify(Spec):
     length, which is what sentence encoders were trained to give; the head then starts from the classes' means."""
     label_names: bool = False
     """The names of the classes are learned as texts of their own class; worth it where names are words."""
+    offsets: tuple[float, ...] = ()
+    """Added to the logits of the classes, in their order, while they are learned, and to none when the model is asked:
+    the head start that `data.balance: logits` fills in."""
 
     def __call__(self, policy: Policy, batch: Batch) -> Terms:
         outputs = policy(batch)
@@ -39,7 +42,8 @@ class Classify(Spec):
         elif target.is_floating_point():
             losses = 0.5 * (logits_RC[:, 0] - target).square()
         else:
-            losses = F.cross_entropy(logits_RC, target, reduction="none")
+            ahead_RC = logits_RC + logits_RC.new_tensor(self.offsets) if self.offsets else logits_RC
+            losses = F.cross_entropy(ahead_RC, target, reduction="none")
         with torch.no_grad():
             metrics = (
                 {}

@@ -20,6 +20,8 @@ from tuneful.adapters import ADAPTERS
 from tuneful.core.device import PrecisionName
 from tuneful.core.quantised import Kind
 from tuneful.core.spec import Spec
+from tuneful.data.balance import BALANCES
+from tuneful.data.select import SELECTORS
 from tuneful.engine.average import AVERAGES
 from tuneful.engine.rules import GRADIENTS
 from tuneful.engine.update import AdamW, Sum
@@ -100,6 +102,10 @@ class Data(Spec):
     instead of rows with objective prototype."""
     learn: Literal["answers", "all"] = "answers"
     """Which turns of a conversation are learned, where no turn says so itself."""
+    select: SELECTORS.field | None = None  # type: ignore[name-defined]
+    """Learn some of the training rows only, and which. None: all of them."""
+    balance: BALANCES.field | None = None  # type: ignore[name-defined]
+    """With classes of uneven size: how rare ones are made up for. None: not at all."""
     max_tokens: PositiveInt | None = None
     """Longest row. None: the model's limit, at most 2,048."""
     drop: bool = False

@@ -30,6 +30,12 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     asked = recipe.choose.enabled
     if asked is False:
         return False
+    if recipe.task.data.balance is not None:
+        if asked is True:
+            raise RecipeError(
+                ["choose: the ways that are tried learn rows as they are; leave data.balance or choose out"]
+            )
+        return False
     if asked is True and isinstance(recipe.schedule, SelfTrain):
         raise RecipeError(["choose: 'selftrain' is none of the ways that are tried; leave schedule or choose out"])
     if recipe.task.data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing
@@ -60,6 +66,7 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     if asked is True:
         return True
     given = recipe.model_fields_set & LEFT_OPEN or recipe.task.objective is not None
+    given = given or recipe.task.data.select is not None  # who leaves rows out is not short of them
     return not given and shots(train) <= recipe.choose.few and not writes(folder)
 
 

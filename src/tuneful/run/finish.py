@@ -33,6 +33,7 @@ from tuneful.models.load import fingerprint, load
 from tuneful.objectives import Contrast, Denoise, Masked, Prototype, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
+from tuneful.run.beside import with_selection
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
@@ -93,9 +94,9 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost={**_cost(built, progress, chosen), "watching_seconds": watching},
+        cost={**_cost(built, progress, chosen), **_selecting(built, folder), "watching_seconds": watching},
         forgetting=forgotten,
-        data=_data(built, progress, chosen, say),
+        data=with_selection(_data(built, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
@@ -236,6 +237,18 @@ def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say)
         found["notes"].append({"key": note.key, **note.facts})
         say(f"{skipped.count} rows were passed over in training; the first: {first['row']}: {first['reason']}")
     return found
+
+
+def _selecting(built: Built, folder: RunFolder) -> dict[str, float]:
+    """What choosing rows took, beside the seconds of training."""
+    chosen = built.prepared.selection
+    if chosen is None:
+        return {}
+    return {"selecting_seconds": round(chosen.facts["seconds"] + _compared(folder).get("seconds", 0.0), 2)}
+
+
+def _compared(folder: RunFolder) -> Mapping[str, Any]:
+    return folder.read_json(folder.compared) if folder.compared.exists() else {}
 
 
 def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[str, Any]:

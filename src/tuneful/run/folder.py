@@ -53,6 +53,10 @@ class RunFolder:
         return self.path / "choice.json"
 
     @property
+    def compared(self) -> Path:
+        return self.path / "compared.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.json"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tuneful.core.device import pick_device
-from tuneful.core.errors import DataError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Adapter, Objective
 from tuneful.core.quantised import check
 from tuneful.core.types import Example, Layout, Row, Said
@@ -31,6 +31,7 @@ from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.models.unlabelled import MOST
 from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
+from tuneful.run.balance import balanced
 from tuneful.run.canaries import CANARIES, canary_rows
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, describable, to_be_chosen
@@ -39,8 +40,10 @@ from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.pairs import check_pairs, check_settings, check_together, searched, with_prompts
 from tuneful.run.plan import fitted, planned_mb
+from tuneful.run.queries import Selecting
 from tuneful.run.regularised import check_looked_at
 from tuneful.run.resolve import Resolved, pools, resolve
+from tuneful.run.select import Selection, check_select, select
 from tuneful.run.teacher import told
 from tuneful.run.unseen import check_classes, notes, with_episodes
 
@@ -65,6 +68,7 @@ class Prepared:
     data_sha256: str
     repeated: list[Row]  # the training rows, as often as their sources' weights say; of a stream those looked at
     stream: StreamedRows | None = None  # the training rows, where they are not held
+    selection: Selection | None = None  # which of the training rows these are, where not all are learned
 
     @property
     def recipe(self) -> Recipe:
@@ -147,13 +151,17 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     classes = identities(parts) if decided.unseen else labels
     encode = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=classes,
                      learn_all=data.learn == "all")  # fmt: skip
-    built = {part: encode(getattr(parts, part)) for part in PARTS}
+    built: Mapping[str, Rows] = {part: encode(getattr(parts, part)) for part in PARTS}
+    chosen = _chosen(decided, parts, built, encode, classes, say)
+    if chosen is not None:
+        parts, built = chosen.of(parts, built)
     check_primary(recipe.evaluate, objective.layout, labels, built["test"].rows)
     check_looked_at(recipe, built["validation"].rows)
     form, dropped = gathered.form, gathered.dropped
     shown = label_set(parts.train, "class") if decided.unseen else labels
     asks = recipe.choose.enabled is True and pools(objective)
-    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop, by_folds=asks)
+    found = xray(form.name, objective.layout, parts, built, dropped, processor, shown, drop=data.drop, by_folds=asks,
+                 unchosen=chosen.left_out if chosen else 0)  # fmt: skip
     if gathered.teaches:
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
     repeated, stream = _repeat(built["train"].rows, gathered.weights, recipe.seed), None
@@ -163,6 +171,12 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     check_curve(recipe.evaluate, objective.layout, labels)
     repeated = [*repeated, *further]
     found.notes.extend(_notes(decided, parts, built, further, sum(row.counts for row in repeated)))
+    even = balanced(recipe, objective, labels, repeated, built)
+    objective, repeated, built = even.objective, even.repeated, even.built
+    found.notes.extend(even.notes)
+    if chosen is not None:
+        found.notes.extend(chosen.notes)
+        chosen = replace(chosen, drawn=_repeat(list(chosen.drawn), gathered.weights, recipe.seed))
     if sampled is not None and repeated:
         stream = sampled.stream(repeated, parts, encode, recipe.seed)
         found = found.of_sample(len(parts.train), len(stream), labels, counts.rows if counts else {})
@@ -174,8 +188,29 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     check_together(resolved, learned)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
-        _sha256(gathered, further), repeated, stream,
+        _sha256(gathered, further, chosen), repeated, stream, chosen,
     )  # fmt: skip
+
+
+def _chosen(
+    decided: _Decided,
+    parts: Split,
+    built: Mapping[str, Rows],
+    encode: Callable[..., Rows],
+    classes: LabelSet | None,
+    say: Say,
+) -> Selection | None:
+    """Which of the training rows are learned, where not all of them are."""
+    recipe = decided.recipe
+    if recipe.task.data.select is None or not built["train"].rows:
+        return None
+    texts = encode if classes is None else partial(encode, labels=replace(classes, open=True))
+    layout = decided.objective.layout
+    if recipe.task.data.select.compare and classes is not None and classes.kind != "class":
+        raise RecipeError(
+            ["data.select.compare: compares answers, or labels of which a row has one; leave compare out"]
+        )
+    return select(Selecting(recipe, recipe.task.data.select, layout, decided.folder, parts, built, texts), say)
 
 
 def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
@@ -198,6 +233,7 @@ def _decide(recipe: Recipe, gathered: Gathered, say: Say) -> _Decided:
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,
         streams=gathered.sampled is not None, writes=objective.layout.writes, pooled=_teaches_heads(objective, train),
     )  # fmt: skip
+    check_select(recipe, objective.layout, streams=gathered.sampled is not None, choosing=choosing)
     if choosing:
         recipe, objective = to_be_chosen(recipe, size.layers, train, say)
         data = recipe.task.data
@@ -272,8 +308,11 @@ def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Ro
     return repeated
 
 
-def _sha256(gathered: Gathered, further: Sequence[Row]) -> str:
+def _sha256(gathered: Gathered, further: Sequence[Row], chosen: Selection | None) -> str:
     """Of what is learned and measured by, so that a run that goes on notices other data."""
     told = [(row.example.text, row.target, row.ids.tobytes(), row.learn.tobytes())
             for row in further if row.example.place.source != NAMES]  # fmt: skip
-    return hashlib.sha256(repr((gathered.sha256, told)).encode()).hexdigest() if told else gathered.sha256
+    more = [told] if chosen is None else [told, chosen.kept.tolist()]
+    if not told and chosen is None:
+        return gathered.sha256
+    return hashlib.sha256(repr((gathered.sha256, *more)).encode()).hexdigest()

@@ -15,6 +15,7 @@ from tuneful.core.files import write_text
 from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
+from tuneful.run.beside import compare
 from tuneful.run.build import Built, build
 from tuneful.run.choose import Choice, choose, to_choose
 from tuneful.run.finish import finish, recipe_of, write_lock
@@ -52,9 +53,11 @@ def run(
         choice = _choice(recipe, prepared, say, _asked_of_all(should_stop))
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
+        compared = {} if resume else compare(prepared, say, _asked_of_all(should_stop))
         built = together(lambda: build(prepared, say))
         if not resume:
             first_alone(lambda: _write_down(built, recipe, folder, command, choice))
+            first_alone(lambda: folder.write_json(folder.compared, compared) if compared else None)
         progress = Progress()
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
         stop = _asked_of_all(should_stop)

@@ -128,21 +128,36 @@ def _tried(
     for part, count in zip(parts, updates, strict=True):
         rows = [*part.own, *part.generated] if generated else part.own
         with undone(built.policy):
-            found.append(_asked(built, rows, part.asked, count, should_stop))
+            trial = short_run(built, rows, count)
+            found.append(best_look(trial, part.asked, _losses, should_stop))
     return Weighed(generated, np.concatenate(found), time.perf_counter() - began)
 
 
-def _asked(
-    built: Built, rows: Sequence[Row], asked: Sequence[Row], updates: int, should_stop: Callable[[], bool]
-) -> np.ndarray:
-    """(R, 2) losses of the rows asked about at the best look of a short run. Raises Interrupted."""
+def short_run(built: Built, rows: Sequence[Row], updates: int) -> Built:
+    """The same policy about to learn these rows in so many updates."""
     short = replace(built.prepared, repeated=list(rows), resolved=replace(built.prepared.resolved, steps=updates))
-    trial = build_on(built.policy, short)
+    return build_on(built.policy, short)
+
+
+def best_look(
+    trial: Built,
+    asked: Sequence[Row],
+    measured: Callable[[Built, Sequence[Row]], np.ndarray],
+    should_stop: Callable[[], bool],
+) -> np.ndarray:
+    """What is measured of the rows asked about, (R, ...) with the loss in front, at the look where that is lowest.
+    Raises Interrupted."""
+    updates = len(trial.schedule)
     looks: list[np.ndarray] = []
     for record in tried(trial, should_stop):
         if record.step % max(1, updates // LOOKS) == 0 or record.step == updates:
-            looks.append(token_losses(trial.policy, asked, trial.collate))
+            looks.append(measured(trial, asked))
     return min(looks, key=lambda losses: float(losses[:, 0].sum()))
+
+
+def _losses(trial: Built, asked: Sequence[Row]) -> np.ndarray:
+    """(R, 2) summed loss, learned tokens."""
+    return token_losses(trial.policy, asked, trial.collate)
 
 
 def _gap(ours: Weighed, theirs: Weighed) -> Difference:

@@ -111,7 +111,7 @@ class EpochSteps:
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+                order = order_of([row.times for row in self.rows], [self.seed, epoch])
             yield self._step([self.rows[index] for index in order[self._part(number)]], room)
 
     def _part(self, number: int) -> slice:
@@ -167,6 +167,18 @@ class EpochSteps:
             place, half = parts.index(longest), len(longest) // 2
             parts[place : place + 1] = [longest[:half], longest[half:]]
         return parts
+
+
+def order_of(times: Sequence[float], key: Sequence[int]) -> np.ndarray:
+    """The places of an epoch, which has as many as there are rows: each row once, or about as often as its `times` say
+    beside those of others, by systematic sampling (Madow and Madow 1944) of the rows in an order drawn by lot."""
+    rng = np.random.default_rng(list(key))
+    order, count = rng.permutation(len(times)), len(times)
+    if len(set(times)) < 2:
+        return order
+    ends = np.cumsum(np.asarray(times)[order])
+    drawn = np.searchsorted(ends, (np.arange(count) + rng.random()) * ends[-1] / count, side="right")
+    return rng.permutation(order[drawn.clip(max=count - 1)])
 
 
 def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
