@@ -84,7 +84,8 @@ def _repeated(looked: Looked, places: Sequence[int]) -> Iterator[Line]:
         row = looked.rows[place]
         exact = normal(whole(row)) == normal(whole(first)) and answer_of(row) == answer_of(first)
         alike = 1.0 if exact else _overlap(whole(row), whole(first))
-        why = Said("coach_repeats" if exact else "coach_nearly", {"other": first.place, "percent": round(100 * alike)})
+        nearly = Said("coach_nearly", {"other": first.place, "percent": round(100 * alike)})
+        why = Said("coach_repeats", {"other": first.place}) if exact else nearly
         yield looked.line(row, "duplicate", alike, why)
 
 
