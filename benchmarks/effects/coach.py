@@ -27,7 +27,7 @@ from tuneful.models.probe import STRENGTH, fit_probe
 from tuneful.run.mislabelled import ACCEPTED, FOLDS
 from tuneful.run.tuned import open_encoder
 
-SETTINGS = (("banking", 10, 0), ("banking", 77, 10), ("banking", 77, 60), ("clinc", 150, 40))  # classes, rows of each
+SETTINGS = (("banking", 10, 0), ("banking", 77, 10), ("clinc", 150, 25), ("banking", 77, 50))  # classes, rows of each
 NEAR = 3  # classes among which a confusable label is drawn
 T95 = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 

@@ -121,6 +121,25 @@ def votes(members_NC: Tensor, near_MK: Tensor, weights_MK: Tensor) -> Tensor:
     return found / weights_MK.sum(1, keepdim=True).clamp(min=1e-12)
 
 
+def memberships(head_NC: Tensor, votes_NC: Tensor) -> Tensor:
+    """(N, C) how likely each of several labels is by both views, each a yes or no of its own."""
+    odds = (votes_NC + UNSEEN).log() - (1 - votes_NC + UNSEEN).log()
+    return (SCALE * (head_NC - 0.5) + odds).sigmoid()
+
+
+def flipped(yes_NC: Tensor, given_NC: Tensor, least: int) -> Tensor:
+    """(N, C) True where a membership (0 or 1) is likely wrong: the other answer is at least as likely as where it is
+    given, in the mean (confident learning, one class against the rest), and likelier than not. Nothing is said of a
+    class that no more than `least` rows have, or lack."""
+    has = given_NC > 0.5
+    some, none = has.sum(0), (~has).sum(0)
+    enough = (yes_NC * has).sum(0) / some.clamp(min=1)
+    lack = ((1 - yes_NC) * ~has).sum(0) / none.clamp(min=1)
+    judged = (some > least) & (none > least)
+    added, taken = ~has & (yes_NC >= enough) & (yes_NC > 0.5), has & (1 - yes_NC >= lack) & (yes_NC < 0.5)
+    return judged & (added | taken)
+
+
 def _both(logits_NC: Tensor, votes_NC: Tensor) -> Tensor:
     """Both views as if each had seen something of its own: their shares multiplied."""
     votes = votes_NC + UNSEEN

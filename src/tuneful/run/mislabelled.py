@@ -17,7 +17,18 @@ from tuneful.data.labels import LabelSet, as_number, name_of
 from tuneful.data.patch import Line
 from tuneful.data.splits import units_of
 from tuneful.models.confident import joint, thresholds
-from tuneful.models.doubts import Beliefs, Doubts, beliefs, beliefs_of, doubts, neighbours, unseen, votes
+from tuneful.models.doubts import (
+    Beliefs,
+    Doubts,
+    beliefs,
+    beliefs_of,
+    doubts,
+    flipped,
+    memberships,
+    neighbours,
+    unseen,
+    votes,
+)
 from tuneful.models.landscape import robust
 from tuneful.run.looked import Looked
 from tuneful.run.oddities import FAR, tail
@@ -26,6 +37,7 @@ FOLDS = 5
 LEAST = 10  # rows; of fewer, nothing is said
 KNOWN = 2  # rows of a class outside a row's own fold from which something can be said of its label
 ACCEPTED = 0.9  # how sure a suggestion is that is accepted unless the person says otherwise (docs/concepts/coach.md)
+ENOUGH = 20  # rows of the median class from which suggestions are accepted: with fewer they cost as much as they bring
 TELLING = 10  # pairs of classes that are taken for one another most often
 
 
@@ -61,7 +73,10 @@ def _classes(looked: Looked, labels: LabelSet) -> Judged:
     limits = thresholds(found.shares[judged], given[judged]) if judged.any() else torch.ones(len(labels.names))
     doubted = doubts(found.shares, given, limits)
     doubted = replace(doubted, wrong=doubted.wrong & judged)
+    enough = float(torch.bincount(given).float().median()) >= ENOUGH
     lines = list(_class_lines(looked, looked.rows, found, (given, doubted), given))
+    if not enough:
+        lines = [line.model_copy(update={"accept": False}) for line in lines]
     silent = [Said("coach_unjudged", {"n": int((~judged).sum())})] if not judged.all() else []
     counted = joint(found.shares[judged], given[judged])
     pairs = Counter((str(line.label), str(line.to)) for line in lines)
@@ -73,6 +88,7 @@ def _classes(looked: Looked, labels: LabelSet) -> Judged:
     }  # fmt: skip
     held, unknown = _held_out(looked, labels, given, limits)
     silent += [Said("coach_held_few", {"n": unknown})] if unknown else []
+    silent += [] if enough else [Said("coach_few", {"n": ENOUGH})]
     return Judged(lines, held, found.shares, facts, silent)
 
 
@@ -126,8 +142,8 @@ def _several(looked: Looked, labels: LabelSet) -> Judged:
     numbers: dict[object, int] = {}
     near = neighbours(looked.vectors, looked.vectors,
                       torch.tensor([numbers.setdefault(unit, len(numbers)) for unit in units]))  # fmt: skip
-    yes = ((unseen(looked.vectors, given, dealt) + votes(given, *near)) / 2).clamp(0, 1)
-    wrong = _flipped(yes, given)
+    yes = memberships(unseen(looked.vectors, given, dealt), votes(given, *near))
+    wrong = flipped(yes, given, KNOWN)
     lines = []
     for place in wrong.any(1).nonzero()[:, 0].tolist():
         row, flips = looked.rows[place], wrong[place].nonzero()[:, 0].tolist()
@@ -141,17 +157,6 @@ def _several(looked: Looked, labels: LabelSet) -> Judged:
                                     "given": missing})  # fmt: skip
         lines.append(looked.line(row, "label", belief[worst], why, to=after or None))
     return Judged(lines, facts={"kind": "labels", "judged": len(looked.rows)})
-
-
-def _flipped(yes_NC: Tensor, given_NC: Tensor) -> Tensor:
-    """(N, C) True where what is given is likely wrong."""
-    has = given_NC > 0.5
-    some, none = has.sum(0), (~has).sum(0)
-    enough = (yes_NC * has).sum(0) / some.clamp(min=1)
-    lack = ((1 - yes_NC) * ~has).sum(0) / none.clamp(min=1)
-    judged = (some > KNOWN) & (none > KNOWN)
-    added, taken = ~has & (yes_NC >= enough) & (yes_NC > 0.5), has & (1 - yes_NC >= lack) & (yes_NC < 0.5)
-    return judged & (added | taken)
 
 
 def _numbers(looked: Looked, labels: LabelSet) -> Judged:
