@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from benchmarks.effects import coach
 from benchmarks.effects.curve import curve
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import regularisers
 from benchmarks.effects.select import select, select_encoder
 
-EFFECTS: dict[str, Callable[[Path, int], None]] = {
+EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
+    "coach": coach.effect,
+    "coach_fit": coach.effect_of_fit,
     "curve": curve,
     "imbalance": imbalance,
     "imbalance_head": only_head,
@@ -27,7 +30,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    EFFECTS[args.effect](args.data, args.seeds)
+    for line in EFFECTS[args.effect](args.data, args.seeds) or ():
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

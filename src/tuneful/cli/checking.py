@@ -7,28 +7,40 @@ from typing import Any
 
 from rich.text import Text
 
+from tuneful.cli.coaching import Coaching, show, write
 from tuneful.cli.show import console, errors, learned_text, listed, minutes, note, print_json, table
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation.words import words as words_in
 from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
+from tuneful.run.coach import coach
+from tuneful.run.patched import with_test
 from tuneful.run.prepare import Prepared, prepare
 
 WHOLE = 1000  # characters of a template that is shown in full
 
 
-def check_command(target: str, *, model: str | None, overrides: list[str], as_json: bool) -> int:
+def check_command(
+    target: str, *, model: str | None, overrides: list[str], as_json: bool, coaching: Coaching | None = None
+) -> int:
     """The exit code: 2 when a run would be refused."""
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
-    prepared = prepare(recipe, (lambda _: None) if as_json else note)
+    say = (lambda _: None) if as_json else note
+    prepared = prepare(recipe if coaching is None else with_test(recipe), say)
     plan = _plan(prepared)
+    found = None if coaching is None else coach(prepared, say, encoder=coaching.encoder, language=coaching.language)
     if as_json:
-        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes})
+        told = {} if found is None else {"coach": found.as_json()}
+        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes, **told})
     else:
         for words in notes:
             note(words)
         _show(prepared, plan)
+    if found is not None and coaching is not None:
+        if not as_json:
+            show(found)
+        write(found, coaching, target)
     return 2 if prepared.xray.problems else 0
 
 

@@ -100,6 +100,7 @@ def how_to_write(command: Command) -> Command:
 @click.option("--unlabelled", metavar="FILE", help="Texts without labels, to learn from beside TARGET.")
 @click.option("--teacher", metavar="RUN", help="A run or model that labels texts which have no label.")
 @click.option("--generated", metavar="FILE", help="Rows that a model wrote, learned if that helps; see synthesise.")
+@click.option("--patch", metavar="FILE", help="Suggestions of check --coach; the accepted ones are applied.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder. Default: runs/DATE-NAME.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped (TARGET or --out is its folder).")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
@@ -114,6 +115,7 @@ def fit(
     labels: str | None,
     unlabelled: str | None,
     generated: str | None,
+    patch: str | None,
     teacher: str | None,
     out: Path | None,
     resume: bool,
@@ -129,7 +131,8 @@ def fit(
 
     stop = Stop()
     signal.signal(signal.SIGINT, stop)
-    given = _all(overrides, memory, labels, unlabelled=unlabelled, generated=generated, teacher=teacher)
+    given = _all(overrides, memory, labels, unlabelled=unlabelled, generated=generated, teacher=teacher,
+                 patch=patch)  # fmt: skip
     code = fit_command(
         target, model=model, overrides=given, as_json=as_json, out=out, resume=resume, language=language,
         should_stop=stop.asked,
@@ -140,12 +143,21 @@ def fit(
 @main.command()
 @click.argument("target")
 @recipe_options
+@click.option("--coach", is_flag=True, help="Look for wrong labels, repeats, leaks and odd rows too.")
+@click.option("--patch", type=click.Path(path_type=Path), help="Write the coach's suggestions, one JSON line each.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write what the coach found as a web page with a map.")
+@click.option("--encoder", metavar="NAME", help="Encoder that reads the rows for the coach.")
+@click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the page and reasons.")
 @quiet_libraries
-def check(target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(
+    target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool, **coached: Any
+) -> None:
     """Label X-ray and plan: what would be learned, token by token, and what it would cost. Starts nothing."""
     from tuneful.cli.checking import check_command
+    from tuneful.cli.coaching import asked
 
-    sys.exit(check_command(target, model=model, overrides=_all(overrides, memory), as_json=as_json))
+    wanted = asked(**coached)
+    sys.exit(check_command(target, model=model, overrides=_all(overrides, memory), as_json=as_json, coaching=wanted))
 
 
 @main.command("eval")

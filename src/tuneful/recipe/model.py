@@ -63,6 +63,9 @@ class Data(Spec):
     generated: str | None = None
     """Rows that a model wrote (`tuneful synthesise`), labelled or with answers. Learned beside the others if these say
     that they help: few labels by cross-validation, answers by two short runs; never measured by."""
+    patch: str | None = None
+    """Suggestions of `tuneful check --coach --patch FILE`; those that are accepted change the rows that are learned,
+    never one that is held out."""
     layout: LayoutName | None = None
     """None: found from the columns."""
     encoding: str = "utf-8"

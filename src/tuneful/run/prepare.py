@@ -39,6 +39,7 @@ from tuneful.run.further import further_rows
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.objective import choose_objective, reads, with_mask
 from tuneful.run.pairs import check_pairs, check_settings, check_together, searched, with_prompts
+from tuneful.run.patched import measured, with_patch
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.queries import Selecting
 from tuneful.run.regularised import check_looked_at
@@ -136,10 +137,11 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     everything that is wrong with recipe, data or model folder."""
     if recipe.quantise is not None:
         check(recipe.quantise, pick_device())
-    decided = _decide(*gather(recipe, say), say)
+    decided = _decide(*gather(measured(recipe), say), say)
     recipe, objective, gathered = decided.recipe, decided.objective, decided.gathered
     data, sampled = recipe.task.data, gathered.sampled
-    parts = _split(decided)
+    patched = with_patch(recipe, _split(decided), say, held=sampled is None)
+    parts = patched.split
     processor = _processor(decided)
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
@@ -170,6 +172,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     further = [*further, *canary_rows(recipe, objective.layout, processor, limit, held, say)]
     check_curve(recipe.evaluate, objective.layout, labels)
     repeated = [*repeated, *further]
+    found.notes.extend(patched.notes())
     found.notes.extend(_notes(decided, parts, built, further, sum(row.counts for row in repeated)))
     even = balanced(recipe, objective, labels, repeated, built)
     objective, repeated, built = even.objective, even.repeated, even.built
@@ -188,7 +191,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     check_together(resolved, learned)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
-        _sha256(gathered, further, chosen), repeated, stream, chosen,
+        patched.sha256(_sha256(gathered, further, chosen)), repeated, stream, chosen,
     )  # fmt: skip
 
 
