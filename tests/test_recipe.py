@@ -10,6 +10,7 @@ import pytest
 
 from tuneful.adapters import ADAPTERS, Head, Lora, TopLayers
 from tuneful.core.errors import RecipeError
+from tuneful.data.augment import AUGMENTATIONS
 from tuneful.objectives import OBJECTIVES
 from tuneful.recipe import Recipe, from_mapping, from_yaml, schema
 from tuneful.regularisers import REGULARISERS
@@ -27,7 +28,9 @@ def problems(given: dict[str, object], *overrides: str) -> list[str]:
     return error.value.problems
 
 
-@pytest.mark.parametrize("table", [ADAPTERS, OBJECTIVES, REGULARISERS, SCHEDULES], ids=lambda table: table.noun)
+@pytest.mark.parametrize(
+    "table", [ADAPTERS, AUGMENTATIONS, OBJECTIVES, REGULARISERS, SCHEDULES], ids=lambda table: table.noun
+)
 def test_every_component_says_what_it_is(table: object) -> None:
     check_table(table)
 

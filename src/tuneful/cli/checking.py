@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from tuneful.cli.augmenting import augmented_json, refuse_without, show_augmented
 from tuneful.cli.show import console, errors, learned_text, listed, minutes, note, print_json, table
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
@@ -18,17 +19,22 @@ from tuneful.run.prepare import Prepared, prepare
 WHOLE = 1000  # characters of a template that is shown in full
 
 
-def check_command(target: str, *, model: str | None, overrides: list[str], as_json: bool) -> int:
-    """The exit code: 2 when a run would be refused."""
+def check_command(target: str, *, model: str | None, overrides: list[str], as_json: bool, augment: bool = False) -> int:
+    """The exit code: 2 when a run would be refused. `augment` shows what rows are said as."""
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
+    if augment:
+        refuse_without(recipe)
     prepared = prepare(recipe, (lambda _: None) if as_json else note)
     plan = _plan(prepared)
     if as_json:
-        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes})
+        shown = {"augmented": augmented_json(prepared)} if augment else {}
+        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes, **shown})
     else:
         for words in notes:
             note(words)
         _show(prepared, plan)
+        if augment:
+            show_augmented(prepared)
     return 2 if prepared.xray.problems else 0
 
 

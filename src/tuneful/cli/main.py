@@ -140,12 +140,16 @@ def fit(
 @main.command()
 @click.argument("target")
 @recipe_options
+@click.option("--augment", is_flag=True, help="Show rows before and after what --set augment=... does to them.")
 @quiet_libraries
-def check(target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(
+    target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool, augment: bool
+) -> None:
     """Label X-ray and plan: what would be learned, token by token, and what it would cost. Starts nothing."""
     from tuneful.cli.checking import check_command
 
-    sys.exit(check_command(target, model=model, overrides=_all(overrides, memory), as_json=as_json))
+    given = _all(overrides, memory)
+    sys.exit(check_command(target, model=model, overrides=given, as_json=as_json, augment=augment))
 
 
 @main.command("eval")

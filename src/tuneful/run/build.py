@@ -33,6 +33,7 @@ from tuneful.objectives import Masked
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
+from tuneful.run.vary import on_the_way
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
@@ -67,7 +68,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
-    held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
+    # Which rows of the embedding occur is not known of a stream, nor of what rows will be said as.
+    held = prepared.stream is None and not prepared.recipe.augment
     if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
         seen = [row.ids for row in prepared.repeated]
         if isinstance(prepared.resolved.objective, Masked) and prepared.resolved.objective.token is not None:
@@ -91,6 +93,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even)
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
+    schedule = on_the_way(schedule, prepared)
     new = prepared.labels is not None or prepared.layout is Layout.REBUILT
     heads = head_names(policy.module) if new else []
     optimiser = Updater(recipe.optimiser, policy.trainable(), steps=len(schedule), heads=heads)
@@ -123,7 +126,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     autocast = None if adapter.freezes or compute == torch.float32 else compute
     if shares_out:
         return _shared_out(loaded, attached, autocast)
-    if prepared.layout.alone:  # what is read is never the same twice
+    if prepared.layout.alone or prepared.recipe.augment:  # what is read is never the same twice
         return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)

@@ -31,6 +31,7 @@ from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.models.unlabelled import MOST
 from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
+from tuneful.run.augment import augmented, check_augment
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, describable, to_be_chosen
 from tuneful.run.further import further_rows
@@ -166,6 +167,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     check_together(resolved, learned)
+    check_augment(recipe, resolved, learned)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
         _sha256(gathered, further), repeated, stream,
@@ -212,6 +214,7 @@ def _notes(
         yield from notes(parts, built["train"].rows)
     if (teacher := decided.recipe.task.data.teacher) is not None:
         yield told(teacher, measured=decided.gathered.teaches and bool(built["test"].rows))
+    yield from augmented(decided.recipe)
     if written := sum(map(is_generated, further)):
         yield Said("generated", {"n": written, "percent": round(100 * written / learned)})
 

@@ -1,0 +1,83 @@
+"""Rows as they are at each visit: how the augmentations of a recipe reach its schedule."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tuneful.core.types import Example, Layout, Row
+from tuneful.data.augment.reread import Change, Reader, asked_texts, with_texts
+from tuneful.run.prepare import Prepared
+from tuneful.schedules.episodes import EpisodeSteps
+from tuneful.schedules.epochs import EpochSteps
+from tuneful.schedules.selftrain import SelfTrainSteps
+
+Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
+MARK = 17  # in the key of a visit, so that its chance is no other's
+
+
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """A row at a visit: one augmentation after the other changes it, each in its share of the visits."""
+
+    reader: Reader
+    changes: Sequence[tuple[float, Change]]
+
+    def __call__(self, row: Row, key: Sequence[int]) -> Row:
+        if not self.reader.varies(row):
+            return row
+        example = self.example(row, key)
+        return row if example is row.example else self.reader.read(row, example)
+
+    def example(self, row: Row, key: Sequence[int]) -> Example:
+        """The row's own, the same object, where nothing is changed."""
+        rng = np.random.default_rng([*self._place(row, key), MARK])
+        example = row.example
+        for share, change in self.changes:
+            if rng.random() < share:
+                example = with_texts(example, change, rng)
+        return row.example if asked_texts(example) == asked_texts(row.example) else example
+
+    def _place(self, row: Row, key: Sequence[int]) -> Sequence[int]:
+        """Equal queries are changed alike, or a document that is right for one would be wrong for the other."""
+        same = self.reader.layout is Layout.PAIRS
+        return [*key[:-1], zlib.crc32((row.example.text or "").encode())] if same else key
+
+
+def varied(prepared: Prepared) -> Varied | None:
+    """None where the recipe names no augmentation."""
+    named: list[Any] = prepared.recipe.augment
+    if not named:
+        return None
+    reader = reader_of(prepared)
+    texts = [text for row in prepared.repeated if reader.varies(row) for text in asked_texts(row.example)]
+    return Varied(reader, [(one.share, one.over(texts)) for one in named])
+
+
+def on_the_way(schedule: Steps, prepared: Prepared) -> Steps:
+    """The schedule, whose rows are varied where the recipe asks for it."""
+    vary = varied(prepared)
+    return schedule if vary is None else replace(schedule, vary=vary)
+
+
+def reader_of(prepared: Prepared) -> Reader:
+    limit = prepared.recipe.task.data.max_tokens
+    assert limit is not None
+    return Reader(prepared.layout, prepared.processor, limit)
+
+
+def samples(prepared: Prepared, count: int) -> Iterator[tuple[Example, Example]]:
+    """Training rows, and what each is at its first visit, those that are changed there."""
+    if (vary := varied(prepared)) is None:
+        return
+    seed, rows = prepared.recipe.seed, prepared.repeated
+    for place in np.random.default_rng([seed, MARK]).permutation(len(rows)).tolist():
+        if count and vary.reader.varies(rows[place]):
+            example = vary.example(rows[place], [seed, 0, place])
+            if example is not rows[place].example:
+                count -= 1
+                yield rows[place].example, example
