@@ -6,12 +6,13 @@ from difflib import SequenceMatcher
 
 from rich.text import Text
 
-from tuneful.cli.show import console
+from tuneful.cli.show import console, note
 from tuneful.core.errors import InputError
 from tuneful.data.augment import AUGMENTATIONS
 from tuneful.data.augment.reread import asked_texts
 from tuneful.recipe import Recipe
 from tuneful.run.prepare import Prepared
+from tuneful.run.variants import some, with_variants
 from tuneful.run.vary import samples
 
 SHOWN = 8  # rows
@@ -27,7 +28,7 @@ def refuse_without(recipe: Recipe) -> None:
 def augmented_json(prepared: Prepared) -> list[dict[str, str]]:
     return [
         {"row": str(before.place), "before": one, "after": other}
-        for before, after in samples(prepared, SHOWN)
+        for before, after in samples(with_variants(some(prepared), note), SHOWN)
         for one, other in zip(asked_texts(before), asked_texts(after), strict=True)
         if one != other
     ]

@@ -133,8 +133,11 @@ class Augmentation(Protocol):
     """Another way of saying the same, for rows that are learned."""
 
     modality: ClassVar[str]  # of what it changes: "text"
-    share: float  # of a row's visits, those in which it is changed so
 
+    @property
+    def kind(self) -> str: ...
+    @property
+    def share(self) -> float: ...  # of a row's visits, those in which it is changed so
     def over(self, texts: Sequence[str]) -> Callable[[str, np.random.Generator], str]: ...  # `texts` are the rows'
 
 

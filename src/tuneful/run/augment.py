@@ -9,25 +9,27 @@ import numpy as np
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.types import Layout, Row, Said
+from tuneful.data.augment import Masked, Paraphrase
 from tuneful.data.augment.reread import asked_texts, has_request
 from tuneful.data.rows import NAMES
 from tuneful.recipe import Recipe
 from tuneful.run.resolve import Resolved
 
+MADE = (Masked, Paraphrase)  # before training, by a model
 LOOKED = 200  # rows at which it is tried whether an augmentation changes any
 
 
-def check_augment(recipe: Recipe, resolved: Resolved, rows: Sequence[Row]) -> None:
+def check_augment(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], *, streams: bool) -> None:
     """Raises RecipeError where rows cannot be said otherwise, or saying them otherwise would change nothing. `rows` are
     those that are learned."""
     if not recipe.augment:
         return
-    problems = list(_problems(recipe, resolved, rows)) or list(_idle(recipe, rows))
+    problems = list(_problems(recipe, resolved, rows, streams)) or list(_idle(recipe, rows))
     if problems:
         raise RecipeError(problems)
 
 
-def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row]) -> Iterator[str]:
+def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], streams: bool) -> Iterator[str]:
     layout = resolved.objective.layout
     if recipe.choose.enabled is True and layout is Layout.LABELS:
         yield (
@@ -51,6 +53,11 @@ def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row]) -> Iterat
     for number, one in enumerate(recipe.augment):
         if one.modality != "text":
             yield f"augment.{number}: '{one.kind}' is for {one.modality}, and these rows are text; leave it out"
+        if streams and isinstance(one, MADE):
+            yield (
+                f"augment.{number}: '{one.kind}' makes its variants before training, of rows that are held; "
+                "--set data.streaming=false holds them"
+            )
 
 
 def _idle(recipe: Recipe, rows: Sequence[Row]) -> Iterator[str]:
@@ -59,6 +66,8 @@ def _idle(recipe: Recipe, rows: Sequence[Row]) -> Iterator[str]:
     texts = [text for place in order.tolist() if rows[place].example.place.source != NAMES
              for text in asked_texts(rows[place].example)]  # fmt: skip
     for number, one in enumerate(recipe.augment):
+        if isinstance(one, MADE):  # whether it changes any is seen when they are made
+            continue
         change, rng = one.over(texts), np.random.default_rng(recipe.seed)
         if all((new := change(text, rng)) == text or not new.strip() for text in texts):
             yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Prepared:
     data_sha256: str
     repeated: list[Row]  # the training rows, as often as their sources' weights say; of a stream those looked at
     stream: StreamedRows | None = None  # the training rows, where they are not held
+    variants: Mapping[int, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)  # by augmentation and text
 
     @property
     def recipe(self) -> Recipe:
@@ -167,7 +168,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     check_together(resolved, learned)
-    check_augment(recipe, resolved, learned)
+    check_augment(recipe, resolved, learned, streams=stream is not None)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
         _sha256(gathered, further), repeated, stream,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from tuneful.core.types import Example, Layout, Row
 from tuneful.data.augment.reread import Change, Reader, asked_texts, with_texts
+from tuneful.run.augment import MADE
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 
 Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
+Pool = Mapping[str, tuple[str, ...]]
 MARK = 17  # in the key of a visit, so that its chance is no other's
 
 
@@ -55,7 +57,20 @@ def varied(prepared: Prepared) -> Varied | None:
         return None
     reader = reader_of(prepared)
     texts = [text for row in prepared.repeated if reader.varies(row) for text in asked_texts(row.example)]
-    return Varied(reader, [(one.share, one.over(texts)) for one in named])
+    made = [(one.share, picked(prepared.variants.get(number, {}))) for number, one in enumerate(named)
+            if isinstance(one, MADE)]  # fmt: skip
+    # These know the texts as they stand, so they come first.
+    return Varied(reader, [*made, *((one.share, one.over(texts)) for one in named if not isinstance(one, MADE))])
+
+
+def picked(pool: Pool) -> Change:
+    """One of the variants of a text; itself where it has none."""
+
+    def change(text: str, rng: np.random.Generator) -> str:
+        variants = pool.get(text)
+        return variants[int(rng.integers(len(variants)))] if variants else text
+
+    return change
 
 
 def on_the_way(schedule: Steps, prepared: Prepared) -> Steps:
@@ -72,7 +87,7 @@ def reader_of(prepared: Prepared) -> Reader:
 
 def samples(prepared: Prepared, count: int) -> Iterator[tuple[Example, Example]]:
     """Training rows, and what each is at its first visit, those that are changed there."""
-    if (vary := varied(prepared)) is None:
+    if (vary := varied(prepared)) is None or not count:
         return
     seed, rows = prepared.recipe.seed, prepared.repeated
     for place in np.random.default_rng([seed, MARK]).permutation(len(rows)).tolist():
