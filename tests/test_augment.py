@@ -20,12 +20,15 @@ from tuneful.data.augment.pieces import free, is_fixed, pieces
 from tuneful.data.augment.reread import asked_texts, with_texts
 from tuneful.data.augment.typos import NEAR, mistyped, slipped
 from tuneful.data.augment.words import rearranged
+from tuneful.evaluation.reading import class_logits
+from tuneful.models.below import NetworkAbove
 from tuneful.recipe import Recipe
 from tuneful.run.api import recipe_for
-from tuneful.run.build import build
+from tuneful.run.build import Built, build
+from tuneful.run.loop import updates
 from tuneful.run.losses import validation_metrics
 from tuneful.run.prepare import prepare
-from tuneful.run.vary import samples, varied
+from tuneful.run.vary import samples, tokens_seen, varied
 from tuneful.schedules.epochs import Cut
 from work import losses_of, moods, typed, whole_and_parts, write_rows
 
@@ -221,11 +224,38 @@ class TestVisits:
             assert new.target == row.target
             assert len(new.learn) == len(new.ids)
 
+    def test_every_epoch_says_it_anew(self, tmp_path: Path, reader_folder: Path) -> None:
+        """Six steps are three epochs; a row that is always changed has three forms, or two by chance."""
+        given = recipe(tmp_path, reader_folder, [{"kind": "typos", "share": 1}], **{"optimiser.rows_per_step": 23})
+        schedule = build(prepare(given)).schedule
+        assert len(schedule.rows) == 45  # type: ignore[union-attr]
+        forms: dict[Any, set[bytes]] = {}
+        for rows in schedule.visits(schedule.rows):  # type: ignore[union-attr]
+            for row in rows:
+                forms.setdefault(row.example.place, set()).add(row.ids.tobytes())
+        assert np.mean([len(found) for found in forms.values()]) > 2.5
+
+    def test_hidden_states_of_frozen_layers_are_not_kept(self, tmp_path: Path, reader_folder: Path) -> None:
+        """They would be kept for texts that never come again."""
+        for augment, kept in (([], True), (["typos"], False)):
+            given = recipe(tmp_path, reader_folder, augment, adapter="{kind: top_layers, layers: 1}")
+            assert isinstance(build(prepare(given)).policy.network, NetworkAbove) is kept
+
     def test_a_resumed_run_sees_the_same(self, tmp_path: Path, reader_folder: Path) -> None:
         schedule = build(prepare(recipe(tmp_path, reader_folder, [{"kind": "typos", "share": 1}]))).schedule
         whole, later = [[_ids(step) for step in schedule.steps(None, start)] for start in (0, 4)]  # type: ignore[arg-type]
         assert whole[4:] == later
         assert len({str(step) for step in whole}) == len(whole)
+
+    def test_every_token_that_is_learned_from_is_known_before(self, tmp_path: Path, reader_folder: Path) -> None:
+        """Of the embedding only rows of tokens that occur learn; some occur in what rows are said as alone."""
+        prepared = prepare(recipe(tmp_path, reader_folder, [{"kind": "typos", "share": 1}], **{"schedule.steps": 12}))
+        seen = set(tokens_seen(prepared).tolist())  # type: ignore[union-attr]
+        schedule = build(prepared).schedule
+        learned = {token for step in schedule.steps(None) for row in _ids(step) for token in row}  # type: ignore[arg-type]
+        as_they_stand = {token for row in prepared.repeated for token in row.ids.tolist()}
+        assert learned - as_they_stand
+        assert learned <= seen
 
     def test_two_ranks_learn_what_one_does(self, tmp_path: Path, reader_folder: Path) -> None:
         schedule = build(prepare(recipe(tmp_path, reader_folder, [{"kind": "words", "share": 1}]))).schedule
@@ -393,3 +423,35 @@ def test_samples_are_what_the_first_epoch_learns(tmp_path: Path, reader_folder: 
         again = vary(prepared.repeated[place], [0, 0, place])
         text = prepared.processor.text(asked_texts(after)[0], limit=256)
         assert again.ids.tolist() == text.ids.tolist()
+
+
+def test_rows_with_typos_make_typos_matter_less(tmp_path: Path, reader_folder: Path) -> None:
+    """Every word of the test rows has three typos; without augmentation these cost accuracy, and less with it."""
+    plain, learned = (
+        [_mistyped_accuracy(_tuned(tmp_path, reader_folder, augment, seed)) for seed in range(2)]
+        for augment in ([], [{"kind": "typos", "strength": 0.9}])
+    )
+    assert np.mean(plain) < 0.97
+    assert np.mean(learned) > np.mean(plain) + 0.01
+
+
+def _tuned(folder: Path, reader: Path, augment: list[Any], seed: int) -> Built:
+    more = {"schedule.steps": 100, "adapter": "full", "optimiser.learning_rate": 3e-3, "optimiser.rows_per_step": 8,
+            "seed": seed, "data.test": 0, "data.validation": 0}  # fmt: skip
+    built = build(prepare(recipe(folder, reader, augment, moods(80), **more)))
+    for _ in updates(built):
+        pass
+    return built
+
+
+def _mistyped_accuracy(built: Built) -> float:
+    labels, rng, rows, wanted = built.prepared.labels, chance(99), [], []
+    assert labels is not None
+    for number, row in enumerate(moods(300)[100:]):
+        text = row["text"]
+        for _ in range(3):
+            text = mistyped(text, 0.9, rng)
+        encoded = built.prepared.processor.text(text, limit=128)
+        rows.append(Row(Example(Place("test", number)), encoded.ids, encoded.learn))
+        wanted.append(labels.names.index(row["label"]))
+    return float((class_logits(built.policy, rows, built.collate).argmax(1) == wanted).mean())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from tuneful.adapters.full import AttachedWeights
@@ -29,11 +28,10 @@ from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
 from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
-from tuneful.objectives import Masked
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
-from tuneful.run.vary import on_the_way
+from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
@@ -68,13 +66,11 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
-    # Which rows of the embedding occur is not known of a stream, nor of what rows will be said as.
-    held = prepared.stream is None and not prepared.recipe.augment
-    if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
-        seen = [row.ids for row in prepared.repeated]
-        if isinstance(prepared.resolved.objective, Masked) and prepared.resolved.objective.token is not None:
-            seen.append(np.array([prepared.resolved.objective.token], dtype=np.int32))
-        policy.attached.see(torch.from_numpy(np.unique(np.concatenate(seen))))
+    attached = policy.attached
+    narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
+    seen = tokens_seen(prepared) if narrows else None
+    if isinstance(attached, AttachedWeights) and seen is not None:
+        attached.see(torch.from_numpy(seen))
     return build_on(policy, prepared)
 
 

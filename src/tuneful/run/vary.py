@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tuneful import objectives
 from tuneful.core.types import Example, Layout, Row
 from tuneful.data.augment.reread import Change, Reader, asked_texts, with_texts
+from tuneful.data.layouts import Collator
 from tuneful.run.augment import MADE
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.episodes import EpisodeSteps
-from tuneful.schedules.epochs import EpochSteps
+from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 
 Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
@@ -77,6 +79,28 @@ def on_the_way(schedule: Steps, prepared: Prepared) -> Steps:
     """The schedule, whose rows are varied where the recipe asks for it."""
     vary = varied(prepared)
     return schedule if vary is None else replace(schedule, vary=vary)
+
+
+def tokens_seen(prepared: Prepared) -> np.ndarray | None:
+    """(U,) every token that will be learned from, as rows stand or will be said; None where that is not known before a
+    row is drawn."""
+    objective, recipe = prepared.resolved.objective, prepared.recipe
+    if prepared.stream is not None:
+        return None
+    seen = set(np.concatenate([row.ids for row in prepared.repeated]).tolist())
+    if isinstance(objective, objectives.Masked) and objective.token is not None:
+        seen.add(objective.token)
+    if recipe.augment:
+        cut = Cut(prepared.resolved.rows_per_step, recipe.optimiser.micro_tokens)
+        steps = recipe.schedule.over(
+            prepared.repeated, Collator(prepared.layout), cut, total=prepared.resolved.steps, seed=recipe.seed
+        )
+        if not isinstance(steps, EpochSteps):
+            return None
+        rows = recipe.schedule.learns(prepared.repeated)
+        for step in on_the_way(steps, prepared).visits(rows):
+            seen.update(*(row.ids.tolist() for row in step))
+    return np.array(sorted(seen), dtype=np.int64)
 
 
 def reader_of(prepared: Prepared) -> Reader:

@@ -109,13 +109,18 @@ class EpochSteps:
         if isinstance(self.rows, Streamed):
             yield from ahead(partial(self._drawn, self.rows, room), start, self.total, AHEAD)
             return
+        for rows in self.visits(self.rows, start):
+            yield self._step(rows, room)
+
+    def visits(self, rows: Sequence[Row], start: int = 0) -> Iterator[list[Row]]:
+        """The rows of each step, as they are in it."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(rows))
             places = order[self._part(number)].tolist()
-            yield self._step(self._varied([self.rows[place] for place in places], epoch, places), room)
+            yield self._varied([rows[place] for place in places], epoch, places)
 
     def _part(self, number: int) -> slice:
         """Which places of an epoch a step takes: as equal in size as can be, the larger ones first."""
