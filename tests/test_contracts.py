@@ -10,16 +10,24 @@ import pytest
 import torch
 
 from tuneful.adapters import ADAPTERS, Full, Head, Lora, TopLayers
-from tuneful.core.protocols import Objects, Replaces, Suits
+from tuneful.core.protocols import Augmentation, Objects, Replaces, Suits
 from tuneful.core.spec import Spec, Table
 from tuneful.core.types import Layout, Step
+from tuneful.data.augment import Case, Typos, Words
 from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.objectives import OBJECTIVES, Classify, Masked, NextToken
 from tuneful.regularisers import REGULARISERS
 from tuneful.run.regularised import answer_of
-from tuneful.testing import check_adapter, check_objective, check_regulariser, tiny_policy, tiny_rows
+from tuneful.testing import (
+    check_adapter,
+    check_augmentation,
+    check_objective,
+    check_regulariser,
+    tiny_policy,
+    tiny_rows,
+)
 
 VARIANTS = [
     *(component() for component in ADAPTERS),
@@ -47,6 +55,11 @@ def test_adapters(adapter: Spec, layout: Layout, generator_folder: Path, reader_
 def test_objectives(objective: Spec, generator_folder: Path, reader_folder: Path) -> None:
     policy, loaded = tiny_policy(folder_of(objective.layout, generator_folder, reader_folder), layout=objective.layout)
     check_objective(objective, policy, Collator(objective.layout)(tiny_rows(loaded, objective.layout)))
+
+
+@pytest.mark.parametrize("augmentation", [Typos(strength=0.5), Words(strength=0.5), Case()], ids=lambda item: item.kind)
+def test_augmentations(augmentation: Augmentation) -> None:
+    check_augmentation(augmentation)
 
 
 @pytest.mark.parametrize("objective", [NextToken(), Classify()], ids=lambda item: item.kind)

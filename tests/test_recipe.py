@@ -10,6 +10,7 @@ import pytest
 
 from tuneful.adapters import ADAPTERS, Head, Lora, TopLayers
 from tuneful.core.errors import RecipeError
+from tuneful.data.augment import AUGMENTATIONS
 from tuneful.data.balance import BALANCES
 from tuneful.data.select import SELECTORS
 from tuneful.objectives import OBJECTIVES
@@ -30,7 +31,9 @@ def problems(given: dict[str, object], *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "table", [ADAPTERS, BALANCES, OBJECTIVES, REGULARISERS, SCHEDULES, SELECTORS], ids=lambda table: table.noun
+    "table",
+    [ADAPTERS, AUGMENTATIONS, BALANCES, OBJECTIVES, REGULARISERS, SCHEDULES, SELECTORS],
+    ids=lambda table: table.noun,
 )
 def test_every_component_says_what_it_is(table: object) -> None:
     check_table(table)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.effects import coach
+from benchmarks.effects.augment import augment
 from benchmarks.effects.curve import curve
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import regularisers
 from benchmarks.effects.select import select, select_encoder
 
 EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
+    "augment": augment,
     "coach": coach.effect,
     "coach_fit": coach.effect_of_fit,
     "curve": curve,

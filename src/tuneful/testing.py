@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tuneful.adapters import Full
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Adapter, Attached, Objective, Regulariser
+from tuneful.core.protocols import Adapter, Attached, Augmentation, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
@@ -23,6 +25,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 MASK = "<|mask|>"  # last, so that the numbers of the others are those they always had
+SAID = ("Is it really 3 days until my new card comes?", "hello", "我的信用卡還沒有到，要等 3 天嗎？")
 SPECIALS = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<|cls|>", "<|sep|>")
 
 
@@ -157,6 +160,21 @@ def check_regulariser(regulariser: Regulariser, objective: Objective, policy: Po
     assert bool(torch.isfinite(penalty)), "the penalty is not finite"
     assert torch.equal(before, terms.losses.detach()), "the losses were changed"
     policy.forget()
+
+
+def check_augmentation(augmentation: Augmentation, texts: Sequence[str] = SAID) -> None:
+    """A function of text and chance that changes something and leaves something; numbers stay as they are."""
+    change = augmentation.over(texts)
+    assert 0 < augmentation.share <= 1, "share is no share of the visits"
+    changed = 0
+    for seed, text in enumerate([*texts] * 20):
+        new = change(text, np.random.default_rng(seed))
+        assert new == change(text, np.random.default_rng(seed)), "the same chance changes a text in two ways"
+        assert new.strip(), f"nothing is left of {text!r}"
+        numbers = [sorted(filter(str.isdigit, one)) for one in (text, new)]
+        assert numbers[0] == numbers[1], f"{text!r} has other numbers as {new!r}"
+        changed += new != text
+    assert changed, "no text is changed"
 
 
 def check_adapter(adapter: Adapter, folder: Path, layout: Layout) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from tuneful.cli.augmenting import augmented_json, refuse_without, show_augmented
 from tuneful.cli.coaching import Coaching, show, write
 from tuneful.cli.show import console, errors, learned_text, listed, minutes, note, print_json, table
 from tuneful.data.xray import XRay
@@ -22,21 +23,32 @@ WHOLE = 1000  # characters of a template that is shown in full
 
 
 def check_command(
-    target: str, *, model: str | None, overrides: list[str], as_json: bool, coaching: Coaching | None = None
+    target: str,
+    *,
+    model: str | None,
+    overrides: list[str],
+    as_json: bool,
+    coaching: Coaching | None = None,
+    augment: bool = False,
 ) -> int:
-    """The exit code: 2 when a run would be refused."""
+    """The exit code: 2 when a run would be refused. `augment` shows what rows are said as."""
     recipe, notes = recipe_and_notes(target, model=model, overrides=overrides)
+    if augment:
+        refuse_without(recipe)
     say = (lambda _: None) if as_json else note
     prepared = prepare(recipe if coaching is None else with_test(recipe), say)
     plan = _plan(prepared)
     found = None if coaching is None else coach(prepared, say, encoder=coaching.encoder, language=coaching.language)
     if as_json:
         told = {} if found is None else {"coach": found.as_json()}
-        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes, **told})
+        shown = {"augmented": augmented_json(prepared)} if augment else {}
+        print_json({"data": xray_json(prepared.xray), "plan": plan, "notes": notes, **told, **shown})
     else:
         for words in notes:
             note(words)
         _show(prepared, plan)
+        if augment:
+            show_augmented(prepared)
     if found is not None and coaching is not None:
         if not as_json:
             show(found)

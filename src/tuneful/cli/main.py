@@ -148,16 +148,23 @@ def fit(
 @click.option("--page", type=click.Path(path_type=Path), help="Write what the coach found as a web page with a map.")
 @click.option("--encoder", metavar="NAME", help="Encoder that reads the rows for the coach.")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the page and reasons.")
+@click.option("--augment", is_flag=True, help="Show rows before and after what --set augment=... does to them.")
 @quiet_libraries
 def check(
-    target: str, model: str | None, memory: str | None, overrides: tuple[str, ...], as_json: bool, **coached: Any
+    target: str,
+    model: str | None,
+    memory: str | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    augment: bool,
+    **coached: Any,
 ) -> None:
     """Label X-ray and plan: what would be learned, token by token, and what it would cost. Starts nothing."""
     from tuneful.cli.checking import check_command
     from tuneful.cli.coaching import asked
 
-    wanted = asked(**coached)
-    sys.exit(check_command(target, model=model, overrides=_all(overrides, memory), as_json=as_json, coaching=wanted))
+    wanted, given = asked(**coached), _all(overrides, memory)
+    sys.exit(check_command(target, model=model, overrides=given, as_json=as_json, coaching=wanted, augment=augment))
 
 
 @main.command("eval")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -129,6 +129,24 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
 
     def __call__(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> float: ...
+
+
+class Augmentation(Protocol):
+    """Another way of saying the same, for rows that are learned."""
+
+    modality: ClassVar[str]  # of what it changes: "text"
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def share(self) -> float: ...  # of a row's visits, those in which it is changed so
+    def over(self, texts: Sequence[str]) -> Callable[[str, np.random.Generator], str]: ...  # `texts` are the rows'
+
+
+class Vary(Protocol):
+    """A row as it is at one visit, a function of the row and the key of the visit alone."""
+
+    def __call__(self, row: Row, key: Sequence[int]) -> Row: ...
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from tuneful.adapters import ADAPTERS
 from tuneful.core.device import PrecisionName
 from tuneful.core.quantised import Kind
 from tuneful.core.spec import Spec
+from tuneful.data.augment import AUGMENTATIONS
 from tuneful.data.balance import BALANCES
 from tuneful.data.select import SELECTORS
 from tuneful.engine.average import AVERAGES
@@ -233,6 +234,9 @@ class Recipe(Spec):
     """One task; `data` and `objective` may also stand at the top level."""
     regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
     """Scalars that join the loss."""
+    augment: list[AUGMENTATIONS.field] = Field(default_factory=list)  # type: ignore[name-defined]
+    """How training rows are said otherwise at some of their visits, one after the other; never what is learned of them,
+    nor rows that are held out."""
     choose: Choose = Choose()
     """With few labels, how they are learned."""
     schedule: SCHEDULES.field = Epochs()  # type: ignore[name-defined]
@@ -288,6 +292,13 @@ class Recipe(Spec):
         if len(tasks) > 1:
             raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
         return tasks
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _as_augmentations(cls, value: Any) -> Any:
+        if value in NOTHING:
+            return []
+        return [value] if isinstance(value, str | dict) else value
 
     @field_validator("quantise", mode="before", json_schema_input_type=Kind | Literal["none", "off", False] | None)
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from tuneful.adapters.full import AttachedWeights
@@ -31,10 +30,10 @@ from tuneful.models.checkpointing import compute_twice
 from tuneful.models.kept import identity
 from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
-from tuneful.objectives import Masked
 from tuneful.recipe import Recipe
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
+from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
@@ -72,12 +71,11 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     parts = prepared.recipe.regularisers
     if problems := [words for part in parts if isinstance(part, Objects) for words in part.problems(policy)]:
         raise RecipeError(problems)
-    held = prepared.stream is None  # which rows of the embedding occur is not known of a stream
-    if held and isinstance(policy.attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay:
-        seen = [row.ids for row in prepared.repeated]
-        if isinstance(prepared.resolved.objective, Masked) and prepared.resolved.objective.token is not None:
-            seen.append(np.array([prepared.resolved.objective.token], dtype=np.int32))
-        policy.attached.see(torch.from_numpy(np.unique(np.concatenate(seen))))
+    attached = policy.attached
+    narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
+    seen = tokens_seen(prepared) if narrows else None
+    if isinstance(attached, AttachedWeights) and seen is not None:
+        attached.see(torch.from_numpy(seen))
     return build_on(policy, prepared)
 
 
@@ -96,6 +94,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even)
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
+    schedule = on_the_way(schedule, prepared)
     new = prepared.labels is not None or prepared.layout is Layout.REBUILT
     heads = head_names(policy.module) if new else []
     lies, parameters = heights(policy.module), policy.trainable()
@@ -136,7 +135,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     autocast = None if adapter.freezes or compute == torch.float32 else compute
     if shares_out:
         return _shared_out(loaded, attached, autocast)
-    if prepared.layout.alone:  # what is read is never the same twice
+    if prepared.layout.alone or prepared.recipe.augment:  # what is read is never the same twice
         return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)

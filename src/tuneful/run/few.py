@@ -22,7 +22,14 @@ from tuneful.schedules import SelfTrain
 
 Say = Callable[[str], None]
 MOST = 20_000_000  # rows times classes; beyond, a head over all of them is not solved in minutes
-LEFT_OPEN = {"adapter", "schedule", "regularisers", "sharded", "quantise"}  # none of which the person has named
+LEFT_OPEN = {
+    "adapter",
+    "schedule",
+    "regularisers",
+    "augment",
+    "sharded",
+    "quantise",
+}  # none of which the person has named
 
 
 def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:

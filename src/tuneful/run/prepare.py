@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from tuneful.models.size import Size, head_has_bias, size_of
 from tuneful.models.unlabelled import MOST
 from tuneful.objectives import Classify, Retrieve
 from tuneful.recipe import Recipe
+from tuneful.run.augment import augmented, check_augment
 from tuneful.run.balance import balanced
 from tuneful.run.canaries import CANARIES, canary_rows
 from tuneful.run.embedded import with_model
@@ -70,6 +71,7 @@ class Prepared:
     repeated: list[Row]  # the training rows, as often as their sources' weights say; of a stream those looked at
     stream: StreamedRows | None = None  # the training rows, where they are not held
     selection: Selection | None = None  # which of the training rows these are, where not all are learned
+    variants: Mapping[int, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)  # by augmentation and text
 
     @property
     def recipe(self) -> Recipe:
@@ -189,6 +191,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     resolved = resolve(recipe, objective, limit, learned, decided.size, None if stream is None else len(stream))
     resolved = fitted(resolved, learned, decided.size, say, planned_mb() if free_mb is None else free_mb)
     check_together(resolved, learned)
+    check_augment(recipe, resolved, learned, streams=stream is not None)
     return Prepared(
         resolved, form, parts, built, labels, found, processor, decided.folder, decided.size,
         patched.sha256(_sha256(gathered, further, chosen)), repeated, stream, chosen,
@@ -257,6 +260,7 @@ def _notes(
         yield from notes(parts, built["train"].rows)
     if (teacher := decided.recipe.task.data.teacher) is not None:
         yield told(teacher, measured=decided.gathered.teaches and bool(built["test"].rows))
+    yield from augmented(decided.recipe)
     if written := sum(map(is_generated, further)):
         yield Said("generated", {"n": written, "percent": round(100 * written / learned)})
     if planted := sum(row.example.place.source == CANARIES for row in further):

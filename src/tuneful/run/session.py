@@ -23,6 +23,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.train import Progress, train
+from tuneful.run.variants import with_variants
 from tuneful.run.weigh import to_weigh, weigh
 
 Say = Callable[[str], None]
@@ -53,6 +54,7 @@ def run(
         choice = _choice(recipe, prepared, say, _asked_of_all(should_stop))
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
+        prepared = with_variants(prepared, say)
         compared = {} if resume else compare(prepared, say, _asked_of_all(should_stop))
         built = together(lambda: build(prepared, say))
         if not resume:

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Row, Step
 from tuneful.data.episodes import Group, by_class, drawn, parted
@@ -73,6 +74,7 @@ class EpisodeSteps:
     total: int
     settings: Episodes
     seed: int = 0
+    vary: Vary | None = None
 
     def __len__(self) -> int:
         return self.total
@@ -80,9 +82,17 @@ class EpisodeSteps:
     def steps(self, policy: Policy, start: int = 0) -> Iterator[Step]:
         room = Room(self.cut.micro_tokens)
         for number in range(start, self.total):
-            groups = drawn(self.groups, self.settings.classes, self.settings.rows, [self.seed, number])
+            groups = self._varied(drawn(self.groups, self.settings.classes, self.settings.rows, [self.seed, number]),
+                                  number)  # fmt: skip
             rows = [row for group in groups for row in group]
             yield self._step(self._parts(groups, room.tokens), room, len(rows), sum(map(len, rows)))
+
+    def _varied(self, groups: list[Group], number: int) -> list[Group]:
+        """As the rows are in this step."""
+        if self.vary is None:
+            return groups
+        return [[self.vary(row, [self.seed, number, where, place]) for place, row in enumerate(group)]
+                for where, group in enumerate(groups)]  # fmt: skip
 
     def classes_in(self, rows: Sequence[Row]) -> int:
         """How many classes of these can be told apart at once, whichever they are."""

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from tuneful.core.order import Scattered
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Drawn, Row, Step
 from tuneful.schedules.ahead import ahead
@@ -94,6 +95,7 @@ class EpochSteps:
     cut: Cut
     total: int
     seed: int = 0
+    vary: Vary | None = None
 
     def __len__(self) -> int:
         return self.total
@@ -107,12 +109,18 @@ class EpochSteps:
         if isinstance(self.rows, Streamed):
             yield from ahead(partial(self._drawn, self.rows, room), start, self.total, AHEAD)
             return
+        for rows in self.visits(self.rows, start):
+            yield self._step(rows, room)
+
+    def visits(self, rows: Sequence[Row], start: int = 0) -> Iterator[list[Row]]:
+        """The rows of each step, as they are in it."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
-                order = order_of([row.times for row in self.rows], [self.seed, epoch])
-            yield self._step([self.rows[index] for index in order[self._part(number)]], room)
+                order = order_of([row.times for row in rows], [self.seed, epoch])
+            places = order[self._part(number)].tolist()
+            yield self._varied([rows[place] for place in places], epoch, places)
 
     def _part(self, number: int) -> slice:
         """Which places of an epoch a step takes: as equal in size as can be, the larger ones first."""
@@ -125,7 +133,15 @@ class EpochSteps:
         """In an order that need not be held; a row that cannot be learned is named in the first epoch only."""
         epoch = number // self.steps_per_epoch
         drawn = rows.draw(Scattered(len(rows), [self.seed, epoch])[self._part(number)])
-        return replace(self._step(drawn.rows, room), skipped=() if epoch else drawn.skipped)
+        first = number * self.cut.rows_per_step  # an example may bring several rows, but these are told apart
+        varied = self._varied(drawn.rows, epoch, range(first, first + len(drawn.rows)))
+        return replace(self._step(varied, room), skipped=() if epoch else drawn.skipped)
+
+    def _varied(self, rows: list[Row], epoch: int, places: Sequence[int]) -> list[Row]:
+        """As they are at this visit."""
+        if self.vary is None:
+            return rows
+        return [self.vary(row, [self.seed, epoch, place]) for row, place in zip(rows, places, strict=True)]
 
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.

@@ -14,6 +14,7 @@ from torch import Tensor
 from tuneful.core.device import place
 from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
 from tuneful.core.types import Row, Step
 from tuneful.models.probe import STRENGTH, fit_probe
@@ -84,6 +85,7 @@ class SelfTrainSteps:
     settings: SelfTrain
     seed: int = 0
     round: Labelled | None = field(default=None)
+    vary: Vary | None = None
 
     def __len__(self) -> int:
         return self.total
@@ -96,7 +98,8 @@ class SelfTrainSteps:
                 if not inside or self.round is None or self.round.number != number:
                     self.round = self._label(policy, number)
                 rows = self._learned(self.round)
-                yield from EpochSteps(rows, self.collate, self.cut, length, self.seed + number).steps(policy, inside)
+                steps = EpochSteps(rows, self.collate, self.cut, length, self.seed + number, self.vary)
+                yield from steps.steps(policy, inside)
             behind += length
 
     def state(self) -> Mapping[str, Any]:
