@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from tuneful.core.types import Example, Said
 from tuneful.data.duplicates import clusters, said_in, whole
 from tuneful.data.labels import LabelSet
 from tuneful.data.patch import SHOWN, Kind, Line, mark_of
+from tuneful.data.splits import units_of
 from tuneful.evaluation.words import words
 from tuneful.run.embedded import reader_for
 from tuneful.run.few import writes
@@ -43,6 +44,11 @@ class Looked:
     @property
     def labels(self) -> LabelSet | None:
         return self.prepared.labels
+
+    @property
+    def units(self) -> Sequence[Hashable]:
+        """(N,) which rows must stay together; near-duplicates are known already."""
+        return units_of(self.rows) if any(row.cluster is not None for row in self.rows) else self.near
 
     @property
     def writes(self) -> bool:

@@ -15,7 +15,6 @@ from tuneful.core.types import Example, Layout, Said
 from tuneful.data.folds import folds
 from tuneful.data.labels import LabelSet, as_number, name_of
 from tuneful.data.patch import Line
-from tuneful.data.splits import units_of
 from tuneful.models.confident import joint, thresholds
 from tuneful.models.doubts import (
     Beliefs,
@@ -66,7 +65,7 @@ def judge(looked: Looked) -> Judged:
 
 def _classes(looked: Looked, labels: LabelSet) -> Judged:
     given = torch.tensor([labels.target(row) for row in looked.rows])
-    units = units_of(looked.rows)
+    units = looked.units
     dealt = folds(given.tolist(), FOLDS, looked.prepared.recipe.seed, units)
     found = beliefs(looked.vectors, given, dealt, units, classes=len(labels.names))
     judged = _judged(given, dealt, len(labels.names))
@@ -137,7 +136,7 @@ def _several(looked: Looked, labels: LabelSet) -> Judged:
     """Each label is a question of yes or no, with a threshold for either answer (confident learning, one against the
     rest); a row is named once, with all labels of it that are likely wrong."""
     given = torch.from_numpy(np.stack([labels.target(row) for row in looked.rows]))
-    units = units_of(looked.rows)
+    units = looked.units
     dealt = folds([str(row) for row in given.tolist()], FOLDS, looked.prepared.recipe.seed, units)
     numbers: dict[object, int] = {}
     near = neighbours(looked.vectors, looked.vectors,
@@ -163,7 +162,7 @@ def _numbers(looked: Looked, labels: LabelSet) -> Judged:
     """Rows whose number is far from what a line over the vectors gives for them, unseen."""
     values = torch.tensor([as_number(row) for row in looked.rows], dtype=torch.float64)
     scaled = ((values - values.mean()) / values.std().clamp(min=1e-12)).float()[:, None]
-    dealt = folds([0] * len(values), FOLDS, looked.prepared.recipe.seed, units_of(looked.rows))
+    dealt = folds([0] * len(values), FOLDS, looked.prepared.recipe.seed, looked.units)
     wanted = unseen(looked.vectors, scaled, dealt)
     errors = robust((scaled - wanted)[:, 0])
     lines = []
