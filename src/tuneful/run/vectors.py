@@ -30,7 +30,7 @@ from tuneful.recipe import Recipe
 
 Say = Callable[[str], None]
 FILE = "vectors.npz"
-SETS = 8  # of vectors, kept at most; the one used longest ago goes
+SETS = 16  # of vectors, kept at most; the one used longest ago goes
 
 
 @dataclass(frozen=True, slots=True)
