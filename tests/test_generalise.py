@@ -472,6 +472,21 @@ def test_a_reader_is_watched(reader_done: tuneful.Run) -> None:
     assert seconds.keys() == {"losses", "before", "calibration", "robustness", "learning_curve"}
 
 
+def test_shuffled_labels_are_found_to_teach_nothing(reader_folder: Path, tmp_path: Path) -> None:
+    rows = moods(160)
+    labels = np.random.default_rng(1).permutation([row["label"] for row in rows])
+    data = write_rows(
+        tmp_path / "rows.jsonl", [{**row, "label": str(label)} for row, label in zip(rows, labels, strict=True)]
+    )
+    settings = {**FAST, "optimiser.learning_rate": 0.005, "data.validation": 24, "evaluate.learning_curve": False,
+                "evaluate.robustness": False}  # fmt: skip
+    found = tuneful.fit(data, model=str(reader_folder), out=tmp_path / "run", settings=settings).report[
+        "generalisation"
+    ]
+    assert found["advice"]["key"] == "gap_nothing"
+    assert found["accuracy"]["test"] < 0.75
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_page_and_card_say_each_sentence(language: str, reader_done: tuneful.Run) -> None:
     report, say = reader_done.report, words(language)
