@@ -425,33 +425,50 @@ def test_samples_are_what_the_first_epoch_learns(tmp_path: Path, reader_folder: 
         assert again.ids.tolist() == text.ids.tolist()
 
 
-def test_rows_with_typos_make_typos_matter_less(tmp_path: Path, reader_folder: Path) -> None:
-    """Every word of the test rows has three typos; without augmentation these cost accuracy, and less with it."""
-    plain, learned = (
-        [_mistyped_accuracy(_tuned(tmp_path, reader_folder, augment, seed)) for seed in range(2)]
-        for augment in ([], [{"kind": "typos", "strength": 0.9}])
-    )
-    assert np.mean(plain) < 0.97
-    assert np.mean(learned) > np.mean(plain) + 0.01
+def spoken(count: int, *, seed: int = 0) -> list[dict[str, str]]:
+    """A text whose label is told by the sound of one character among others."""
+    rng = chance(seed)
+    rows = []
+    for number in range(count):
+        label = ("time", "class")[number % 2]
+        others = [*rng.choice(list("凹凸傘卵叉吊呆"), 5), "時" if label == "time" else "課"]
+        rows.append({"text": "".join(rng.permutation(others)), "label": label})
+    return rows
 
 
-def _tuned(folder: Path, reader: Path, augment: list[Any], seed: int) -> Built:
+@pytest.mark.parametrize(
+    ("rows", "augmentation", "change"),
+    [
+        (spoken, {"kind": "typos", "slips": "homophone"}, lambda text, rng: mistyped(text, 0.9, rng, slips=["homophone"])),
+        (moods, {"kind": "case", "styles": "capitals"}, lambda text, _: text.upper()),
+    ],
+    ids=["typos", "case"],
+)  # fmt: skip
+def test_what_was_learned_in_other_words_is_understood_in_them(
+    rows: Any, augmentation: Any, change: Any, tmp_path: Path, reader_folder: Path
+) -> None:
+    """Rows as they stand are told apart either way; what they are mistyped as, only where that was learned."""
+    fresh, rng = rows(300)[100:], chance(99)
+    changed = [{**row, "text": change(row["text"], rng)} for row in fresh]
+    plain, learned = (_tuned(tmp_path, reader_folder, augment, rows(80)) for augment in ([], [augmentation]))
+    assert min(_accuracy(plain, fresh), _accuracy(learned, fresh)) > 0.9
+    assert _accuracy(plain, changed) < 0.8
+    assert _accuracy(learned, changed) > 0.9
+
+
+def _tuned(folder: Path, reader: Path, augment: list[Any], rows: list[dict[str, str]]) -> Built:
     more = {"schedule.steps": 100, "adapter": "full", "optimiser.learning_rate": 3e-3, "optimiser.rows_per_step": 8,
-            "seed": seed, "data.test": 0, "data.validation": 0}  # fmt: skip
-    built = build(prepare(recipe(folder, reader, augment, moods(80), **more)))
+            "data.test": 0, "data.validation": 0}  # fmt: skip
+    built = build(prepare(recipe(folder, reader, augment, rows, **more)))
     for _ in updates(built):
         pass
     return built
 
 
-def _mistyped_accuracy(built: Built) -> float:
-    labels, rng, rows, wanted = built.prepared.labels, chance(99), [], []
+def _accuracy(built: Built, asked: list[dict[str, str]]) -> float:
+    labels, read = built.prepared.labels, built.prepared.processor.text
     assert labels is not None
-    for number, row in enumerate(moods(300)[100:]):
-        text = row["text"]
-        for _ in range(3):
-            text = mistyped(text, 0.9, rng)
-        encoded = built.prepared.processor.text(text, limit=128)
-        rows.append(Row(Example(Place("test", number)), encoded.ids, encoded.learn))
-        wanted.append(labels.names.index(row["label"]))
-    return float((class_logits(built.policy, rows, built.collate).argmax(1) == wanted).mean())
+    encoded = [read(row["text"], limit=128) for row in asked]
+    rows = [Row(Example(Place("test", number)), one.ids, one.learn) for number, one in enumerate(encoded)]
+    said = class_logits(built.policy, rows, built.collate).argmax(1)
+    return float(np.mean([labels.names[one] == row["label"] for one, row in zip(said, asked, strict=True)]))

@@ -122,12 +122,14 @@ def accuracy(built: Built, pairs: Pairs) -> float:
 
 
 def table(title: str, found: Mapping[str, list[dict[str, float]]]) -> None:
-    heads = ("recipe", "clean", "other typos", "same typos", "drop, other", "drop, same", "clean - plain")
+    heads = ("recipe", "clean", "other typos", "same typos", "drop, other", "drop, same",
+             "clean - plain", "other - plain", "same - plain")  # fmt: skip
     print(f"\n{title}\n\n| {' | '.join(heads)} |\n| ---{' | ---:' * (len(heads) - 1)} |")
     for name, runs in found.items():
         cells = [f"{statistics.mean(run[kind] for run in runs):.1f}" for kind in ("clean", "other", "same")]
         cells += [kept(runs, found[PLAIN], kind) for kind in ("other", "same")]
-        cells.append(interval([one["clean"] - base["clean"] for one, base in zip(runs, found[PLAIN], strict=True)]))
+        for kind in ("clean", "other", "same"):
+            cells.append(interval([one[kind] - base[kind] for one, base in zip(runs, found[PLAIN], strict=True)]))
         print(f"| {name} | {' | '.join(cells)} |")
     print(flush=True)
 
