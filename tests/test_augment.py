@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from tuneful.core.errors import RecipeError
-from tuneful.core.types import Example, Message, Place, Row
+from tuneful.core.types import Example, Layout, Message, Place, Row
 from tuneful.data.augment import AUGMENTATIONS, Case, Typos, Words
 from tuneful.data.augment.case import styled
 from tuneful.data.augment.homophones import ALIKE
 from tuneful.data.augment.pieces import free, is_fixed, pieces
-from tuneful.data.augment.reread import asked_texts, with_texts
+from tuneful.data.augment.reread import Reader, asked_texts, with_texts
 from tuneful.data.augment.typos import NEAR, mistyped, slipped
 from tuneful.data.augment.words import rearranged
+from tuneful.data.rows import build as encode_rows
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.below import NetworkAbove
 from tuneful.recipe import Recipe
@@ -188,6 +189,18 @@ class TestExamples:
         example = Example(Place("x", 1), text="a", second="b", label="l", positive="p", negatives=("n",))
         new = with_texts(example, lambda text, _: text.upper(), chance())
         assert new == replace(example, text="A", second="B")
+
+    def test_a_text_that_is_learned_whole_stays(self, generator_folder: Path) -> None:
+        """A plain text among requests and answers: a canary, for one."""
+        from tuneful.models.load import load_processor
+
+        processor = load_processor(str(generator_folder), generator_folder, writes=True)
+        reader = Reader(Layout.TOKENS, processor, 100)
+        plain = encode_rows([Example(Place("x", 1), text="all of it")], Layout.TOKENS, processor, 100).rows[0]
+        turns = (Message("user", "a request"), Message("assistant", "an answer"))
+        asks = encode_rows([Example(Place("x", 2), messages=turns)], Layout.TOKENS, processor, 100).rows[0]
+        assert not reader.varies(plain)
+        assert reader.varies(asks)
 
     def test_what_would_be_empty_stays(self) -> None:
         example = Example(Place("x", 1), text="a", label="l")

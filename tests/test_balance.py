@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.balance import Logits, Sampling, Weights
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.reading import mean_loss_of
 from tuneful.objectives import Classify
 from tuneful.run.api import check
 from tuneful.run.build import build
-from tuneful.schedules.epochs import order_of
+from tuneful.schedules.epochs import occurrences, order_of
 from tuneful.testing import tiny_policy, tiny_rows
 from work import MOODS, losses_of, moods, whole_and_parts, write_rows
 
@@ -116,6 +118,27 @@ def test_counts_come_from_the_rows_that_are_learned(reader_folder: Path, tmp_pat
     assert [note.facts for note in found.xray.notes if note.key == "balanced"] == [
         {"balance": "logits", "few": 4, "many": 60}
     ]
+
+
+def test_a_row_that_comes_again_is_told_apart() -> None:
+    assert occurrences(np.array([3, 1, 3, 3, 1])).tolist() == [0, 0, 1, 2, 1]
+    assert occurrences(np.empty(0, dtype=np.int64)).tolist() == []
+
+
+def test_accuracy_counts_rows_by_their_weight(reader_folder: Path) -> None:
+    """One right row of weight 3 and wrong ones of weight 1, in one batch or in several."""
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    policy.module.eval()
+    rows = tiny_rows(loaded, Layout.LABELS)
+    with torch.no_grad():
+        said = policy.read(Collator(Layout.LABELS)(rows).inputs).class_logits().argmax(-1).tolist()
+    weighed = [replace(row, target=answer if number == 0 else (answer + 1) % 3, weight=3.0 if number == 0 else 1.0)
+               for number, (row, answer) in enumerate(zip(rows, said, strict=True))]  # fmt: skip
+    wanted = 3.0 / (3.0 + len(rows) - 1)
+    whole = mean_loss_of(policy, Classify(), [Collator(Layout.LABELS)(weighed)])
+    parts = mean_loss_of(policy, Classify(), [Collator(Layout.LABELS)([row]) for row in weighed])
+    assert whole["accuracy"] == pytest.approx(wanted)
+    assert parts["accuracy"] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("balance", ["sampling", "weights", "logits"])

@@ -150,6 +150,14 @@ def test_labels_that_were_only_learned_by_heart() -> None:
     assert gap.learned_nothing(train, part(100, 61)) is None
 
 
+def test_chance_is_that_of_the_rows_that_are_asked() -> None:
+    """19 of 20 training rows are of one class, half of the others: 90 of 100 right is no chance there."""
+    skewed = Told(sums(*[0.1] * 20), np.eye(2)[[0] * 19 + [1]], np.array([0] * 19 + [1]))
+    targets = np.arange(100) % 2
+    asked = Told(sums(*[0.1] * 100), np.eye(2)[np.where(np.arange(100) < 90, targets, 1 - targets)], targets)
+    assert gap.learned_nothing(skewed, asked) is None
+
+
 def test_a_loss_that_still_falls() -> None:
     def looks(*losses: float) -> list[dict[str, float]]:
         return [{"loss": loss} for loss in losses]

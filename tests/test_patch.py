@@ -184,6 +184,9 @@ def test_with_few_labels_a_patch_has_rows_held_out(data: Path, reader_folder: Pa
     patch = patched(prepare(held), tmp_path / "p.jsonl")
     having, _ = from_mapping({**given, "data": {"source": str(data), "patch": str(patch)}}, [])
     assert prepare(having).split.test == prepare(held).split.test
+    none, _ = from_mapping({**given, "data": {"source": str(data), "patch": str(patch), "test": 0}}, [])
+    with pytest.raises(RecipeError, match="cross-validation says how good the result is"):
+        prepare(none)
 
 
 def test_a_row_that_has_changed_stops_a_run_before_it_starts(data: Path, reader_folder: Path, tmp_path: Path) -> None:

@@ -135,6 +135,16 @@ def test_no_slope_through_the_share_of_dft() -> None:
     torch.testing.assert_close(both, 0.75 * plain)
 
 
+@pytest.mark.parametrize("regulariser", [Focal(), LabelSmoothing(), Mixup(alpha=1e-6)], ids=lambda item: item.kind)
+def test_small_weights_change_nothing(regulariser: Any) -> None:
+    """Three rows of little weight count what they count with weight one."""
+    found = []
+    for weight in (1.0, 0.3):
+        batch, terms = judged([[LOG3, 0.0], [0.0, 1.0], [2.0, 0.0]], [0, 0, 1], [weight] * 3)
+        found.append(float(regulariser(NOBODY, batch, terms).detach()))
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
 def test_mixed_rows_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows, each a quarter of itself: logits (L, 0) and (0, L) become (L/4, 3L/4) and back, the answer is a quarter
     of its own class. With L = 4 log 3 the probabilities are 1/10 and 9/10; a row that counts nothing is no partner."""
@@ -383,4 +393,76 @@ def test_layers_are_left_out_as_often_as_asked(reader_folder: Path) -> None:
         hook.remove()
     torch.testing.assert_close(policy.again(batch).hidden, plain)
     assert LayerDrop().problems(tiny_policy(reader_folder, Head(), layout=Layout.LABELS)[0])
-    assert LayerDrop().problems(tiny_policy(reader_folder, TopLayers(layers=1), layout=Layout.LABELS)[0]) == []
+    assert LayerDrop().problems(tiny_policy(reader_folder, TopLayers(layers=1), layout=Layout.LABELS)[0])
+    assert LayerDrop().problems(policy) == []
+
+
+def test_something_is_always_left_to_learn(reader_folder: Path) -> None:
+    policy, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    batch = Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
+    asked: list[int] = []
+    for layer in blocks(policy.module):
+        layer.intermediate.register_forward_hook(lambda *_: asked.append(1))
+    for _ in range(20):
+        with disturbed([LayerDrop(share=0.99)], policy, batch):
+            policy.again(batch)
+    assert len(asked) >= 20
+
+
+class Tupled(torch.nn.Module):
+    """A layer that answers as those of some architectures do."""
+
+    def forward(self, hidden_states: Tensor) -> tuple[Tensor, None]:
+        return hidden_states, None
+
+
+class Stacked:
+    """A policy over two such layers."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Module()
+        self.module.layers = torch.nn.ModuleList([Tupled(), Tupled()])
+
+    def trainable(self) -> dict[str, Tensor]:
+        return {}
+
+    def read(self, inputs: Any) -> None:
+        for layer in self.module.layers:
+            layer(torch.zeros(1, 4, 2))
+
+
+def test_layers_that_answer_with_more_are_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneful.regularisers.dropping.frozen_depth", lambda _: 0)
+    assert any("more than their states" in words for words in LayerDrop().problems(Stacked()))  # type: ignore[arg-type]
+
+
+def test_dropout_that_is_asked_for_counts(reader_folder: Path, tmp_path: Path) -> None:
+    """R-Drop with dropout of the recipe's own, on a model that came without."""
+    from tuneful.recipe import Recipe
+    from tuneful.run.build import build
+    from tuneful.run.prepare import prepare
+
+    rows = ["text,label", *(f"text {n} {'ab' * n},{'xyz'[n % 3]}" for n in range(1, 40))]
+    (tmp_path / "d.csv").write_text("\n".join(rows), encoding="utf-8")
+
+    def made(*regularisers: Any) -> object:
+        return build(prepare(Recipe.model_validate({
+            "data": str(tmp_path / "d.csv"), "model": str(reader_folder), "choose": "none", "name": "t",
+            "regularisers": list(regularisers)})))  # fmt: skip
+
+    assert made("r_drop", {"kind": "dropout", "hidden": 0.2})
+    with pytest.raises(RecipeError, match="nothing of this model drops anything"):
+        made("r_drop")
+
+
+def test_losses_that_forget_head_starts_are_refused(reader_folder: Path, tmp_path: Path) -> None:
+    from tuneful.run.api import check
+
+    rows = ["text,label", *(f"text {n} {'ab' * n},{'xyz'[n % 3]}" for n in range(1, 40))]
+    (tmp_path / "d.csv").write_text("\n".join(rows), encoding="utf-8")
+    for kind in ("mixup", "label_smoothing"):
+        with pytest.raises(RecipeError, match=f"{kind} counts the loss without the head starts"):
+            check({"data": {"source": str(tmp_path / "d.csv"), "balance": "logits"}, "model": str(reader_folder),
+                   "choose": "none", "regularisers": [kind]})  # fmt: skip

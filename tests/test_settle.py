@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tuneful.adapters import Full, Lora
@@ -20,10 +21,16 @@ from tuneful.engine.fit import fit
 from tuneful.engine.sharpness import Sam
 from tuneful.engine.update import AdamW, Updater
 from tuneful.objectives import Classify
+from tuneful.recipe import Recipe
+from tuneful.run.build import Built, build
+from tuneful.run.loop import tried, updates
+from tuneful.run.prepare import prepare
+from tuneful.run.settle import averaged, interpolate, settle
+from tuneful.run.watch import Watch
 from tuneful.testing import tiny_policy, tiny_rows
 
 
-def averaged(settings: Any, values: list[float]) -> list[float]:
+def average_of(settings: Any, values: list[float]) -> list[float]:
     """The average after each of these weights."""
     average, found = RunningAverage(settings), []
     for number, value in enumerate(values, 1):
@@ -35,14 +42,14 @@ def averaged(settings: Any, values: list[float]) -> list[float]:
 def test_averages_by_hand() -> None:
     """Decay 0.75: plain means of up to four, then a quarter of each new one. The plain mean of the second half of
     four."""
-    assert averaged(Ema(decay=0.75), [8.0, 0.0, 0.0, 0.0, 0.0]) == pytest.approx([8, 4, 8 / 3, 2, 1.5], rel=1e-6)
-    assert averaged(Swa(start=0.5), [9.0, 7.0, 4.0, 2.0]) == pytest.approx([9, 7, 4, 3])
+    assert average_of(Ema(decay=0.75), [8.0, 0.0, 0.0, 0.0, 0.0]) == pytest.approx([8, 4, 8 / 3, 2, 1.5], rel=1e-6)
+    assert average_of(Swa(start=0.5), [9.0, 7.0, 4.0, 2.0]) == pytest.approx([9, 7, 4, 3])
 
 
 def test_an_average_that_says_nothing_looks_back_over_a_tenth() -> None:
     assert Ema().share(100, 200) == pytest.approx(1 / 20)
     assert Ema().share(3, 200) == pytest.approx(1 / 3)
-    assert Ema().share(3, 5) == 1.0  # a run of five updates has no tenth
+    assert Ema().share(3, 5) == 0.5  # a run of five updates has no tenth
 
 
 def test_the_average_is_in_place_only_inside() -> None:
@@ -77,7 +84,7 @@ def reader(folder: Path, adapter: Any = None) -> tuple[Policy, Any]:
     return policy, Collator(Layout.LABELS)(tiny_rows(loaded, Layout.LABELS))
 
 
-def test_a_run_that_goes_on_keeps_its_average(reader_folder: Path) -> None:
+def test_a_run_that_goes_on_keeps_its_average(reader_folder: Path, tmp_path: Path) -> None:
     """Ten updates at once, and five and five with the state saved in between."""
     found = []
     for halves in (False, True):
@@ -86,7 +93,8 @@ def test_a_run_that_goes_on_keeps_its_average(reader_folder: Path) -> None:
         updater = Updater(settings, policy.trainable(), steps=10, average=RunningAverage(Ema(decay=0.9)))
         list(fit(policy, {"main": Classify()}, Fixed(batch, 5 if halves else 10), updater))
         if halves:
-            state = {name: tensor.clone() for name, tensor in updater.state().items()}
+            save_file({name: tensor.contiguous() for name, tensor in updater.state().items()}, tmp_path / "state")
+            state = load_file(tmp_path / "state")  # in another order
             updater = Updater(settings, policy.trainable(), steps=10, average=RunningAverage(Ema(decay=0.9)))
             updater.load(state)
             list(fit(policy, {"main": Classify()}, Fixed(batch, 10), updater, start=5))
@@ -237,6 +245,44 @@ def test_a_run_says_how_far_it_went_back(reader_folder: Path, tmp_path: Path) ->
     assert found[2] == []
 
 
+def built_reader(reader_folder: Path, tmp_path: Path, **more: Any) -> Built:
+    recipe = {"data": rows(tmp_path), "model": str(reader_folder), "choose": "none", "name": "t",
+              "schedule": {"epochs": 3}, **more}  # fmt: skip
+    return build(prepare(Recipe.model_validate(recipe)))
+
+
+def test_each_share_is_taken_from_the_tuned_weights(reader_folder: Path, tmp_path: Path) -> None:
+    """What is left is the tuned change times the share that is said, not a product of shares."""
+    built = built_reader(reader_folder, tmp_path, interpolate="auto")
+    for _ in tried(built, lambda: False):
+        pass
+    whole = float(built.policy.distance().detach())
+    said = interpolate(built)
+    assert said is not None
+    share = said.facts["percent"] / 100
+    assert float(built.policy.distance().detach()) == pytest.approx(share**2 * whole, rel=1e-3)
+
+
+def test_what_is_looked_at_and_kept_is_the_average(reader_folder: Path, tmp_path: Path) -> None:
+    """The last look of a run, and the weights at its end, are those of the average."""
+    built = built_reader(reader_folder, tmp_path, average="swa")
+    wanted: dict[str, Tensor] = {}
+    inside: dict[str, Tensor] = {}
+    for _ in updates(built):
+        assert built.optimiser.average is not None
+        wanted = {name: tensor.clone() for name, tensor in built.optimiser.average.weights.items()}
+        before = {name: tensor.detach().clone() for name, tensor in built.policy.trainable().items()}
+        with averaged(built):
+            inside = {name: tensor.detach().clone() for name, tensor in built.policy.trainable().items()}
+        for name, tensor in built.policy.trainable().items():
+            torch.testing.assert_close(tensor.detach(), before[name])
+    settle(built, Watch(0))
+    for name, tensor in built.policy.trainable().items():
+        torch.testing.assert_close(inside[name], wanted[name])
+        torch.testing.assert_close(tensor.detach(), wanted[name])
+    assert any(not torch.equal(wanted[name], before[name]) for name in wanted)
+
+
 def test_what_cannot_go_back_is_refused(reader_folder: Path, tmp_path: Path) -> None:
     from tuneful.run.api import check
 
@@ -249,5 +295,10 @@ def test_what_cannot_go_back_is_refused(reader_folder: Path, tmp_path: Path) -> 
     assert "dora" in refused(interpolate=0.5, adapter={"kind": "lora", "dora": True})
     without = {"data": {"source": rows(tmp_path), "validation": 0}}
     assert "auto asks the validation rows" in refused(interpolate="auto", **without)
-    assert "Did you mean 'sam'" in refused(gradient="sum2") or "sam" in refused(gradient="pcgrad")
+    assert "there is no gradient rule 'pcgrad'" in refused(gradient="pcgrad")
+    pooled = {"objective": {"kind": "classify", "pooling": "mean"}, "adapter": "head"}
+    for name, value in (("average", "ema"), ("gradient", "sam"), ("regularisers", ["label_smoothing"])):
+        assert f"{name}: this head is solved at one go" in refused(**pooled, **{name: value})
+    asks = {"interpolate": 0.5, "choose": {"enabled": True}, "objective": {"kind": "classify", "pooling": "mean"}}
+    assert "ways of learning few labels are compared before" in refused(**asks)
     assert "less than 1" in refused(interpolate=1.5)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tuneful.core.spec import Spec, Table
 
+LEAST = 2.0  # updates that an exponential average looks back over when nobody says otherwise
 REACH = 0.1  # of a run, that an exponential average looks back over when nobody says otherwise
 
 
@@ -30,10 +31,10 @@ class Ema(Spec):
 
     kind: Literal["ema"] = "ema"
     decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """How slowly. None: so that it looks back over a tenth of the run."""
+    """How slowly. None: so that it looks back over a tenth of the run, two updates at least."""
 
     def share(self, number: int, steps: int) -> float:
-        decay = 1 - 1 / max(1.0, REACH * steps) if self.decay is None else self.decay
+        decay = 1 - 1 / max(LEAST, REACH * steps) if self.decay is None else self.decay
         return max(1 - decay, 1 / number)
 
 
@@ -66,7 +67,9 @@ class RunningAverage:
         if share >= 1 or not self.weights:
             self.weights = {name: parameter.detach().float().clone() for name, parameter in parameters.items()}
             return
-        kept, new = list(self.weights.values()), [parameter.detach().float() for parameter in parameters.values()]
+        # By name: what was read from a checkpoint stands in another order.
+        kept, new = zip(*((self.weights[name], parameter.detach().float()) for name, parameter in parameters.items()),
+                        strict=True)  # fmt: skip
         torch._foreach_lerp_(kept, new, share)
 
     @contextmanager

@@ -100,9 +100,10 @@ def falling(looks: Sequence[Mapping[str, float]]) -> bool:
 def learned_nothing(train: Told, validation: Told) -> Said | None:
     """Says so where validation rows are not surely more often right than by the commonest class alone: within two
     standard errors."""
-    if train.right is None or validation.right is None or train.targets is None:
+    if train.right is None or validation.right is None or train.targets is None or validation.targets is None:
         return None
-    chance = float(np.bincount(train.targets).max() / len(train.targets))
+    commonest = int(np.bincount(train.targets).argmax())  # asked about rows that may be spread otherwise
+    chance = float((validation.targets == commonest).mean())
     learned, right = (float(mean(hits.sum(0))) for hits in (train.right, validation.right))
     if right > chance + 2 * math.sqrt(chance * (1 - chance) / len(validation.right)):
         return None

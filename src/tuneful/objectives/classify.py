@@ -45,9 +45,10 @@ class Classify(Spec):
             ahead_RC = logits_RC + logits_RC.new_tensor(self.offsets) if self.offsets else logits_RC
             losses = F.cross_entropy(ahead_RC, target, reduction="none")
         with torch.no_grad():
+            counted = batch.weights.sum().clamp(min=1e-12)
             metrics = (
                 {}
                 if target.is_floating_point()
-                else {"accuracy": float((logits_RC.argmax(-1) == target).float().mean())}
+                else {"accuracy": float(((logits_RC.argmax(-1) == target) * batch.weights).sum() / counted)}
             )
         return Terms(losses=losses, outputs=outputs, metrics=metrics)

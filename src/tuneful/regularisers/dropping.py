@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tuneful.core.dropout import attention_dropouts, hidden_dropouts
 from tuneful.core.layers import blocks, frozen_depth, instead
 from tuneful.core.policy import Policy
+from tuneful.core.sharded import is_sharded
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Terms
 
@@ -76,16 +77,24 @@ class LayerDrop(Spec):
     """Of the layers, on average."""
 
     def problems(self, policy: Policy) -> list[str]:
-        """There must be a layer to leave out."""
-        if frozen_depth(policy.module) < len(blocks(policy.module)):
-            return []
-        return ["regularisers: layer_drop leaves out layers that learn, and with this adapter none does"]
+        """There must be layers to leave out, which answer with what the next one reads."""
+        if len(blocks(policy.module)) - frozen_depth(policy.module) < 2:
+            return ["regularisers: layer_drop leaves out some of the layers that learn, and here fewer than two do"]
+        if any(map(is_sharded, policy.trainable().values())):
+            return ["regularisers: layer_drop leaves out other layers on every rank, and all ranks bring a sharded one "
+                    "together at once; leave out sharded"]  # fmt: skip
+        if not _answers_with_states(policy):
+            return ["regularisers: layers of this architecture answer with more than their states, so layer_drop can "
+                    "leave none out"]  # fmt: skip
+        return []
 
     @contextmanager
     def during(self, policy: Policy, batch: Batch) -> Iterator[None]:
         """Passes without a slope (the reference) use all layers."""
         stack = list(blocks(policy.module))[frozen_depth(policy.module) :]
         drawn = torch.rand(len(stack)) < self.share
+        if drawn.all():  # something must learn
+            drawn[int(torch.randint(len(stack), ()))] = False
         with ExitStack() as all_of_them:
             for layer, out in zip(stack, drawn.tolist(), strict=True):
                 if out:
@@ -95,6 +104,21 @@ class LayerDrop(Spec):
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
         """Nothing beside what is left out."""
         return terms.losses.new_zeros(())
+
+
+def _answers_with_states(policy: Policy) -> bool:
+    heard: list[Any] = []
+    few = torch.arange(4, device=policy.device)
+    segments, rows = torch.tensor([[0, 4, -1]]), torch.tensor([0])
+    training = policy.module.training
+    hook = blocks(policy.module)[-1].register_forward_hook(lambda *given: heard.append(given[2]))
+    try:
+        policy.module.eval()
+        policy.read({"input_ids": few[None], "position_ids": few[None], "segments": segments, "rows": rows})
+    finally:
+        hook.remove()
+        policy.module.train(training)
+    return all(isinstance(answer, Tensor) for answer in heard)
 
 
 def _passing(layer: nn.Module) -> Any:

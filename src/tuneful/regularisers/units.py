@@ -16,7 +16,7 @@ ALL_BUT_NUMBERS = frozenset({Answer.TOKENS, Answer.CLASS, Answer.LABELS})
 
 def mean_over_units(values_U: Tensor, batch: Batch) -> Tensor:
     """The weighted mean, which the loss of the task is too."""
-    return (values_U * batch.weights).sum() / batch.weights.sum().clamp(min=1.0)
+    return (values_U * batch.weights).sum() / batch.weights.sum().clamp(min=1e-12)
 
 
 def logits_of(outputs: Outputs, batch: Batch) -> tuple[Tensor, bool] | None:

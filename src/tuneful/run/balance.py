@@ -36,8 +36,8 @@ def balanced(
 ) -> Balanced:
     """As they are where the recipe does not ask for more. Raises RecipeError."""
     balance = recipe.task.data.balance
+    _check_offsets(objective, labels)
     if balance is None:
-        _check_offsets(objective, labels)
         return Balanced(objective, repeated, built)
     _check(recipe, objective, labels, repeated)
     assert labels is not None and isinstance(objective, Classify)  # noqa: PT018

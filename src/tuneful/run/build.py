@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +18,13 @@ from tuneful.core.policy import Policy
 from tuneful.core.protocols import Attached, Objects
 from tuneful.core.ranks import equal_to_first, in_turn, together
 from tuneful.core.sharded import Sharded
+from tuneful.core.spec import Spec
 from tuneful.core.store import RowStore
-from tuneful.core.types import Layout
+from tuneful.core.types import Batch, Layout
 from tuneful.data.layouts import Collator
 from tuneful.engine.average import RunningAverage
 from tuneful.engine.cost import Cost, predict
+from tuneful.engine.fit import disturbed
 from tuneful.engine.update import Updater
 from tuneful.models.below import above
 from tuneful.models.block import is_joined, part, prepare_training
@@ -31,6 +33,7 @@ from tuneful.models.kept import identity
 from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
 from tuneful.recipe import Recipe
+from tuneful.regularisers import Dropout
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.run.vary import on_the_way, tokens_seen
@@ -68,15 +71,22 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
-    parts = prepared.recipe.regularisers
-    if problems := [words for part in parts if isinstance(part, Objects) for words in part.problems(policy)]:
-        raise RecipeError(problems)
+    _check_parts(prepared.recipe.regularisers, policy)
     attached = policy.attached
     narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
     seen = tokens_seen(prepared) if narrows else None
     if isinstance(attached, AttachedWeights) and seen is not None:
         attached.see(torch.from_numpy(seen))
     return build_on(policy, prepared)
+
+
+def _check_parts(parts: Sequence[Spec], policy: Policy) -> None:
+    """What regularisers have against this model, with the dropout it will learn with. Raises RecipeError."""
+    nothing = Batch({}, {}, torch.zeros(0), 0.0, 0)
+    with disturbed([part for part in parts if isinstance(part, Dropout)], policy, nothing):
+        problems = [words for part in parts if isinstance(part, Objects) for words in part.problems(policy)]
+    if problems:
+        raise RecipeError(problems)
 
 
 def build_on(policy: Policy, prepared: Prepared) -> Built:
@@ -95,8 +105,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     schedule = on_the_way(schedule, prepared)
-    new = prepared.labels is not None or prepared.layout is Layout.REBUILT
-    heads = head_names(policy.module) if new else []
+    heads = head_names(policy.module) if prepared.starts_new else []
     lies, parameters = heights(policy.module), policy.trainable()
     optimiser = Updater(
         recipe.optimiser,
@@ -111,7 +120,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
-    recipe, labels, adapter = prepared.recipe, prepared.labels, prepared.resolved.adapter
+    recipe, adapter = prepared.recipe, prepared.resolved.adapter
     compute = torch.bfloat16 if prepared.resolved.precision == "bf16" else torch.float32
     shares_out = recipe.sharded and world() > 1
 
@@ -129,7 +138,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
             )
 
     loaded = together(loading)
-    attached = adapter.attach(loaded.module, labels=labels is not None)
+    attached = adapter.attach(loaded.module, labels=prepared.starts_new)
     equal_to_first(parameter.detach() for parameter in attached.trainable().values())
     # Weights that learn stay in float32, and are rounded where a product reads them.
     autocast = None if adapter.freezes or compute == torch.float32 else compute

@@ -20,6 +20,7 @@ from tuneful.core.types import Row
 from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
 from tuneful.data.splits import units_of
+from tuneful.engine.update import Sum
 from tuneful.evaluation.compare import Difference, difference
 from tuneful.evaluation.heads import targets
 from tuneful.evaluation.metrics import METRICS
@@ -139,7 +140,8 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
     if best.adapter is not None:
         changes["adapter"] = best.adapter
     if best.way == "probe":
-        changes["adapter"] = Head()
+        # A head that is solved makes no updates, so nothing changes them.
+        changes |= {"adapter": Head(), "regularisers": [], "average": None, "gradient": Sum()}
     return given.model_copy(update=changes)
 
 

@@ -27,6 +27,9 @@ LEFT_OPEN = {
     "schedule",
     "regularisers",
     "augment",
+    "average",
+    "gradient",
+    "interpolate",
     "sharded",
     "quantise",
 }  # none of which the person has named

@@ -55,7 +55,9 @@ def learn(decided: Decided, rows: Encoded, say: Say) -> Learned:
     told_of += even.notes
     if chosen is not None:
         told_of += chosen.notes
-        chosen = replace(chosen, drawn=_repeat(list(chosen.drawn), gathered.weights, recipe.seed))
+        # What is learned beside the rows is learned beside random ones too, or the two could not be compared.
+        drawn = [*_repeat(list(chosen.drawn), gathered.weights, recipe.seed), *further]
+        chosen = replace(chosen, drawn=drawn)
     return Learned(even.objective, even.built, even.repeated, further, chosen, told_of)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuneful.core.errors import RecipeError
-from tuneful.core.types import Said
+from tuneful.core.types import Row, Said
 from tuneful.data.duplicates import clusters, whole
 from tuneful.data.patch import Applied, Line, apply, read_patch
 from tuneful.data.splits import Split
@@ -51,6 +51,15 @@ def with_test(recipe: Recipe) -> Recipe:
     data = recipe.task.data
     task = recipe.task.model_copy(update={"data": data.model_copy(update={"test": data.test})})
     return recipe.model_copy(update={"tasks": [task]})
+
+
+def check_measured(patched: Patched, test: Sequence[Row], *, by_folds: bool) -> None:
+    """Raises RecipeError where quality would be measured by what the patch has changed."""
+    if patched.done is not None and by_folds and not test:
+        raise RecipeError([
+            "data.patch: without test rows cross-validation says how good the result is, and it would ask about rows "
+            "as the patch has them; hold rows out (data.test), or take the recipe as it stands (choose: none)"
+        ])  # fmt: skip
 
 
 def with_patch(recipe: Recipe, split: Split, say: Say, *, held: bool = True) -> Patched:

@@ -10,14 +10,17 @@ import numpy as np
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.device import machine, memory_mb, ranks_here, world
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Objective
+from tuneful.core.protocols import Climbs, Objective
 from tuneful.core.quantised import BYTES
+from tuneful.core.spec import Spec
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
 from tuneful.models.size import Size
 from tuneful.objectives import Denoise, Masked
+from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
+from tuneful.regularisers import RDrop
 from tuneful.run.resolve import Resolved
 
 Say = Callable[[str], None]
@@ -66,7 +69,7 @@ def work_of(
 ) -> Work:
     """Counted from architecture and rows, for each of which there are `scale`; `trainable` and `joined` are guessed
     while no model is loaded."""
-    seen = resolved.epochs * scale
+    seen = resolved.epochs * scale * _passes(resolved.recipe)
     layout = resolved.objective.layout
     tokens = layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     views = _views(resolved)
@@ -95,6 +98,15 @@ def work_of(
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
+
+
+def _passes(recipe: Recipe) -> int:
+    """How often an update reads its rows."""
+    return (2 if isinstance(recipe.gradient, Climbs) else 1) * (2 if any(map(_looks_twice, recipe.regularisers)) else 1)
+
+
+def _looks_twice(regulariser: Spec) -> bool:
+    return isinstance(regulariser, RDrop)
 
 
 def _named(objective: Objective) -> float:

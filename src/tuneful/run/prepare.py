@@ -29,9 +29,9 @@ from tuneful.run.encoded import Encoded, encode
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
-from tuneful.run.patched import measured
+from tuneful.run.patched import check_measured, measured
 from tuneful.run.plan import fitted, planned_mb
-from tuneful.run.regularised import check_looked_at
+from tuneful.run.regularised import check_looked_at, check_updates
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.select import Selection
 
@@ -79,6 +79,11 @@ class Prepared:
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
     @property
+    def starts_new(self) -> bool:
+        """Beside the pretrained body stands something that starts from nothing."""
+        return self.labels is not None or self.layout is Layout.REBUILT
+
+    @property
     def by_name(self) -> bool:
         """No row has a label: the classes are known by their names alone."""
         known = [row for row in self.repeated if row.target is not None]
@@ -108,6 +113,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     rows = encode(decided, say)
     check_primary(recipe.evaluate, rows.objective.layout, rows.labels, rows.built["test"].rows)
     check_looked_at(recipe, rows.built["validation"].rows)
+    check_measured(rows.patched, rows.built["test"].rows, by_folds=_by_folds(decided, rows))
     found = _examined(decided, rows)
     learned = learn(decided, rows, say)
     found.notes.extend(learned.notes)
@@ -126,13 +132,18 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     )  # fmt: skip
 
 
+def _by_folds(decided: Decided, rows: Encoded) -> bool:
+    """Ways of learning are chosen by cross-validation."""
+    return decided.recipe.choose.enabled is True and pools(rows.objective)
+
+
 def _examined(decided: Decided, rows: Encoded) -> XRay:
     recipe, gathered, layout = decided.recipe, decided.gathered, rows.objective.layout
     shown = label_set(rows.parts.train, "class") if decided.unseen else rows.labels
     return xray(
         gathered.form.name, layout, rows.parts, rows.built, gathered.dropped, rows.processor, shown,
         drop=recipe.task.data.drop,
-        by_folds=recipe.choose.enabled is True and pools(rows.objective),
+        by_folds=_by_folds(decided, rows),
         unchosen=rows.chosen.left_out if rows.chosen else 0,
     )  # fmt: skip
 
@@ -146,6 +157,7 @@ def _resolved(
     resolved = resolve(recipe, learned.objective, rows.limit, taught, decided.size, count)
     resolved = fitted(resolved, taught, decided.size, say, free_mb)
     check_together(resolved, taught)
+    check_updates(recipe, resolved.steps)
     check_augment(recipe, resolved, taught, streams=stream is not None)
     return resolved
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tuneful.adapters import Head
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, MeasuresWeights, Replaces, Suits
+from tuneful.core.protocols import Adapter, Climbs, MeasuresWeights, Replaces, Suits
 from tuneful.core.types import Answer, Layout, Row
 from tuneful.recipe import Recipe
 
@@ -43,6 +43,7 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
             problems.append(f"regularisers: {kind} is about answers that are {kinds}; {SAID[answer]}; leave it out")
         if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
             problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
+    problems += _problems_of_offsets(recipe)
     problems += _problems_of_interpolation(recipe, adapter, answer)
     given = [regulariser.kind for regulariser in recipe.regularisers]
     if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
@@ -57,10 +58,32 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
 def _problems_of_interpolation(recipe: Recipe, adapter: Adapter, answer: Answer) -> Iterator[str]:
     if recipe.interpolate is None:
         return
+    if recipe.choose.enabled is True and answer is Answer.CLASS:
+        yield "interpolate: ways of learning few labels are compared before the way back is taken; leave choose out"
     if recipe.sharded or getattr(adapter, "dora", False):
         yield "interpolate: the way back to the start needs whole weights; leave out sharded and dora"
     if isinstance(adapter, Head) and answer is not Answer.TOKENS:
         yield "interpolate: under adapter head nothing that was there before learns; leave it out"
+
+
+def _problems_of_offsets(recipe: Recipe) -> Iterator[str]:
+    """Of losses that are counted anew, without what the objective adds to the scores."""
+    shifted = recipe.task.data.balance is not None and recipe.task.data.balance.kind == "logits"
+    if not shifted and not getattr(recipe.task.objective, "offsets", None):
+        return
+    for kind in ("mixup", "label_smoothing"):
+        if any(part.kind == kind for part in recipe.regularisers):
+            yield (f"regularisers: {kind} counts the loss without the head starts of classes (data.balance: logits, "
+                   "objective.offsets); leave one of the two out")  # fmt: skip
+
+
+def check_updates(recipe: Recipe, steps: int) -> None:
+    """Raises RecipeError for what changes updates where a head is solved without any."""
+    named = [name for name in ("regularisers", "average", "interpolate") if getattr(recipe, name)]
+    named += ["gradient"] if isinstance(recipe.gradient, Climbs) else []
+    if named and not steps:
+        raise RecipeError([f"{name}: this head is solved at one go, so there are no updates; leave {name} out"
+                           for name in named])  # fmt: skip
 
 
 def check_looked_at(recipe: Recipe, rows: Sequence[Row]) -> None:

@@ -45,6 +45,8 @@ def interpolate(built: Built) -> Said | None:
         policy.forget()
         return Said("interpolated", {"percent": round(100 * share)})
     rows = looked_at(built)
+    if not rows:  # of those there are, none can be told apart
+        return None
     tuned = {name: tensor.clone() for name, tensor in policy.attached.state().items()}
     watch = Watch(0, rows=len(rows))
     for number, part in enumerate(SHARES):
@@ -52,5 +54,8 @@ def interpolate(built: Built) -> Said | None:
         policy.attached.nearer(part)
         policy.forget()
         watch.look(number, validation_metrics(built, rows), policy)
+    if watch.weights is None:  # no look gave a number
+        policy.attached.load(tuned)
+        return None
     watch.restore(policy)
     return Said("interpolated", {"percent": round(100 * SHARES[watch.best_step])})

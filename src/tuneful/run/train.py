@@ -119,8 +119,9 @@ def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None
     if not rows:
         return False
     progress.watch.rows = len(rows)
-    with built.policy.gathered(), averaged(built):
-        metrics = validation_metrics(built, rows)
+    with averaged(built):
+        with built.policy.gathered():
+            metrics = validation_metrics(built, rows)
         over = progress.watch.look(step, metrics, built.policy)
     yield Record(step, "validation", recipe.task.name, metrics)
     return over

@@ -16,7 +16,7 @@ from tuneful.core.types import Layout, Row, Said
 from tuneful.data.augment import Masked, Paraphrase
 from tuneful.data.augment.paraphrase import rewordings, said
 from tuneful.data.augment.pieces import is_fixed, words
-from tuneful.data.augment.reread import asked_texts
+from tuneful.data.augment.reread import asked_texts, has_request
 from tuneful.models.endpoint import Endpoint
 from tuneful.run.augment import MADE
 from tuneful.run.embedded import WRITER, reader_for
@@ -56,7 +56,8 @@ def some(prepared: Prepared) -> Prepared:
 
 def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
     """By place in the recipe's list."""
-    rows = [row for row in prepared.repeated if asked_texts(row.example)]
+    writes = prepared.layout is Layout.TOKENS
+    rows = [row for row in prepared.repeated if asked_texts(row.example) and (has_request(row.example) or not writes)]
     texts = list(dict.fromkeys(text for row in rows for text in asked_texts(row.example)))
     found = {}
     for number, one in enumerate(prepared.recipe.augment):

@@ -28,6 +28,7 @@ from tuneful.run.choose import Choice
 from tuneful.run.further import unseen
 from tuneful.run.loop import tried, undone
 from tuneful.run.prepare import Prepared
+from tuneful.run.settle import averaged
 
 Say = Callable[[str], None]
 LEAST_ASKED, MOST_ASKED = 20, 200  # validation rows: with fewer the training rows are asked about, by halves
@@ -151,7 +152,8 @@ def best_look(
     looks: list[np.ndarray] = []
     for record in tried(trial, should_stop):
         if record.step % max(1, updates // LOOKS) == 0 or record.step == updates:
-            looks.append(measured(trial, asked))
+            with averaged(trial):
+                looks.append(measured(trial, asked))
     return min(looks, key=lambda losses: float(losses[:, 0].sum()))
 
 

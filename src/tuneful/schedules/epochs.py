@@ -115,12 +115,15 @@ class EpochSteps:
     def visits(self, rows: Sequence[Row], start: int = 0) -> Iterator[list[Row]]:
         """The rows of each step, as they are in it."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
+        again = order
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
                 order = order_of([row.times for row in rows], [self.seed, epoch])
-            places = order[self._part(number)].tolist()
-            yield self._varied([rows[place] for place in places], epoch, places)
+                again = occurrences(order)
+            part = self._part(number)
+            places, keys = order[part].tolist(), zip(order[part].tolist(), again[part].tolist(), strict=True)
+            yield self._varied([rows[place] for place in places], epoch, list(keys))
 
     def _part(self, number: int) -> slice:
         """Which places of an epoch a step takes: as equal in size as can be, the larger ones first."""
@@ -134,14 +137,17 @@ class EpochSteps:
         epoch = number // self.steps_per_epoch
         drawn = rows.draw(Scattered(len(rows), [self.seed, epoch])[self._part(number)])
         first = number * self.cut.rows_per_step  # an example may bring several rows, but these are told apart
-        varied = self._varied(drawn.rows, epoch, range(first, first + len(drawn.rows)))
+        varied = self._varied(drawn.rows, epoch, [(place, 0) for place in range(first, first + len(drawn.rows))])
         return replace(self._step(varied, room), skipped=() if epoch else drawn.skipped)
 
-    def _varied(self, rows: list[Row], epoch: int, places: Sequence[int]) -> list[Row]:
-        """As they are at this visit."""
+    def _varied(self, rows: list[Row], epoch: int, visits: Sequence[tuple[int, int]]) -> list[Row]:
+        """As they are at this visit: of a place, for the so-and-so-manieth time in the epoch."""
         if self.vary is None:
             return rows
-        return [self.vary(row, [self.seed, epoch, place]) for row, place in zip(rows, places, strict=True)]
+        return [
+            self.vary(row, [self.seed, epoch, place, *([time] if time else [])])
+            for row, (place, time) in zip(rows, visits, strict=True)
+        ]
 
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
@@ -195,6 +201,16 @@ def order_of(times: Sequence[float], key: Sequence[int]) -> np.ndarray:
     ends = np.cumsum(np.asarray(times)[order])
     drawn = np.searchsorted(ends, (np.arange(count) + rng.random()) * ends[-1] / count, side="right")
     return rng.permutation(order[drawn.clip(max=count - 1)])
+
+
+def occurrences(order: np.ndarray) -> np.ndarray:
+    """For each entry how many equal ones stand before it."""
+    found = np.zeros(len(order), dtype=np.int64)
+    by_place = np.argsort(order, kind="stable")
+    ordered = order[by_place]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else found
+    found[by_place] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    return found
 
 
 def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
