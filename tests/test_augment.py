@@ -18,8 +18,9 @@ from tuneful.data.augment.case import styled
 from tuneful.data.augment.homophones import ALIKE
 from tuneful.data.augment.pieces import free, is_fixed, pieces
 from tuneful.data.augment.reread import Reader, asked_texts, with_texts
-from tuneful.data.augment.typos import NEAR, mistyped, slipped
+from tuneful.data.augment.typos import mistyped, slipped
 from tuneful.data.augment.words import rearranged
+from tuneful.data.keyboard import NEAR
 from tuneful.data.rows import build as encode_rows
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.below import NetworkAbove

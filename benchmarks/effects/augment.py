@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t
 
+from benchmarks.effects import paired
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.augment.typos import mistyped
 from tuneful.evaluation.reading import class_logits
@@ -143,11 +143,9 @@ def kept(runs: Sequence[Mapping[str, float]], plain: Sequence[Mapping[str, float
 
 def interval(gains: Sequence[float]) -> str:
     """Mean and 95 % interval over seeds, by Student's t."""
-    if len(gains) < 2:
-        return f"{statistics.mean(gains):+.1f}"
-    half = float(t.ppf(0.975, len(gains) - 1) * np.std(gains, ddof=1) / np.sqrt(len(gains)))
-    middle = statistics.mean(gains)
-    return f"{middle:+.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
+    told = paired.interval(gains)
+    around = f" ({told['ci95'][0]:+.1f} to {told['ci95'][1]:+.1f})" if "ci95" in told else ""
+    return f"{told['gap']:+.1f}{around}"
 
 
 def read(file: Path) -> Pairs:

@@ -6,17 +6,8 @@ import re
 
 import numpy as np
 
-KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-NEIGHBOURS = {
-    key: "".join(
-        KEYS[row][place]
-        for row in range(max(0, line - 1), min(len(KEYS), line + 2))
-        for place in range(max(0, column - 1), min(len(KEYS[row]), column + 2))
-        if (row, place) != (line, column)
-    )
-    for line, keys in enumerate(KEYS)
-    for column, key in enumerate(keys)
-}
+from tuneful.data.keyboard import NEAR
+
 SLIPS = ("neighbour", "swap", "drop", "double")
 RATE = 0.05  # slips a letter
 PUNCTUATION = re.compile(r"[^\w\s]|_")
@@ -47,7 +38,7 @@ def slip(letters: str, how: str, rng: np.random.Generator) -> tuple[str, int]:
         return "", 1
     if how == "swap" and following.isalpha() and following != letter:
         return following + letter, 2
-    if how == "neighbour" and (near := NEIGHBOURS.get(letter.lower())):
+    if how == "neighbour" and (near := NEAR.get(letter.lower())):
         other = near[int(rng.integers(len(near)))]
         return other.upper() if letter.isupper() else other, 1
     return letter * 2, 1

@@ -9,11 +9,10 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from tuneful.core.spec import Spec
-from tuneful.engine.update import gradient_norm
+from tuneful.engine.update import Summed, gradient_norm
 
 
-class Sam(Spec):
+class Sam(Summed):
     """Sharpness-aware minimisation: the gradient at w + rho * g / |g| (Foret et al. 2021, arXiv:2010.01412, equations 2
     and 3). Every update is computed twice.
 
@@ -23,16 +22,6 @@ class Sam(Spec):
     kind: Literal["sam"] = "sam"
     rho: PositiveFloat = 0.05
     """How far the worst place may lie."""
-
-    def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-        loss.backward()
-
-    def finish(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Everything is in `.grad` already."""
-
-    def restart(self, parameters: Sequence[nn.Parameter]) -> None:
-        for parameter in parameters:
-            parameter.grad = None
 
     def climb(self, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
         """Goes where the loss is worst, and says what the weights were; gradients are gone."""

@@ -154,10 +154,8 @@ class Updater:
             self._optimiser.state[parameter][entry] = like(parameter, value)
 
 
-class Sum(Spec):
-    """The gradient of the sum of the tasks' losses."""
-
-    kind: Literal["sum"] = "sum"
+class Summed(Spec):
+    """A gradient that is added up in `.grad`."""
 
     def add(self, task: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         loss.backward()
@@ -168,6 +166,12 @@ class Sum(Spec):
     def restart(self, parameters: Sequence[nn.Parameter]) -> None:
         for parameter in parameters:
             parameter.grad = None
+
+
+class Sum(Summed):
+    """The gradient of the sum of the tasks' losses."""
+
+    kind: Literal["sum"] = "sum"
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter], clip: float) -> float:

@@ -22,17 +22,10 @@ from tuneful.schedules import SelfTrain
 
 Say = Callable[[str], None]
 MOST = 20_000_000  # rows times classes; beyond, a head over all of them is not solved in minutes
-LEFT_OPEN = {
-    "adapter",
-    "schedule",
-    "regularisers",
-    "augment",
-    "average",
-    "gradient",
-    "interpolate",
-    "sharded",
-    "quantise",
-}  # none of which the person has named
+LEFT_OPEN = frozenset((
+    "adapter", "schedule", "regularisers", "augment", "average", "gradient", "interpolate", "sharded", "quantise",
+))  # fmt: skip
+"""None of which the person has named."""
 
 
 def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:
@@ -40,44 +33,42 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
     asked = recipe.choose.enabled
     if asked is False:
         return False
-    if recipe.task.data.balance is not None:
+    if not labelled and asked is True and recipe.task.data.generated is not None:
+        return False  # of these a model that writes tries whether they help
+    if (against := _against(recipe, train, labelled)) is not None:
         if asked is True:
-            raise RecipeError(
-                ["choose: the ways that are tried learn rows as they are; leave data.balance or choose out"]
-            )
+            raise RecipeError([f"choose: {against}"])
         return False
-    if asked is True and isinstance(recipe.schedule, SelfTrain):
-        raise RecipeError(["choose: 'selftrain' is none of the ways that are tried; leave schedule or choose out"])
-    if recipe.task.data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing
-        if asked is True:
-            raise RecipeError(["choose: a teacher knows the labels that the ways would be asked about; leave one out"])
-        return False
-    if not labelled or train[0].second is not None or infer(train) != "class":
-        if asked is True and (labelled or recipe.task.data.generated is None):  # these a model that writes tries too
-            raise RecipeError([
-                "choose: the ways there are learn one label a text, or weigh data.generated for a model that writes; "
-                "leave choose out"
-            ])  # fmt: skip
-        return False
-    if len(train) < 2:
-        if asked is True:
-            raise RecipeError(["choose: one row cannot be asked about by what learned from others; leave choose out"])
-        return False
-    classes = len(recipe.task.data.labels or {name_of(example.label) for example in train})
-    if classes * len(train) > MOST:
-        if asked is True:
-            raise RecipeError([
-                f"choose: {classes:,} classes of {len(train):,} rows are too many to solve heads for again and again; "
-                "leave choose out"
-            ])  # fmt: skip
-        return False
-    if asked is True and recipe.sharded:
-        raise RecipeError(["choose: ways are tried on whole weights; leave sharded or choose out"])
     if asked is True:
         return True
     given = recipe.model_fields_set & LEFT_OPEN or recipe.task.objective is not None
     given = given or recipe.task.data.select is not None  # who leaves rows out is not short of them
     return not given and shots(train) <= recipe.choose.few and not writes(folder)
+
+
+def _against(recipe: Recipe, train: Sequence[Example], labelled: bool) -> str | None:
+    """Why ways cannot be tried here."""
+    data = recipe.task.data
+    if data.balance is not None:
+        return "the ways that are tried learn rows as they are; leave data.balance or choose out"
+    if isinstance(recipe.schedule, SelfTrain):
+        return "'selftrain' is none of the ways that are tried; leave schedule or choose out"
+    if data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing
+        return "a teacher knows the labels that the ways would be asked about; leave one out"
+    if not labelled or train[0].second is not None or infer(train) != "class":
+        return (
+            "the ways there are learn one label a text, or weigh data.generated for a model that writes; "
+            "leave choose out"
+        )
+    if len(train) < 2:
+        return "one row cannot be asked about by what learned from others; leave choose out"
+    classes = len(data.labels or {name_of(example.label) for example in train})
+    if classes * len(train) > MOST:
+        return (
+            f"{classes:,} classes of {len(train):,} rows are too many to solve heads for again and again; "
+            "leave choose out"
+        )
+    return "ways are tried on whole weights; leave sharded or choose out" if recipe.sharded else None
 
 
 def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say) -> tuple[Recipe, Objective]:

@@ -68,8 +68,7 @@ def resolve(
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_epoch = max(1, -(-count // per_step))
-    solved = pooled and isinstance(adapter, Head)
-    steps = 0 if solved else _steps(recipe, per_epoch, pooled, _epochs(count, labelled))
+    steps = 0 if pooled and isinstance(adapter, Head) else _steps(recipe, per_epoch, pooled, _epochs(count, labelled))
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
     resolved = Resolved(
         recipe=recipe,

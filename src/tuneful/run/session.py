@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,6 +45,7 @@ def run(
     Raises InputError before anything is written when the recipe, the data or the model cannot be used."""
     join_ranks()
     say = say if is_first() else lambda _: None
+    progress, stop = Progress(), _asked_of_all(should_stop)
     folder = RunFolder(path)
     first_alone(lambda: _refuse_taken(folder, resume))
     if resume:
@@ -51,18 +53,15 @@ def run(
     prepared = together(lambda: _prepared(recipe, say))
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
-        choice = _choice(recipe, prepared, say, _asked_of_all(should_stop))
+        choice = _choice(recipe, prepared, say, stop)
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
         prepared = with_variants(prepared, say)
-        compared = {} if resume else compare(prepared, say, _asked_of_all(should_stop))
+        compared = {} if resume else compare(prepared, say, stop)
         built = together(lambda: build(prepared, say))
         if not resume:
-            first_alone(lambda: _write_down(built, recipe, folder, command, choice))
-            first_alone(lambda: folder.write_json(folder.compared, compared) if compared else None)
-        progress = Progress()
+            first_alone(lambda: _write_down(built, recipe, folder, command, choice, compared))
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
-        stop = _asked_of_all(should_stop)
         for record in train(built, folder, progress, resume=resume, should_stop=stop, say=say):
             if is_first():
                 folder.append(record)
@@ -96,8 +95,17 @@ def _claim(folder: RunFolder, resume: bool, held: ExitStack) -> None:
     _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
 
 
-def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str, choice: Choice | None) -> None:
+def _write_down(
+    built: Built,
+    recipe: Recipe,
+    folder: RunFolder,
+    command: str,
+    choice: Choice | None,
+    compared: Mapping[str, Any],
+) -> None:
     write_lock(built, folder, command)
+    if compared:
+        folder.write_json(folder.compared, compared)
     if choice is not None and choice.facts:  # something was tried
         folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
     write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))

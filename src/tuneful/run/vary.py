@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,13 +14,13 @@ from tuneful.core.types import Example, Layout, Row
 from tuneful.data.augment.reread import Change, Reader, asked_texts, with_texts
 from tuneful.data.layouts import Collator
 from tuneful.run.augment import MADE
+from tuneful.run.judge import Pool
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 
 Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
-Pool = Mapping[str, tuple[str, ...]]
 MARK = 17  # in the key of a visit, so that its chance is no other's
 
 

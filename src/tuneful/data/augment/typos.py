@@ -14,10 +14,8 @@ from tuneful.core.spec import Spec
 from tuneful.data.augment.homophones import ALIKE
 from tuneful.data.augment.pieces import KNOWN, drawn, free, is_cjk, pieces
 from tuneful.data.augment.settings import KeepNames, OneOrMore, Share, Strength
+from tuneful.data.keyboard import NEAR
 
-ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-SHIFT = (0.0, 0.25, 0.75)  # keys that each row of a keyboard stands to the right of the first
-REACH = 1.3  # keys between the middles of two neighbours
 SHORTEST = 3  # letters of a word that may get a typo; in a shorter one nothing is left to know it by
 
 Slip = Literal["neighbour", "swap", "drop", "double", "homophone"]
@@ -96,14 +94,3 @@ def _in_case_of(model: str, typed: str) -> str:
     if len(model) > 1 and model.isupper():
         return typed.upper()
     return typed[0].upper() + typed[1:] if model[0].isupper() else typed
-
-
-def _neighbours() -> dict[str, tuple[str, ...]]:
-    at = {key: (SHIFT[row] + column, row) for row, keys in enumerate(ROWS) for column, key in enumerate(keys)}
-    return {
-        key: tuple(other for other, (u, v) in at.items() if other != key and np.hypot(u - x, v - y) <= REACH)
-        for key, (x, y) in at.items()
-    }
-
-
-NEAR = _neighbours()
