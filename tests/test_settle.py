@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,40 @@ def built_reader(reader_folder: Path, tmp_path: Path, **more: Any) -> Built:
     recipe = {"data": rows(tmp_path), "model": str(reader_folder), "choose": "none", "name": "t",
               "schedule": {"epochs": 3}, **more}  # fmt: skip
     return build(prepare(Recipe.model_validate(recipe)))
+
+
+def first_update(built: Built) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """What one update records, and by how much it moved each weight."""
+    before = {name: tensor.detach().clone() for name, tensor in built.policy.trainable().items()}
+    record = next(updates(built))
+    moved = {name: (tensor.detach() - before[name]).abs().max() for name, tensor in built.policy.trainable().items()}
+    return dict(record.metrics), moved
+
+
+def test_a_run_learns_as_its_recipe_says(reader_folder: Path, tmp_path: Path) -> None:
+    """The gradient rule, the regularisers and the rates by depth reach the updates."""
+    plain, moved = first_update(built_reader(reader_folder, tmp_path))
+    assert "penalty" not in plain
+    climbed, _ = first_update(built_reader(reader_folder, tmp_path, gradient={"kind": "sam", "rho": 0.5}))
+    assert climbed["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert abs(climbed["gradient_norm"] - plain["gradient_norm"]) > 0.01 * plain["gradient_norm"]
+    smoothed, _ = first_update(built_reader(reader_folder, tmp_path, regularisers=["confidence_penalty"]))
+    assert smoothed["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    assert smoothed["penalty"] == pytest.approx(-0.1 * math.log(3), rel=0.05)  # a new head hardly knows three classes
+    _, careful = first_update(built_reader(reader_folder, tmp_path, optimiser={"layer_decay": 0.5}))
+    lowest = next(name for name in moved if "embeddings" in name)
+    head = next(name for name in moved if name.startswith("classifier"))
+    assert float(careful[head]) == pytest.approx(float(moved[head]), rel=0.01)
+    assert float(careful[lowest]) < 0.2 * float(moved[lowest])
+
+
+def test_an_ended_run_keeps_no_average(reader_folder: Path, tmp_path: Path) -> None:
+    """It is as large as what learns, and measuring needs the room."""
+    built = built_reader(reader_folder, tmp_path, average="swa")
+    for _ in tried(built, lambda: False):
+        pass
+    assert built.optimiser.average is not None
+    assert not built.optimiser.average.weights
 
 
 def test_each_share_is_taken_from_the_tuned_weights(reader_folder: Path, tmp_path: Path) -> None:
