@@ -25,7 +25,7 @@ from tuneful.evaluation.memorised import begun, copied, longest_run
 from tuneful.evaluation.page import page
 from tuneful.evaluation.panels import sentences
 from tuneful.evaluation.reading import class_logits, mean_loss
-from tuneful.evaluation.robustness import disturbed, examine_robustness
+from tuneful.evaluation.robustness import examine_robustness, hurried, reworded
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe.reading import schema
@@ -341,7 +341,8 @@ def test_what_hurried_writing_costs(reader_folder: Path) -> None:
 
     clean = np.array([0] * 36 + [1] * 4)
     systems = {"tuned": by_case, "base": lambda given: np.zeros(len(given), dtype=int)}
-    found = examine_robustness(rows, systems, {"tuned": clean, "base": clean}, loaded.processor, 64)
+    otherwise = hurried(rows, loaded.processor, 64)
+    found = examine_robustness(rows, systems, {"tuned": clean, "base": clean}, otherwise)
     capitals = found["ways"]["capitals"]
     assert capitals["tuned"]["clean"] == 0.9
     assert capitals["tuned"]["so"] == 0.8, "8 of the 40 end with 1 or 3"
@@ -352,8 +353,27 @@ def test_what_hurried_writing_costs(reader_folder: Path) -> None:
     }  # fmt: skip
     assert found["advice"]["key"] == "robust_unsure", "10 points of 40 rows"
     assert asked == [40, 40], "rows that read the same are not asked about again"
-    again = disturbed(rows[3], "typos", loaded.processor, 64, 0)
-    assert again.example.text == disturbed(rows[3], "typos", loaded.processor, 64, 0).example.text != "word 3"
+    again = hurried(rows[3:4], loaded.processor, 64)["typos"][0]
+    assert again.example.text == otherwise["typos"][3].example.text != "word 3"
+
+
+def test_what_other_words_cost(reader_folder: Path) -> None:
+    """Nine in ten of 200 rows have other words, and all of these are told wrong."""
+    _, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
+    rows = []
+    for number in range(200):
+        encoded = loaded.processor.text(text := f"word {number}", limit=64)
+        rows.append(Row(Example(Place("t", number), text=text), encoded.ids, encoded.learn, target=0))
+    words = {f"word {number}": f"term {number}" for number in range(200) if number % 10}
+    systems = {"tuned": lambda given: np.array([row.example.text.startswith("term") for row in given]).astype(int)}
+    clean = {"tuned": np.zeros(200, dtype=int)}
+    found = examine_robustness(rows, systems, clean, reworded(rows, words, loaded.processor, 64))
+    assert found["ways"].keys() == {"paraphrase"}
+    assert found["ways"]["paraphrase"]["changed"] == 180
+    assert found["ways"]["paraphrase"]["tuned"]["so"] == 0.1
+    assert found["advice"]["key"] == "robust_paraphrase"
+    assert found["advice"]["cost"] == 90.0
+    assert reworded(rows, {}, loaded.processor, 64) == {}
 
 
 # More rows

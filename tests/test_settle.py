@@ -292,8 +292,7 @@ def test_each_share_is_taken_from_the_tuned_weights(reader_folder: Path, tmp_pat
     for _ in tried(built, lambda: False):
         pass
     whole = float(built.policy.distance().detach())
-    said = interpolate(built)
-    assert said is not None
+    (said,) = interpolate(built)
     share = said.facts["percent"] / 100
     assert float(built.policy.distance().detach()) == pytest.approx(share**2 * whole, rel=1e-3)
 

@@ -17,6 +17,7 @@ from tuneful.core.types import Example, Place
 from tuneful.data.augment import Masked, Paraphrase
 from tuneful.data.augment.masked import filled, with_holes
 from tuneful.data.augment.paraphrase import rewordings, said
+from tuneful.evaluation.settings import Evaluate, Reworded
 from tuneful.recipe import Recipe
 from tuneful.run import variants
 from tuneful.run.api import recipe_for
@@ -24,6 +25,7 @@ from tuneful.run.build import build
 from tuneful.run.folder import RunFolder
 from tuneful.run.judge import Judged, Known, near, of_its_class
 from tuneful.run.prepare import prepare
+from tuneful.run.reworded import with_reworded
 from tuneful.run.session import run
 from tuneful.run.variants import is_sound, with_variants
 from tuneful.run.vary import varied
@@ -255,6 +257,36 @@ class TestParaphrase:
         notes = {note["key"]: note for note in folder.read_json(folder.report)["data"]["notes"]}
         assert notes["variants"]["left_out"] == 0
         assert notes["augmented"]["how"] == "paraphrase, typos"
+
+    def test_test_rows_in_other_words(self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path) -> None:
+        """They are asked for before training, once, and measured at the end."""
+        server.answer = lambda body: f"well {body['messages'][0]['content'].splitlines()[-1]}"
+        asks = {"model": "writer", "endpoint": server.url, "similar": -1.0, "encoder": str(reader_folder)}
+        found = recipe(tmp_path, reader_folder)
+        found = found.model_copy(update={"evaluate": Evaluate(paraphrase=Reworded(**asks))})
+        first = next(run(found, tmp_path / "one"))
+        assert first.kind == "plan"
+        texts = {str(row.example.text) for row in prepare(found).rows("test")}
+        assert {body["messages"][0]["content"].splitlines()[-1] for body in server.asked} == texts
+        for _ in run(found, tmp_path / "run"):
+            pass
+        assert len(server.asked) == len(texts)
+        folder = RunFolder(tmp_path / "run")
+        ways = folder.read_json(folder.report)["generalisation"]["robustness"]["ways"]
+        assert ways["paraphrase"]["changed"] == ways["paraphrase"]["n"] == len(prepare(found).rows("test"))
+        assert "In other words" in folder.page.read_text(encoding="utf-8")
+
+    def test_other_words_that_say_something_else_are_refused(
+        self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path
+    ) -> None:
+        server.answer = lambda body: "1 2 3"
+        asks = Reworded(model="writer", endpoint=server.url)
+        found = recipe(tmp_path, reader_folder).model_copy(update={"evaluate": Evaluate(paraphrase=asks)})
+        with pytest.raises(RecipeError, match=r"evaluate\.paraphrase: none of"):
+            with_reworded(prepare(found))
+        blind = found.evaluate.model_copy(update={"robustness": False})
+        with pytest.raises(RecipeError, match="robustness is off"):
+            with_reworded(prepare(found.model_copy(update={"evaluate": blind})))
 
     @pytest.mark.parametrize(
         ("given", "words"),

@@ -6,25 +6,27 @@ import csv
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.effects.paired import Found, arms, compared
 from tuneful.evaluation.reading import mean_loss
 from tuneful.recipe import Recipe
 from tuneful.run.build import Built, build
-from tuneful.run.loop import tried
+from tuneful.run.folder import RunFolder
 from tuneful.run.losses import by_part
 from tuneful.run.prepare import prepare
-from tuneful.run.settle import interpolate
+from tuneful.run.train import Progress, train
 
 CLASSES, SHOTS, EPOCHS = 10, 20, 30
-PLAIN: dict[str, Any] = {"adapter": "full", "schedule": {"epochs": EPOCHS}, "choose": "none"}
+PLAIN: dict[str, Any] = {"adapter": "full", "schedule": {"epochs": EPOCHS}, "choose": "none", "evaluate": "none"}
 ALONE: dict[str, dict[str, Any]] = {
     "plain": {},
+    "early_stopping": {"evaluate": {"patience": 4}},
     "weight_decay": {"optimiser": {"weight_decay": 0.1}},
     "layer_decay": {"optimiser": {"layer_decay": 0.8}},
     "ema": {"average": "ema"},
@@ -43,12 +45,14 @@ ALONE: dict[str, dict[str, Any]] = {
 }
 
 
-def regularisers(data: Path, seeds: int, ways: Mapping[str, Any] = ALONE, *, asked: str = "test") -> None:
+def regularisers(
+    data: Path, seeds: int, ways: Mapping[str, Any] = ALONE, *, asked: str = "test", near: bool = False
+) -> None:
     """A line a run, then for each way the gap and the accuracy beside those of the plain run of the same seed. `asked`:
-    "train" asks other rows of the training file."""
+    "train" asks other rows of the training file. `near`: classes that are easily taken for each other."""
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(seeds):
-            draw(data / "banking77", Path(scratch) / str(seed), seed, asked)
+            draw(data / "banking77", Path(scratch) / str(seed), seed, asked, near=near)
 
         def run(name: str, seed: int) -> Found:
             return measured({**PLAIN, **ways[name], "data": str(Path(scratch) / str(seed)), "seed": seed})
@@ -58,13 +62,16 @@ def regularisers(data: Path, seeds: int, ways: Mapping[str, Any] = ALONE, *, ask
         compared(found, metric, next(iter(ways)))
 
 
-def draw(source: Path, folder: Path, seed: int, asked: str) -> None:
+def draw(source: Path, folder: Path, seed: int, asked: str, *, near: bool = False) -> None:
     """Ten classes, 20 rows each to learn and 10 each to watch; what is asked are all test rows of these classes, or 40
-    other training rows of each."""
+    other training rows of each. `near`: one class by lot and the nine whose texts have the most words in common with
+    its own."""
     folder.mkdir()
     rng = np.random.default_rng([seed, 5])
     train, test = read(source / "train.csv"), read(source / "test.csv")
     chosen = rng.choice(sorted(train), CLASSES, replace=False)
+    if near:
+        chosen = nearest(train, str(chosen[0]))
     parts: dict[str, list[tuple[str, str]]] = {"train": [], "validation": [], "test": []}
     for name in chosen:
         own = [train[name][index] for index in rng.permutation(len(train[name]))]
@@ -76,6 +83,14 @@ def draw(source: Path, folder: Path, seed: int, asked: str) -> None:
             csv.writer(file).writerows([("text", "label"), *rows])
 
 
+def nearest(train: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """The class and those with the most words in common."""
+    names = sorted(train)
+    vectors = TfidfVectorizer(sublinear_tf=True).fit_transform([" ".join(train[name]) for name in names])
+    order = np.argsort(-(vectors @ vectors[names.index(name)].T).toarray().ravel(), kind="stable")
+    return [names[index] for index in order[:CLASSES]]
+
+
 def read(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
@@ -85,16 +100,16 @@ def read(path: Path) -> dict[str, list[str]]:
 
 
 def measured(recipe: dict[str, Any]) -> Found:
-    """Losses and accuracy of the last weights of a run, or of what the way makes of them."""
+    """Losses and accuracy of the weights a run keeps: the last ones, but where the way says otherwise."""
     built = build(prepare(Recipe.model_validate({**recipe, "name": "effect"})))
-    began = time.perf_counter()
-    for _ in tried(built, lambda: False):
-        pass
-    seconds = time.perf_counter() - began
-    interpolate(built)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        for _ in train(built, RunFolder(Path(folder)), Progress()):
+            pass
+        seconds = time.perf_counter() - began
     losses = by_part(built)
-    train, held, test = (float(losses[part] or 0.0) for part in ("train", "validation", "test"))
-    return {"train": train, "validation": held, "test": test, "gap": held - train, "accuracy": accuracy(built),
+    learned, held, test = (float(losses[part] or 0.0) for part in ("train", "validation", "test"))
+    return {"train": learned, "validation": held, "test": test, "gap": held - learned, "accuracy": accuracy(built),
             "seconds": round(seconds, 1)}  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""How much does a classifier lose where texts are written hurriedly? The same rows with slips of the keyboard, in
-capitals, and without punctuation."""
+"""How much does a classifier lose where texts are written hurriedly, or in other words? The same rows with slips of the
+keyboard, in capitals, without punctuation, and as another model rewords them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,32 +17,48 @@ from tuneful.evaluation.compare import difference
 from tuneful.evaluation.metrics import METRICS
 
 Classes = Callable[[Sequence[Row]], np.ndarray]  # (R,) the class each row is taken for
-WAYS: dict[str, Callable[[str, np.random.Generator], str]] = {
+WAYS: dict[str, Callable[..., str]] = {
     "typos": with_typos,
-    "capitals": lambda text, _: text.upper(),
-    "punctuation": lambda text, _: without_punctuation(text),
+    "capitals": lambda text, rng: text.upper(),
+    "punctuation": lambda text, rng: without_punctuation(text),
 }
 SMALL = 0.02  # of accuracy; what costs surely more is told
+REWORDED = "paraphrase"
 
 
-def disturbed(row: Row, way: str, processor: Processor, limit: int, seed: int) -> Row:
-    """The same row, written in that way."""
-    change, rng = WAYS[way], np.random.default_rng([seed, *row.ids.tolist()])
-    text, second = (None if part is None else change(part, rng) for part in (row.example.text, row.example.second))
+def hurried(rows: Sequence[Row], processor: Processor, limit: int, *, seed: int = 0) -> dict[str, list[Row]]:
+    """By way of writing, the same rows written so."""
+    return {
+        way: [
+            _written(row, partial(change, rng=np.random.default_rng([seed, *row.ids.tolist()])), processor, limit)
+            for row in rows
+        ]
+        for way, change in WAYS.items()
+    }
+
+
+def reworded(rows: Sequence[Row], words: Mapping[str, str], processor: Processor, limit: int) -> dict[str, list[Row]]:
+    """The same rows in other words, where `words` has any for their texts; nothing where it has none."""
+    if not words:
+        return {}
+    return {REWORDED: [_written(row, lambda text: words.get(text, text), processor, limit) for row in rows]}
+
+
+def _written(row: Row, change: Callable[[str], str], processor: Processor, limit: int) -> Row:
+    text, second = (None if part is None else change(part) for part in (row.example.text, row.example.second))
     encoded = processor.text(text or "", second, limit=limit)
     return replace(row, example=replace(row.example, text=text, second=second), ids=encoded.ids, learn=encoded.learn)
 
 
 def examine_robustness(
-    rows: Sequence[Row], systems: Mapping[str, Classes], clean: Mapping[str, np.ndarray], processor: Processor,
-    limit: int, *, seed: int = 0,
+    rows: Sequence[Row], systems: Mapping[str, Classes], clean: Mapping[str, np.ndarray],
+    otherwise: Mapping[str, Sequence[Row]],
 ) -> dict[str, Any]:  # fmt: skip
-    """By way of writing and by system, how often it is right as rows stand (`clean` holds what it said of them),
-    written that way, and the difference with its interval. Only rows that the model would read otherwise are read
-    again."""
+    """By way of writing (`otherwise` holds the same rows, written so) and by system, how often it is right as rows
+    stand (`clean` holds what it said of them), written that way, and the difference with its interval. Only rows that
+    the model would read otherwise are read again."""
     found: dict[str, Any] = {}
-    for way in WAYS:
-        written = [disturbed(row, way, processor, limit, seed) for row in rows]
+    for way, written in otherwise.items():
         changed = [n for n, row in enumerate(rows) if not np.array_equal(row.ids, written[n].ids)]
         found[way] = {"changed": len(changed), "n": len(rows)}
         for system, classes in systems.items():
@@ -67,13 +84,20 @@ def _advice(found: Mapping[str, Any]) -> dict[str, Any]:
     facts = {"cost": _points(-cost["delta"]), "low": _points(-cost["ci95"][1]), "high": _points(-cost["ci95"][0])}
     if cost["ci95"][1] >= -SMALL:
         sentence = Said("robust_fine", facts) if cost["delta"] > -SMALL else Said("robust_unsure", facts)
-    elif way == "typos":
-        sentence = Said("robust_typos", facts)
-    elif way == "capitals":
-        sentence = Said("robust_capitals", facts)
     else:
-        sentence = Said("robust_punctuation", facts)
+        sentence = _costly(way, facts)
     return {"key": sentence.key, **sentence.facts}
+
+
+def _costly(way: str, facts: Mapping[str, Any]) -> Said:
+    match way:
+        case "typos":
+            return Said("robust_typos", facts)
+        case "capitals":
+            return Said("robust_capitals", facts)
+        case "punctuation":
+            return Said("robust_punctuation", facts)
+    return Said("robust_paraphrase", facts)
 
 
 def _points(share: float) -> float:

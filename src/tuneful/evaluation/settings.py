@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from tuneful.core.spec import Spec
+from tuneful.data.augment.paraphrase import Rewords
 
 MetricName = Literal[
     "exact_match", "accuracy", "macro_f1", "mcc", "rouge_l", "token_f1", "perplexity",
@@ -14,6 +15,15 @@ MetricName = Literal[
     "ndcg_at_10", "mrr_at_10", "recall_at_10", "accuracy_at_1",
     "one_shot_accuracy", "five_shot_accuracy",
 ]  # fmt: skip
+
+
+class Reworded(Rewords):
+    """Test rows in other words, of which those count that still say the same."""
+
+    similar: Annotated[float, Field(ge=-1, le=1)] = 0.7
+    """Least cosine of the two vectors."""
+    encoder: str | None = None
+    """Who reads them, frozen. None: the embedded encoder of the texts' language."""
 
 
 class Evaluate(Spec):
@@ -39,6 +49,9 @@ class Evaluate(Spec):
     """Measure what was forgotten."""
     robustness: bool = True
     """Ask a classifier about its test rows, 500 at most, once more with typos, in capitals and without punctuation."""
+    paraphrase: Reworded | None = None
+    """Ask a classifier about its test rows in other words too, and who writes these. Answers are kept on this computer.
+    None: nobody is asked."""
     memorisation: NonNegativeInt = 32
     """Training rows a model that writes is shown the beginning of, to see whether it goes on word for word, and as many
     held-out ones; 0 = none."""

@@ -247,6 +247,9 @@ class Recipe(Spec):
     """How the gradient of an update is found."""
     average: AVERAGES.field | None = None  # type: ignore[name-defined]
     """Of the weights of many updates, which is then what is measured and saved. None: the last weights."""
+    soup: Annotated[int, Field(ge=2, le=20)] | None = None
+    """So many runs from one start, which differ by the order of rows and by dropout, and their mean: of all, or where
+    there are validation rows of those that do not make it worse there. It costs so many runs. None: one run."""
     interpolate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """After training, goes back from the tuned weights towards those before: the share of the way that is kept, a new
     head left as it is. auto: the share that does best on the validation rows. None: all of it."""

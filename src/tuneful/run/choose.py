@@ -141,7 +141,7 @@ def _recipe(prepared: Prepared, best: Tried) -> Recipe:
         changes["adapter"] = best.adapter
     if best.way == "probe":
         # A head that is solved makes no updates, so nothing changes them.
-        changes |= {"adapter": Head(), "regularisers": [], "average": None, "gradient": Sum()}
+        changes |= {"adapter": Head(), "regularisers": [], "average": None, "soup": None, "gradient": Sum()}
     return given.model_copy(update=changes)
 
 

@@ -23,7 +23,8 @@ from tuneful.schedules import SelfTrain
 Say = Callable[[str], None]
 MOST = 20_000_000  # rows times classes; beyond, a head over all of them is not solved in minutes
 LEFT_OPEN = frozenset((
-    "adapter", "schedule", "regularisers", "augment", "average", "gradient", "interpolate", "sharded", "quantise",
+    "adapter", "schedule", "regularisers", "augment", "average", "soup", "gradient", "interpolate", "sharded",
+    "quantise",
 ))  # fmt: skip
 """None of which the person has named."""
 

@@ -229,8 +229,7 @@ def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say)
         found["notes"].append({"key": Said("ungated").key})
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
-    if progress.kept is not None:
-        found["notes"].append({"key": progress.kept.key, **progress.kept.facts})
+    found["notes"] += [{"key": kept.key, **kept.facts} for kept in progress.kept]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})

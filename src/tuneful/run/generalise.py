@@ -17,7 +17,7 @@ from tuneful.evaluation.exposure import examine_canaries
 from tuneful.evaluation.gap import Told, told
 from tuneful.evaluation.memorised import examine_memorised
 from tuneful.evaluation.reading import class_logits
-from tuneful.evaluation.robustness import examine_robustness
+from tuneful.evaluation.robustness import examine_robustness, hurried, reworded
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.canaries import candidates
@@ -31,7 +31,7 @@ BY_ROW = (Layout.TOKENS, Layout.LABELS)  # a unit of these belongs to one row
 def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, Any], dict[str, float]]:
     """The report's `generalisation`, and the seconds that each measure took."""
     seconds: dict[str, float] = {}
-    rows = sampled(built) if built.prepared.layout in BY_ROW else {}
+    rows = sampled(built.prepared) if built.prepared.layout in BY_ROW else {}
     with timed(seconds, "losses"):
         parts = _parts(built, rows)
         found: dict[str, Any] = {**(_losses(parts) if rows else by_part(built))}
@@ -39,11 +39,11 @@ def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, An
     found["gap"] = round(found["validation"] - found["train"], 5) if both else None
     if "train" in parts:
         found |= _gap(parts, progress)
-    if tells_classes(built):
+    if built.prepared.tells_classes:
         found |= _of_classes(built, rows, parts, seconds, say)
     if built.prepared.layout.writes:
         found |= _of_texts(built, progress, seconds, say)
-    found["best_step"] = progress.watch.best_step or progress.step
+    found["best_step"] = None if built.recipe.soup else progress.watch.best_step or progress.step
     found["stopped_at_step"] = progress.step
     found["reason"] = {"key": progress.stopped.key, **progress.stopped.facts}
     return found, seconds
@@ -56,16 +56,9 @@ def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.perf_counter() - began, 2)
 
 
-def tells_classes(built: Built) -> bool:
-    """One class a row, known by rows and not by its name alone."""
-    prepared = built.prepared
-    is_class = prepared.labels is not None and prepared.labels.kind == "class"
-    return prepared.layout is Layout.LABELS and is_class and not prepared.by_name
-
-
 def _parts(built: Built, rows: Mapping[str, list[Row]]) -> dict[str, Told]:
     """Of each part that has rows."""
-    objective, classes = built.prepared.resolved.objective, tells_classes(built)
+    objective, classes = built.prepared.resolved.objective, built.prepared.tells_classes
     return {
         part: told(built.policy, objective, own, built.collate, classes=classes) for part, own in rows.items() if own
     }
@@ -149,7 +142,8 @@ def _calibration(test: Told, validation: Told | None, was: np.ndarray) -> dict[s
 def _robustness(
     built: Built, rows: Sequence[Row], test: Told, base: tuple[Before, Probe, np.ndarray]
 ) -> dict[str, Any]:
-    known, head, was = base
+    (known, head, was), prepared = base, built.prepared
+    processor, limit = prepared.processor, longest(built)
     assert test.logits is not None
     return examine_robustness(
         rows,
@@ -158,9 +152,10 @@ def _robustness(
             "base": lambda asked: known.logits(head, asked).argmax(1),
         },
         {"tuned": test.logits.argmax(1), "base": was.argmax(1)},
-        built.prepared.processor,
-        longest(built),
-        seed=built.recipe.seed,
+        {
+            **hurried(rows, processor, limit, seed=built.recipe.seed),
+            **reworded(rows, prepared.reworded, processor, limit),
+        },
     )
 
 

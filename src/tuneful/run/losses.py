@@ -10,6 +10,7 @@ from tuneful.core.device import rank, world
 from tuneful.core.types import Batch, Layout, Row
 from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
 from tuneful.run.build import Built
+from tuneful.run.prepare import Prepared
 from tuneful.run.resolve import mean_tokens
 from tuneful.schedules.episodes import EpisodeSteps
 
@@ -43,10 +44,10 @@ def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
     return mean_loss(built.policy, objective, rows, built.collate, rank=rank(), ranks=world())
 
 
-def sampled(built: Built) -> dict[str, list[Row]]:
+def sampled(prepared: Prepared) -> dict[str, list[Row]]:
     """The rows of each part that are measured at the end: all, or a seeded sample."""
-    rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
-    rng = np.random.default_rng(built.recipe.seed)
+    rows = {part: [row for row in prepared.rows(part) if row.counts] for part in PARTS}
+    rng = np.random.default_rng(prepared.recipe.seed)
     for part, own in rows.items():
         if len(own) > SAMPLE:
             rows[part] = [own[index] for index in rng.choice(len(own), SAMPLE, replace=False)]
@@ -59,7 +60,7 @@ def by_part(built: Built) -> dict[str, float | None]:
     if isinstance(built.schedule, EpisodeSteps):
         rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
         return _by_part_of_classes(built, built.schedule, rows)
-    rows, objective = sampled(built), built.prepared.resolved.objective
+    rows, objective = sampled(built.prepared), built.prepared.resolved.objective
     if objective.layout is Layout.PAIRS:
         return _by_part_of_pairs(built, rows)
     return {

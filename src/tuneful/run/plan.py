@@ -69,7 +69,8 @@ def work_of(
 ) -> Work:
     """Counted from architecture and rows, for each of which there are `scale`; `trainable` and `joined` are guessed
     while no model is loaded."""
-    seen = resolved.epochs * scale * _passes(resolved.recipe)
+    runs = resolved.recipe.soup or 1
+    seen = runs * resolved.epochs * scale * _passes(resolved.recipe)
     layout = resolved.objective.layout
     tokens = layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     views = _views(resolved)
@@ -80,7 +81,7 @@ def work_of(
     return Work(
         tokens=round(read * seen * sum(map(len, rows))),
         learned=round(seen * told * sum(row.learned for row in rows)) if not layout.compares else 0,
-        steps=resolved.steps,
+        steps=runs * resolved.steps,
         body=size.body + (round(DECODER * size.width**2 / read) if layout is Layout.REBUILT else 0),
         vocabulary=size.vocabulary if tokens else 0,
         trainable=_trainable(resolved, size) if trainable is None else trainable,

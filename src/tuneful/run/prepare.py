@@ -56,6 +56,7 @@ class Prepared:
     stream: StreamedRows | None = None  # the training rows, where they are not held
     selection: Selection | None = None  # which of the training rows these are, where not all are learned
     variants: Mapping[int, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)  # by augmentation and text
+    reworded: Mapping[str, str] = field(default_factory=dict)  # texts of test rows in other words
 
     @property
     def recipe(self) -> Recipe:
@@ -88,6 +89,12 @@ class Prepared:
         """No row has a label: the classes are known by their names alone."""
         known = [row for row in self.repeated if row.target is not None]
         return self.labels is not None and all(row.example.place.source == NAMES for row in known)
+
+    @property
+    def tells_classes(self) -> bool:
+        """One class a row, known by rows and not by its name alone."""
+        is_class = self.labels is not None and self.labels.kind == "class"
+        return self.layout is Layout.LABELS and is_class and not self.by_name
 
     @property
     def scale(self) -> float:

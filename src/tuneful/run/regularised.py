@@ -44,6 +44,11 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
         if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
             problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
     problems += _problems_of_offsets(recipe)
+    if recipe.soup and (recipe.sharded or adapter.freezes):
+        problems.append(
+            "soup: whole weights are averaged, and the mean of low-rank factors is not that of their "
+            "products; use full, top_layers or head, without sharded"
+        )
     problems += _problems_of_interpolation(recipe, adapter, answer)
     given = [regulariser.kind for regulariser in recipe.regularisers]
     if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
@@ -79,7 +84,7 @@ def _problems_of_offsets(recipe: Recipe) -> Iterator[str]:
 
 def check_updates(recipe: Recipe, steps: int) -> None:
     """Raises RecipeError for what changes updates where a head is solved without any."""
-    named = [name for name in ("regularisers", "average", "interpolate") if getattr(recipe, name)]
+    named = [name for name in ("regularisers", "average", "soup", "interpolate") if getattr(recipe, name)]
     named += ["gradient"] if isinstance(recipe.gradient, Climbs) else []
     if named and not steps:
         raise RecipeError([f"{name}: this head is solved at one go, so there are no updates; leave {name} out"

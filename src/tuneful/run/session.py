@@ -23,6 +23,7 @@ from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.reworded import with_reworded
 from tuneful.run.train import Progress, train
 from tuneful.run.variants import with_variants
 from tuneful.run.weigh import to_weigh, weigh
@@ -56,7 +57,7 @@ def run(
         choice = _choice(recipe, prepared, say, stop)
         if choice is not None:
             recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
-        prepared = with_variants(prepared, say)
+        prepared = with_reworded(with_variants(prepared, say), say)
         compared = {} if resume else compare(prepared, say, stop)
         built = together(lambda: build(prepared, say))
         if not resume:

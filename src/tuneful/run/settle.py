@@ -34,19 +34,19 @@ def settle(built: Built, watch: Watch) -> None:
     watch.restore(built.policy)
 
 
-def interpolate(built: Built) -> Said | None:
+def interpolate(built: Built) -> list[Said]:
     """Goes back towards the start as the recipe says (WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903, equation 1);
     what was done. Of LoRA the updates are scaled, which is the same."""
     share, policy = built.recipe.interpolate, built.policy
     if share is None:
-        return None
+        return []
     if share != "auto":
         policy.attached.nearer(share)
         policy.forget()
-        return Said("interpolated", {"percent": round(100 * share)})
+        return [Said("interpolated", {"percent": round(100 * share)})]
     rows = looked_at(built)
     if not rows:  # of those there are, none can be told apart
-        return None
+        return []
     tuned = {name: tensor.clone() for name, tensor in policy.attached.state().items()}
     watch = Watch(0, rows=len(rows))
     for number, part in enumerate(SHARES):
@@ -56,6 +56,6 @@ def interpolate(built: Built) -> Said | None:
         watch.look(number, validation_metrics(built, rows), policy)
     if watch.weights is None:  # no look gave a number
         policy.attached.load(tuned)
-        return None
+        return []
     watch.restore(policy)
-    return Said("interpolated", {"percent": round(100 * SHARES[watch.best_step])})
+    return [Said("interpolated", {"percent": round(100 * SHARES[watch.best_step])})]

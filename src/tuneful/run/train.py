@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin, end
+from tuneful.run.look import look
 from tuneful.run.loop import Interrupted, updates
-from tuneful.run.losses import looked_at, validation_metrics
-from tuneful.run.settle import averaged, interpolate, settle
+from tuneful.run.settle import interpolate, settle
+from tuneful.run.soup import State, start_of, stir
 from tuneful.run.watch import Watch
 
 LISTED = 100  # skipped rows listed one by one
@@ -59,7 +60,7 @@ class Progress:
     seconds: float = 0.0
     skipped: Skipped = field(default_factory=Skipped)
     watch: Watch = field(default_factory=lambda: Watch(0))
-    kept: Said | None = None  # how far the weights went back towards the start
+    kept: list[Said] = field(default_factory=list)  # how the weights that are kept came of those that were learned
     stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
 
 
@@ -76,7 +77,7 @@ def train(
 
     Raises Interrupted after saving when `should_stop` says so, and Diverged or OutOfMemory after saving the last
     good state."""
-    recipe = built.recipe
+    recipe, start = built.recipe, start_of(built)
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
         _restore(built, folder, progress, say)
@@ -86,7 +87,7 @@ def train(
         for record in _updates(built, progress):
             _count(progress, record)
             yield record
-            over = yield from _look(built, progress, record.step)
+            over = yield from look(built, progress.watch, record.step)
             stop = should_stop()  # asked once: what says stop must have been saved
             if stop or record.step % built.prepared.resolved.save_every == 0:
                 yield _save(built, folder, progress)
@@ -100,8 +101,16 @@ def train(
     if progress.watch.over:
         progress.stopped = Said("no_better", {"step": progress.watch.best_step})
     settle(built, progress.watch)
-    progress.kept = interpolate(built)
+    if recipe.soup:
+        yield from _stirred(built, progress, start, should_stop)
+    progress.kept += interpolate(built)
     progress.seconds += end(built)
+
+
+def _stirred(built: Built, progress: Progress, start: State, should_stop: Callable[[], bool]) -> Iterator[Record]:
+    soup = yield from stir(built, start, should_stop, lambda record: _count(progress, record))
+    facts = {"runs": built.recipe.soup, "kept": soup.kept}
+    progress.watch.best_step, progress.stopped = 0, Said("souped", facts)
 
 
 def _updates(built: Built, progress: Progress) -> Iterator[Record]:
@@ -109,22 +118,6 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
     if progress.watch.over:
         return iter(())
     return updates(built, Noting(built.schedule, progress.skipped), start=progress.step)
-
-
-def _look(built: Built, progress: Progress, step: int) -> Generator[Record, None, bool]:
-    """Measures the validation rows when it is time; returns whether to stop."""
-    recipe, resolved = built.recipe, built.prepared.resolved
-    due = step % resolved.look_every == 0 or step == len(built.schedule)
-    rows = looked_at(built) if recipe.evaluate.enabled and due else []
-    if not rows:
-        return False
-    progress.watch.rows = len(rows)
-    with averaged(built):
-        with built.policy.gathered():
-            metrics = validation_metrics(built, rows)
-        over = progress.watch.look(step, metrics, built.policy)
-    yield Record(step, "validation", recipe.task.name, metrics)
-    return over
 
 
 def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:

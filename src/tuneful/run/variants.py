@@ -14,7 +14,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.ranks import gathered, together
 from tuneful.core.types import Layout, Row, Said
 from tuneful.data.augment import Masked, Paraphrase
-from tuneful.data.augment.paraphrase import rewordings, said
+from tuneful.data.augment.paraphrase import Rewords, rewordings, said
 from tuneful.data.augment.pieces import is_fixed, words
 from tuneful.data.augment.reread import asked_texts, has_request
 from tuneful.models.endpoint import Endpoint
@@ -79,7 +79,13 @@ def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
 
 def _made(one: Masked | Paraphrase, prepared: Prepared, texts: Sequence[str], say: Say) -> Pool:
     """Different from their text and from one another, as short as they should be, with every number of the text."""
-    made = inserted(one, prepared, texts, say) if isinstance(one, Masked) else paraphrased(one, texts, say)
+    if isinstance(one, Masked):
+        return sound(inserted(one, prepared, texts, say))
+    return sound(reworded(one, texts, one.variants, say))
+
+
+def sound(made: Pool) -> Pool:
+    """Each once, without those that are their text or cannot say the same."""
     return {
         text: tuple(dict.fromkeys(new for new in variants if new != text and is_sound(text, new)))
         for text, variants in made.items()
@@ -92,15 +98,15 @@ def is_sound(text: str, new: str) -> bool:
     return bool(new.strip()) and len(new) <= TIMES * len(text) and same
 
 
-def paraphrased(one: Paraphrase, texts: Sequence[str], say: Say) -> Pool:
-    """Answers are kept by request, whichever run asked."""
+def reworded(one: Rewords, texts: Sequence[str], variants: int, say: Say) -> Pool:
+    """So many for each text. Answers are kept by request, whichever run asked."""
     writer = _writer(one)
     told = hashlib.sha256(f"{one.endpoint} {writer.name}".encode()).hexdigest()[:16]
     file = cache_folder() / "variants" / f"{told}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(file, writer.name, writer.temperature)
     journal.open()
-    found = _asked(texts, one.variants, one.via, writer, journal, say)
+    found = _asked(texts, variants, one.via, writer, journal, say)
     if one.via is None:
         return found
     there = list(dict.fromkeys(new for variants in found.values() for new in variants))
@@ -120,7 +126,7 @@ def _asked(
     return found
 
 
-def _writer(one: Paraphrase) -> Writer:
+def _writer(one: Rewords) -> Writer:
     if one.endpoint is None:
         name = one.model or WRITER
         tuned = open_model(name)

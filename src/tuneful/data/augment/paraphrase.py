@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
@@ -20,15 +20,9 @@ REWORD = (
 TRANSLATE = "Translate the following into {language}. Answer with the translation alone.\n\n{text}"
 
 
-class Paraphrase(Spec):
-    """What a model that writes makes of a text: several variants, asked for once, kept on this computer, and never
-    asked for again."""
+class Rewords(Spec):
+    """Who says a text in other words, and how."""
 
-    modality: ClassVar[str] = "text"
-
-    kind: Literal["paraphrase"] = "paraphrase"
-    share: Share = 0.5
-    variants: Variants = 3
     model: str | None = None
     """Who writes: a model of the endpoint, or one on this computer. None: the embedded one."""
     endpoint: str | None = None
@@ -42,10 +36,9 @@ class Paraphrase(Spec):
     None: the text is put in other words directly."""
     language: Annotated[str, Field(min_length=1)] | None = None
     """What the texts are written in, for the way back of `via`. None: English."""
-    keep_label: Kept = KeepLabel()
 
     @model_validator(mode="after")
-    def _asks_somebody(self) -> Paraphrase:
+    def _asks_somebody(self) -> Self:
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             raise ValueError(f"endpoint {self.endpoint}: expected an address like http://localhost:8000/v1")
         if self.endpoint is not None and self.model is None:
@@ -56,6 +49,22 @@ class Paraphrase(Spec):
             raise ValueError(
                 "language: is for translations there and back; name the other one with `via`, or leave it out"
             )
+        return self
+
+
+class Paraphrase(Rewords):
+    """What a model that writes makes of a text: several variants, asked for once, kept on this computer, and never
+    asked for again."""
+
+    modality: ClassVar[str] = "text"
+
+    kind: Literal["paraphrase"] = "paraphrase"
+    share: Share = 0.5
+    variants: Variants = 3
+    keep_label: Kept = KeepLabel()
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
         if not self.temperature and self.variants > 1:
             raise ValueError("temperature 0: all variants of a text would be the same; raise it, or set variants to 1")
         return self
