@@ -358,7 +358,7 @@ def test_what_hurried_writing_costs(reader_folder: Path) -> None:
 
 
 def test_what_other_words_cost(reader_folder: Path) -> None:
-    """Nine in ten of 200 rows have other words, and all of these are told wrong."""
+    """Nine in ten of 200 rows have other words, and all of these are told wrong; the others do not count."""
     _, loaded = tiny_policy(reader_folder, layout=Layout.LABELS)
     rows = []
     for number in range(200):
@@ -369,10 +369,11 @@ def test_what_other_words_cost(reader_folder: Path) -> None:
     clean = {"tuned": np.zeros(200, dtype=int)}
     found = examine_robustness(rows, systems, clean, reworded(rows, words, loaded.processor, 64))
     assert found["ways"].keys() == {"paraphrase"}
-    assert found["ways"]["paraphrase"]["changed"] == 180
-    assert found["ways"]["paraphrase"]["tuned"]["so"] == 0.1
+    assert found["ways"]["paraphrase"]["n"] == found["ways"]["paraphrase"]["changed"] == 180
+    assert found["ways"]["paraphrase"]["tuned"]["clean"] == 1.0
+    assert found["ways"]["paraphrase"]["tuned"]["so"] == 0.0
     assert found["advice"]["key"] == "robust_paraphrase"
-    assert found["advice"]["cost"] == 90.0
+    assert found["advice"]["cost"] == 100.0
     assert reworded(rows, {}, loaded.processor, 64) == {}
 
 

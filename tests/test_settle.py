@@ -248,7 +248,7 @@ def test_a_run_says_how_far_it_went_back(reader_folder: Path, tmp_path: Path) ->
 
 def built_reader(reader_folder: Path, tmp_path: Path, **more: Any) -> Built:
     recipe = {"data": rows(tmp_path), "model": str(reader_folder), "choose": "none", "name": "t",
-              "schedule": {"epochs": 3}, **more}  # fmt: skip
+              "schedule": {"epochs": 3}, "regularisers": "none", **more}  # fmt: skip
     return build(prepare(Recipe.model_validate(recipe)))
 
 

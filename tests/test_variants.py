@@ -285,8 +285,11 @@ class TestParaphrase:
         with pytest.raises(RecipeError, match=r"evaluate\.paraphrase: none of"):
             with_reworded(prepare(found))
         blind = found.evaluate.model_copy(update={"robustness": False})
-        with pytest.raises(RecipeError, match="robustness is off"):
-            with_reworded(prepare(found.model_copy(update={"evaluate": blind})))
+        with pytest.raises(RecipeError, match="or that is off"):
+            prepare(found.model_copy(update={"evaluate": blind}))
+        few = {"data": {"source": str(write_rows(tmp_path / "few.jsonl", moods(20)))}, "model": str(reader_folder)}
+        with pytest.raises(RecipeError, match="no test rows"):  # few labels: all are learned
+            prepare(Recipe.model_validate({**few, "evaluate": found.evaluate.model_dump(exclude_unset=True)}))
 
     @pytest.mark.parametrize(
         ("given", "words"),

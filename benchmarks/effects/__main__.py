@@ -8,16 +8,19 @@ from pathlib import Path
 
 from benchmarks.effects import coach
 from benchmarks.effects.augment import augment
+from benchmarks.effects.cost import cost
 from benchmarks.effects.curve import curve
 from benchmarks.effects.imbalance import imbalance, only_head
-from benchmarks.effects.regularisers import regularisers
+from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
 
 EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "augment": augment,
     "coach": coach.effect,
     "coach_fit": coach.effect_of_fit,
+    "cost": cost,
     "curve": curve,
+    "default_set": default_set,
     "imbalance": imbalance,
     "imbalance_head": only_head,
     "regularisers": regularisers,

@@ -1,8 +1,10 @@
-"""200 rows of ten Banking77 classes, every weight of MiniLM tuned for 30 epochs: what each regulariser changes."""
+"""200 rows of ten Banking77 classes, every weight of MiniLM tuned: what each regulariser changes alone, and what a run
+gets that names none (30 epochs)."""
 
 from __future__ import annotations
 
 import csv
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -20,10 +22,13 @@ from tuneful.run.build import Built, build
 from tuneful.run.folder import RunFolder
 from tuneful.run.losses import by_part
 from tuneful.run.prepare import prepare
-from tuneful.run.train import Progress, train
+from tuneful.run.progress import Progress
+from tuneful.run.train import train
 
 CLASSES, SHOTS, EPOCHS = 10, 20, 30
-PLAIN: dict[str, Any] = {"adapter": "full", "schedule": {"epochs": EPOCHS}, "choose": "none", "evaluate": "none"}
+EPOCHS_ALONE = 10  # of many ways, for time's sake
+COMMON: dict[str, Any] = {"adapter": "full", "schedule": {"epochs": EPOCHS}, "choose": "none"}
+PLAIN: dict[str, Any] = {**COMMON, "evaluate": "none", "regularisers": "none"}
 ALONE: dict[str, dict[str, Any]] = {
     "plain": {},
     "early_stopping": {"evaluate": {"patience": 4}},
@@ -42,23 +47,36 @@ ALONE: dict[str, dict[str, Any]] = {
     "dropout": {"regularisers": [{"kind": "dropout", "hidden": 0.2, "attention": 0.2}]},
     "layer_drop": {"regularisers": [{"kind": "layer_drop", "share": 0.2}]},
     "l2_sp": {"regularisers": ["l2_sp"]},
+    "soup": {"soup": 3},
 }
 
 
-def regularisers(
-    data: Path, seeds: int, ways: Mapping[str, Any] = ALONE, *, asked: str = "test", near: bool = False
-) -> None:
-    """A line a run, then for each way the gap and the accuracy beside those of the plain run of the same seed. `asked`:
-    "train" asks other rows of the training file. `near`: classes that are easily taken for each other."""
+def regularisers(data: Path, seeds: int) -> None:
+    """Each alone, on classes that are easily taken for each other, asked about rows of the training file."""
+    epochs = {"schedule": {"epochs": EPOCHS_ALONE}}
+    together(data, seeds, {name: {**PLAIN, **epochs, **way} for name, way in ALONE.items()}, near=True, asked="train")
+
+
+def default_set(data: Path, seeds: int) -> None:
+    """What a run gets that says nothing, early stopping among it, beside a plain run; of classes by lot, and of those
+    that are easily taken for each other."""
+    for near in (False, True):
+        print(json.dumps({"classes": "near" if near else "by lot"}), flush=True)
+        stops = {**PLAIN, **ALONE["early_stopping"]}
+        together(data, seeds, {"plain": PLAIN, "early_stopping": stops, "default": COMMON}, near=near)
+
+
+def together(data: Path, seeds: int, ways: Mapping[str, Any], *, near: bool, asked: str = "test") -> None:
+    """A line a run, then for each way the gap and the accuracy beside those of the first one of the same seed."""
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(seeds):
             draw(data / "banking77", Path(scratch) / str(seed), seed, asked, near=near)
 
         def run(name: str, seed: int) -> Found:
-            return measured({**PLAIN, **ways[name], "data": str(Path(scratch) / str(seed)), "seed": seed})
+            return measured({**ways[name], "data": str(Path(scratch) / str(seed)), "seed": seed})
 
         found = arms(seeds, run, list(ways))
-    for metric in ("gap", "accuracy", "seconds"):
+    for metric in ("gap", "test", "accuracy", "seconds"):
         compared(found, metric, next(iter(ways)))
 
 

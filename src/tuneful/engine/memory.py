@@ -49,7 +49,7 @@ def _weights(work: Work) -> int:
     original = 0 if work.frozen_body else work.trainable * 4
     adapter = work.trainable * 4 if work.frozen_body else 0
     # Gradient, two moments, and the best weights so far.
-    return (held + original + adapter + work.trainable * 4 * 4) // work.shares
+    return (held + original + adapter + work.trainable * 4 * (4 + work.copies)) // work.shares
 
 
 def _passing(work: Work) -> float:

@@ -28,6 +28,7 @@ class Work:
     precision: Literal["fp32", "bf16"]
     frozen_bytes: float | None = None  # of a weight of the frozen body, where it is quantised
     shares: int = 1  # processes each weight is shared out to
+    copies: int = 0  # of what learns, that are kept beside gradient, moments and the best weights
     checkpointing: bool = False  # layers are computed again in the backward pass, instead of kept
 
 

@@ -85,8 +85,8 @@ def _robustness(found: Found, say: Say) -> dict[str, Any]:
             shown = say["with_note"].format(value=say[f"robustness_{way}"], note=say[f"calibration_{system}"])
             figures = [phrases.number(cost[name]) for name in ("clean", "so")]
             change = [phrases.signed(cost["delta"]), phrases.interval(cost["ci95"], say)]
-            rows.append([shown, phrases.number(of["changed"]), *figures, *change])
-    count = next(iter(found["ways"].values()))["n"]
+            rows.append([shown, f"{phrases.number(of['changed'])} / {phrases.number(of['n'])}", *figures, *change])
+    count = max(of["n"] for of in found["ways"].values())
     columns = ("written", "changed", "clean", "so", "delta", "interval")
     return {
         "caption": say["robustness_caption"].format(n=phrases.number(count)),

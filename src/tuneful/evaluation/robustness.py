@@ -16,6 +16,7 @@ from tuneful.data.typos import with_typos, without_punctuation
 from tuneful.evaluation.compare import difference
 from tuneful.evaluation.metrics import METRICS
 
+Otherwise = Mapping[str, Sequence[Row | None]]  # by way, the same rows written so; None where that cannot be
 Classes = Callable[[Sequence[Row]], np.ndarray]  # (R,) the class each row is taken for
 WAYS: dict[str, Callable[..., str]] = {
     "typos": with_typos,
@@ -26,7 +27,7 @@ SMALL = 0.02  # of accuracy; what costs surely more is told
 REWORDED = "paraphrase"
 
 
-def hurried(rows: Sequence[Row], processor: Processor, limit: int, *, seed: int = 0) -> dict[str, list[Row]]:
+def hurried(rows: Sequence[Row], processor: Processor, limit: int, *, seed: int = 0) -> Otherwise:
     """By way of writing, the same rows written so."""
     return {
         way: [
@@ -37,11 +38,17 @@ def hurried(rows: Sequence[Row], processor: Processor, limit: int, *, seed: int 
     }
 
 
-def reworded(rows: Sequence[Row], words: Mapping[str, str], processor: Processor, limit: int) -> dict[str, list[Row]]:
-    """The same rows in other words, where `words` has any for their texts; nothing where it has none."""
+def reworded(rows: Sequence[Row], words: Mapping[str, str], processor: Processor, limit: int) -> Otherwise:
+    """The same rows in other words, and None for those that have none; nothing where nobody has any."""
     if not words:
         return {}
-    return {REWORDED: [_written(row, lambda text: words.get(text, text), processor, limit) for row in rows]}
+    known = [bool({row.example.text, row.example.second} & words.keys()) for row in rows]
+    return {
+        REWORDED: [
+            _written(row, lambda text: words.get(text, text), processor, limit) if has else None
+            for row, has in zip(rows, known, strict=True)
+        ]
+    }
 
 
 def _written(row: Row, change: Callable[[str], str], processor: Processor, limit: int) -> Row:
@@ -52,20 +59,22 @@ def _written(row: Row, change: Callable[[str], str], processor: Processor, limit
 
 def examine_robustness(
     rows: Sequence[Row], systems: Mapping[str, Classes], clean: Mapping[str, np.ndarray],
-    otherwise: Mapping[str, Sequence[Row]],
+    otherwise: Otherwise,
 ) -> dict[str, Any]:  # fmt: skip
     """By way of writing (`otherwise` holds the same rows, written so) and by system, how often it is right as rows
-    stand (`clean` holds what it said of them), written that way, and the difference with its interval. Only rows that
-    the model would read otherwise are read again."""
+    stand (`clean` holds what it said of them), written that way, and the difference with its interval. Rows that could
+    not be written so do not count, and only those that the model would read otherwise are read again."""
     found: dict[str, Any] = {}
     for way, written in otherwise.items():
-        changed = [n for n, row in enumerate(rows) if not np.array_equal(row.ids, written[n].ids)]
-        found[way] = {"changed": len(changed), "n": len(rows)}
+        there = [(n, row) for n, row in enumerate(written) if row is not None]
+        changed = [(n, row) for n, row in there if not np.array_equal(row.ids, rows[n].ids)]
+        asked = [n for n, _ in there]
+        found[way] = {"changed": len(changed), "n": len(asked)}
         for system, classes in systems.items():
             said = clean[system].copy()
             if changed:
-                said[changed] = classes([written[n] for n in changed])
-            found[way][system] = _cost(rows, clean[system], said)
+                said[[n for n, _ in changed]] = classes([row for _, row in changed])
+            found[way][system] = _cost([rows[n] for n in asked], clean[system][asked], said[asked])
     return {"ways": found, "advice": _advice(found)}
 
 

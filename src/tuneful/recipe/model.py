@@ -233,7 +233,9 @@ class Recipe(Spec):
     tasks: list[Task] = Field(min_length=1)
     """One task; `data` and `objective` may also stand at the top level."""
     regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
-    """Scalars that join the loss."""
+    """What joins the loss, or disturbs what is learned. With up to 500 labelled texts a recipe that names no
+    regulariser, average, soup, gradient, interpolate or layer_decay gets label smoothing, an average and a layer_decay,
+    which were measured to help (docs/concepts/regularisation.md); `none` keeps them away."""
     augment: list[AUGMENTATIONS.field] = Field(default_factory=list)  # type: ignore[name-defined]
     """How training rows are said otherwise at some of their visits, one after the other; never what is learned of them,
     nor rows that are held out."""
@@ -248,8 +250,8 @@ class Recipe(Spec):
     average: AVERAGES.field | None = None  # type: ignore[name-defined]
     """Of the weights of many updates, which is then what is measured and saved. None: the last weights."""
     soup: Annotated[int, Field(ge=2, le=20)] | None = None
-    """So many runs from one start, which differ by the order of rows and by dropout, and their mean: of all, or where
-    there are validation rows of those that do not make it worse there. It costs so many runs. None: one run."""
+    """So many runs from one start, which differ by the order of rows and by dropout, and their mean: of those that do
+    not make it worse on the validation rows, of all where these are not looked at. It costs so many runs. None: one."""
     interpolate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """After training, goes back from the tuned weights towards those before: the share of the way that is kept, a new
     head left as it is. auto: the share that does best on the validation rows. None: all of it."""
@@ -296,9 +298,9 @@ class Recipe(Spec):
             raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
         return tasks
 
-    @field_validator("augment", mode="before")
+    @field_validator("regularisers", "augment", mode="before")
     @classmethod
-    def _as_augmentations(cls, value: Any) -> Any:
+    def _as_list(cls, value: Any) -> Any:
         if value in NOTHING:
             return []
         return [value] if isinstance(value, str | dict) else value

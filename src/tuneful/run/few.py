@@ -42,7 +42,8 @@ def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bo
         return False
     if asked is True:
         return True
-    given = recipe.model_fields_set & LEFT_OPEN or recipe.task.objective is not None
+    named = {name for name in recipe.model_fields_set & LEFT_OPEN if getattr(recipe, name) != []}
+    given = named or recipe.task.objective is not None
     given = given or recipe.task.data.select is not None  # who leaves rows out is not short of them
     return not given and shots(train) <= recipe.choose.few and not writes(folder)
 

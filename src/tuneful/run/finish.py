@@ -38,8 +38,8 @@ from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
 from tuneful.run.loop import Interrupted
+from tuneful.run.progress import Progress
 from tuneful.run.scale import in_own_unit
-from tuneful.run.train import Progress
 
 Say = Callable[[str], None]
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")

@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "records.jsonl"
 
     @property
+    def soup(self) -> Path:
+        """Runs of a soup that have ended."""
+        return self.path / "checkpoints" / "soup"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

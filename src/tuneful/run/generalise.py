@@ -22,7 +22,7 @@ from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.canaries import candidates
 from tuneful.run.losses import by_part, sampled
-from tuneful.run.train import Progress
+from tuneful.run.progress import Progress
 
 Say = Callable[[str], None]
 BY_ROW = (Layout.TOKENS, Layout.LABELS)  # a unit of these belongs to one row
@@ -184,7 +184,7 @@ def _of_texts(built: Built, progress: Progress, seconds: dict[str, float], say: 
 def _times(built: Built, progress: Progress) -> float:
     """How often a row had been learned by the weights that are kept."""
     resolved = built.prepared.resolved
-    return resolved.epochs * (progress.watch.best_step or progress.step) / max(1, resolved.steps)
+    return resolved.epochs * min(1.0, (progress.watch.best_step or progress.step) / max(1, resolved.steps))
 
 
 def longest(built: Built) -> int:

@@ -97,6 +97,7 @@ def work_of(
         micro_tokens=views * _largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
+        copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0),  # the start, the mean
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
 

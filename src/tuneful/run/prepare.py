@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tuneful.core.device import pick_device
+from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter
 from tuneful.core.quantised import check
 from tuneful.core.types import Layout, Row
@@ -25,6 +26,7 @@ from tuneful.objectives import Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.augment import check_augment
 from tuneful.run.decided import Decided, decide
+from tuneful.run.defaults import told
 from tuneful.run.encoded import Encoded, encode
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.learned import Learned, learn
@@ -132,11 +134,27 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if isinstance(rows.objective, Retrieve) and rows.built["test"].rows:
         found.notes.append(searched(learned.built, sampled=sampled is not None))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
-    return Prepared(
+    found.notes.extend(told(resolved.recipe, decided.size.layers))
+    prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,
         decided.size, rows.patched.sha256(_sha256(decided.gathered, learned.further, learned.chosen)),
         learned.repeated, stream, learned.chosen,
     )  # fmt: skip
+    _check_paraphrase(prepared)
+    return prepared
+
+
+def _check_paraphrase(prepared: Prepared) -> None:
+    """Raises RecipeError where test rows are to be asked about in other words, and nobody could be asked."""
+    settings = prepared.recipe.evaluate
+    if settings.paraphrase is None or not settings.enabled:
+        return
+    if not prepared.tells_classes or not settings.robustness:
+        raise RecipeError(["evaluate.paraphrase: asks a classifier about its test rows once more, as "
+                           "evaluate.robustness does; these are no classes, or that is off. Leave it out"])  # fmt: skip
+    if not prepared.rows("test"):
+        raise RecipeError(["evaluate.paraphrase: there are no test rows to be said in other words; hold some out "
+                           "(data.test), or leave it out"])  # fmt: skip
 
 
 def _by_folds(decided: Decided, rows: Encoded) -> bool:

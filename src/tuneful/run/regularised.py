@@ -44,11 +44,7 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
         if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
             problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
     problems += _problems_of_offsets(recipe)
-    if recipe.soup and (recipe.sharded or adapter.freezes):
-        problems.append(
-            "soup: whole weights are averaged, and the mean of low-rank factors is not that of their "
-            "products; use full, top_layers or head, without sharded"
-        )
+    problems += _problems_of_soup(recipe, adapter, answer)
     problems += _problems_of_interpolation(recipe, adapter, answer)
     given = [regulariser.kind for regulariser in recipe.regularisers]
     if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
@@ -69,6 +65,18 @@ def _problems_of_interpolation(recipe: Recipe, adapter: Adapter, answer: Answer)
         yield "interpolate: the way back to the start needs whole weights; leave out sharded and dora"
     if isinstance(adapter, Head) and answer is not Answer.TOKENS:
         yield "interpolate: under adapter head nothing that was there before learns; leave it out"
+
+
+def _problems_of_soup(recipe: Recipe, adapter: Adapter, answer: Answer) -> Iterator[str]:
+    if not recipe.soup:
+        return
+    if recipe.sharded or adapter.freezes:
+        yield (
+            "soup: whole weights are averaged, and the mean of low-rank factors is not that of their products; use "
+            "full or top_layers, without sharded"
+        )
+    if recipe.choose.enabled is True and answer is Answer.CLASS:
+        yield "soup: ways of learning few labels are compared by single runs; leave choose out"
 
 
 def _problems_of_offsets(recipe: Recipe) -> Iterator[str]:

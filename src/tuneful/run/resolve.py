@@ -15,6 +15,7 @@ from tuneful.core.types import Layout, Row
 from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
+from tuneful.run.defaults import by_amount
 from tuneful.run.regularised import answer_of, check_regularisers
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
@@ -54,7 +55,10 @@ def resolve(
     labelled, reads = objective.layout is Layout.LABELS, not objective.layout.writes
     adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
-    check_regularisers(recipe, adapter, answer_of(objective.layout, rows))
+    answer = answer_of(objective.layout, rows)
+    check_regularisers(recipe, adapter, answer)
+    if not pooled:
+        recipe = by_amount(recipe, adapter, answer, rows, count, size.layers)
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
     if objective.layout is Layout.PAIRS:

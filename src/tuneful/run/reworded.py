@@ -31,16 +31,11 @@ def with_reworded(prepared: Prepared, say: Say = lambda _: None) -> Prepared:
 
 def _words(asked: Reworded, prepared: Prepared, say: Say) -> dict[str, str]:
     """By text. A head is not asked which of them keep their label, as it would leave the hard ones out."""
-    rows = sampled(prepared)["test"] if prepared.tells_classes else []
-    if not rows or not prepared.recipe.evaluate.robustness:
-        raise RecipeError([
-            "evaluate.paraphrase: asks a classifier about its test rows once more (evaluate.robustness), and there is "
-            "no classifier, no test row, or robustness is off; leave it out"
-        ])  # fmt: skip
+    rows = sampled(prepared)["test"]
     texts = list(dict.fromkeys(
         text for row in rows for text in (row.example.text, row.example.second) if text and text.strip()
     ))  # fmt: skip
-    made = sound(reworded(asked, texts, 1, say))
+    made = sound(reworded(asked, texts, 1, say, where="evaluate.paraphrase"))
     reader = open_encoder(asked.encoder or reader_for(texts), None, say)
     kept = near(made, asked.similar, reader.vectors)
     say(f"test rows in other words: {kept.kept} of {len(texts)} texts, {kept.far} more are far from their text")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from tuneful.run.finish import finish, recipe_of, write_lock
 from tuneful.run.folder import RunFolder
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.progress import Progress
 from tuneful.run.reworded import with_reworded
-from tuneful.run.train import Progress, train
+from tuneful.run.train import train
 from tuneful.run.variants import with_variants
 from tuneful.run.weigh import to_weigh, weigh
 
@@ -51,13 +52,14 @@ def run(
     first_alone(lambda: _refuse_taken(folder, resume))
     if resume:
         recipe = recipe_of(folder.read_json(folder.lock))
-    prepared = together(lambda: _prepared(recipe, say))
+    prepared = with_reworded(together(lambda: _prepared(recipe, say)), say)
     with ExitStack() as held:
         first_alone(lambda: _claim(folder, resume, held))
         choice = _choice(recipe, prepared, say, stop)
         if choice is not None:
-            recipe, prepared = choice.recipe, _prepared(choice.recipe, lambda _: None)
-        prepared = with_reworded(with_variants(prepared, say), say)
+            recipe = choice.recipe
+            prepared = replace(_prepared(recipe, lambda _: None), reworded=prepared.reworded)
+        prepared = with_variants(prepared, say)
         compared = {} if resume else compare(prepared, say, stop)
         built = together(lambda: build(prepared, say))
         if not resume:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Schedule, Stateful
 from tuneful.core.ranks import first_alone
-from tuneful.core.types import Boundary, Dropped, Record, Said, Step
+from tuneful.core.types import Boundary, Record, Said, Step
 from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin, end
 from tuneful.run.look import look
 from tuneful.run.loop import Interrupted, updates
+from tuneful.run.progress import Progress, Skipped
 from tuneful.run.settle import interpolate, settle
-from tuneful.run.soup import State, start_of, stir
+from tuneful.run.soup import Shelf, start_of, stir
 from tuneful.run.watch import Watch
-
-LISTED = 100  # skipped rows listed one by one
-
-
-@dataclass(slots=True)
-class Skipped:
-    """Streamed rows that could not be learned: how many, and the first of them."""
-
-    count: int = 0
-    first: list[dict[str, str]] = field(default_factory=list)
-
-    def add(self, rows: Sequence[Dropped]) -> None:
-        self.count += len(rows)
-        self.first += [{"row": str(row.place), "reason": row.reason} for row in rows[: LISTED - len(self.first)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +37,6 @@ class Noting:
             yield step
 
 
-@dataclass(slots=True)
-class Progress:
-    """What has been done so far, over all sittings of a run."""
-
-    step: int = 0
-    tokens: int = 0  # of the rows
-    read: int = 0  # of these by the model: a shared prefix counts once
-    seconds: float = 0.0
-    skipped: Skipped = field(default_factory=Skipped)
-    watch: Watch = field(default_factory=lambda: Watch(0))
-    kept: list[Said] = field(default_factory=list)  # how the weights that are kept came of those that were learned
-    stopped: Said = field(default_factory=lambda: Said("schedule_ended"))
-
-
 def train(
     built: Built,
     folder: RunFolder,
@@ -76,7 +49,7 @@ def train(
     """Runs the schedule from where it stands. At the end the policy has the best weights seen.
 
     Raises Interrupted after saving when `should_stop` says so, and Diverged or OutOfMemory after saving the last
-    good state."""
+    good state. Of a soup whole runs are saved."""
     recipe, start = built.recipe, start_of(built)
     progress.watch = Watch(recipe.evaluate.patience)
     if resume:
@@ -85,7 +58,7 @@ def train(
         progress.seconds += begin(built)
     try:
         for record in _updates(built, progress):
-            _count(progress, record)
+            progress.count(record)
             yield record
             over = yield from look(built, progress.watch, record.step)
             stop = should_stop()  # asked once: what says stop must have been saved
@@ -102,15 +75,9 @@ def train(
         progress.stopped = Said("no_better", {"step": progress.watch.best_step})
     settle(built, progress.watch)
     if recipe.soup:
-        yield from _stirred(built, progress, start, should_stop)
+        yield from stir(built, start, Shelf(folder.soup), progress, should_stop)
     progress.kept += interpolate(built)
     progress.seconds += end(built)
-
-
-def _stirred(built: Built, progress: Progress, start: State, should_stop: Callable[[], bool]) -> Iterator[Record]:
-    soup = yield from stir(built, start, should_stop, lambda record: _count(progress, record))
-    facts = {"runs": built.recipe.soup, "kept": soup.kept}
-    progress.watch.best_step, progress.stopped = 0, Said("souped", facts)
 
 
 def _updates(built: Built, progress: Progress) -> Iterator[Record]:
@@ -122,9 +89,7 @@ def _updates(built: Built, progress: Progress) -> Iterator[Record]:
 
 def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
     notes: dict[str, Any] = {
-        "tokens": progress.tokens,
-        "read": progress.read,
-        "seconds": progress.seconds,
+        **progress.counts(),
         "skipped": asdict(progress.skipped),
         "watch": progress.watch.notes(),
         "data_sha256": built.prepared.data_sha256,
@@ -158,20 +123,10 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser, same_data)
     for words in passed:
         say(words)
-    progress.step, progress.tokens = saved.step, int(saved.notes["tokens"])
-    progress.read = int(saved.notes.get("read", progress.tokens))
-    progress.seconds = float(saved.notes["seconds"])
+    progress.go_on_from({**saved.notes, "step": saved.step})
     progress.skipped = Skipped(**saved.notes.get("skipped", {}))
     progress.watch.load(saved.notes["watch"], saved.best)
     if isinstance(built.schedule, Stateful):
         built.schedule.load(saved.notes.get("schedule", {}))
     first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")
-
-
-def _count(progress: Progress, record: Record) -> None:
-    if record.kind == "train":
-        progress.step = record.step
-        progress.tokens += int(record.metrics["tokens"])
-        progress.read += int(record.metrics["read"])
-        progress.seconds += record.metrics["seconds"]

@@ -62,7 +62,7 @@ def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
     found = {}
     for number, one in enumerate(prepared.recipe.augment):
         if isinstance(one, MADE):
-            pool = _made(one, prepared, texts, say)
+            pool = _made(one, prepared, texts, say, where=f"augment.{number}")
             made = sum(map(len, pool.values()))
             judged = _kept(one, prepared, rows, pool, say)
             say(f"augment.{number}: {judged.kept} of {made} variants of {len(texts)} texts say the same"
@@ -77,11 +77,11 @@ def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
     return found
 
 
-def _made(one: Masked | Paraphrase, prepared: Prepared, texts: Sequence[str], say: Say) -> Pool:
+def _made(one: Masked | Paraphrase, prepared: Prepared, texts: Sequence[str], say: Say, *, where: str) -> Pool:
     """Different from their text and from one another, as short as they should be, with every number of the text."""
     if isinstance(one, Masked):
         return sound(inserted(one, prepared, texts, say))
-    return sound(reworded(one, texts, one.variants, say))
+    return sound(reworded(one, texts, one.variants, say, where=where))
 
 
 def sound(made: Pool) -> Pool:
@@ -98,9 +98,9 @@ def is_sound(text: str, new: str) -> bool:
     return bool(new.strip()) and len(new) <= TIMES * len(text) and same
 
 
-def reworded(one: Rewords, texts: Sequence[str], variants: int, say: Say) -> Pool:
-    """So many for each text. Answers are kept by request, whichever run asked."""
-    writer = _writer(one)
+def reworded(one: Rewords, texts: Sequence[str], variants: int, say: Say, *, where: str) -> Pool:
+    """So many for each text, as the recipe says at `where`. Answers are kept by request, whichever run asked."""
+    writer = _writer(one, where)
     told = hashlib.sha256(f"{one.endpoint} {writer.name}".encode()).hexdigest()[:16]
     file = cache_folder() / "variants" / f"{told}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -126,16 +126,16 @@ def _asked(
     return found
 
 
-def _writer(one: Rewords) -> Writer:
+def _writer(one: Rewords, where: str) -> Writer:
     if one.endpoint is None:
         name = one.model or WRITER
         tuned = open_model(name)
         if not tuned.writes:
-            raise RecipeError([f"augment: paraphrase.model '{name}' gives no text; name a model that writes"])
+            raise RecipeError([f"{where}.model: '{name}' gives no text; name a model that writes"])
         return Local(name, tuned, one.temperature)
     key = secret(one.key_from) if one.key_from else None
     if one.key_from and key is None:
-        raise RecipeError([f"augment: key_from {one.key_from}: there is no such environment variable, or it is empty"])
+        raise RecipeError([f"{where}.key_from: there is no environment variable {one.key_from}, or it is empty"])
     return Remote(Endpoint(one.endpoint, str(one.model), key), one.temperature)
 
 

@@ -90,6 +90,8 @@ def tokens_seen(prepared: Prepared) -> np.ndarray | None:
     seen = set(np.concatenate([row.ids for row in prepared.repeated]).tolist())
     if isinstance(objective, objectives.Masked) and objective.token is not None:
         seen.add(objective.token)
+    if recipe.augment and recipe.soup:  # further runs draw otherwise
+        return None
     if recipe.augment:
         cut = Cut(prepared.resolved.rows_per_step, recipe.optimiser.micro_tokens)
         steps = recipe.schedule.over(

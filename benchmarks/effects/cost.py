@@ -1,0 +1,62 @@
+"""What each regulariser and each augmentation costs: processor seconds an update, beside a plain one of the same rows.
+
+All ways are ready at once and take turns, so whatever else the machine does befalls all of them alike."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.effects.regularisers import ALONE, PLAIN, draw
+from tuneful.core.types import Record
+from tuneful.recipe import Recipe
+from tuneful.run.build import build
+from tuneful.run.loop import updates
+from tuneful.run.prepare import prepare
+
+WARM, UPDATES = 3, 20
+AFTERWARDS = ("early_stopping", "interpolate", "soup")  # not while an update is made
+WAYS: dict[str, dict[str, Any]] = {
+    **{name: way for name, way in ALONE.items() if name not in AFTERWARDS},
+    "augment typos": {"augment": ["typos"]},
+    "augment words": {"augment": ["words"]},
+    "augment typos, words, case": {"augment": ["typos", "words", "case"]},
+}
+
+
+def cost(data: Path, seeds: int) -> None:
+    """A line a way: the median of the ratio, update by update, and its quartiles over all draws."""
+    torch.set_num_threads(1)  # or waiting for one another would count as work
+    ratios: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in range(seeds):
+            folder = Path(scratch) / str(seed)
+            draw(data / "banking77", folder, seed, "train")
+            ways = {name: _going({**PLAIN, **way, "data": str(folder), "seed": seed}) for name, way in WAYS.items()}
+            for number in range(WARM + UPDATES):
+                spent = {name: _spent(records) for name, records in ways.items()}
+                if number >= WARM:
+                    for name, seconds in spent.items():
+                        ratios[name].append(seconds / spent["plain"])
+    for name, found in ratios.items():
+        low, middle, high = statistics.quantiles(found, n=4)
+        print(json.dumps({"way": name, "ratio": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)],
+                          "updates": len(found)}), flush=True)  # fmt: skip
+
+
+def _going(recipe: dict[str, Any]) -> Iterator[Record]:
+    """Its updates, one at a time."""
+    return updates(build(prepare(Recipe.model_validate({**recipe, "name": "cost"}))))
+
+
+def _spent(records: Iterator[Record]) -> float:
+    began = time.process_time()
+    next(records)
+    return time.process_time() - began
