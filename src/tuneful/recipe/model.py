@@ -40,6 +40,18 @@ LayoutName = Literal[
 ]  # fmt: skip
 
 
+def _several(component: Any) -> Any:
+    """What may be written for a list of components."""
+    return list[component] | component | Literal["none", "off", False] | None
+
+
+def _listed(value: Any) -> Any:
+    """One component is a list of one."""
+    if value in NOTHING:
+        return []
+    return [value] if isinstance(value, str | dict) else value
+
+
 class Source(Spec):
     """One of several sources."""
 
@@ -298,12 +310,15 @@ class Recipe(Spec):
             raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
         return tasks
 
-    @field_validator("regularisers", "augment", mode="before")
+    @field_validator("regularisers", mode="before", json_schema_input_type=_several(REGULARISERS.field))
     @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        if value in NOTHING:
-            return []
-        return [value] if isinstance(value, str | dict) else value
+    def _as_regularisers(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("augment", mode="before", json_schema_input_type=_several(AUGMENTATIONS.field))
+    @classmethod
+    def _as_augmentations(cls, value: Any) -> Any:
+        return _listed(value)
 
     @field_validator("quantise", mode="before", json_schema_input_type=Kind | Literal["none", "off", False] | None)
     @classmethod
