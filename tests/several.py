@@ -40,6 +40,14 @@ REBUILDS = json.dumps({"kind": "denoise", "deleted": 0, "hidden": 1})
 CASES: dict[str, dict[str, Any]] = {
     "lora": {"regularisers": DRIFT, "optimiser.micro_tokens": 90},
     "classifier": {"optimiser.learning_rate": 0.005, "optimiser.weight_decay": 0},
+    "averaged": {"average": "ema", "gradient": "sam"},
+    "sharded averaged": {"average": "swa", "sharded": True, "adapter": "full", "optimiser.learning_rate": 0.002},
+    "mixed classifier": {
+        "regularisers": json.dumps([{"kind": "l2_sp", "strength": 0.1}]),
+        "soup": 2,
+        "optimiser.learning_rate": 0.005,
+        "optimiser.weight_decay": 0,
+    },
     "denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "optimiser.micro_tokens": 90},
     "sharded denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "sharded": True},
     "one row": {"data.validation": 0, "optimiser.rows_per_step": 2},
@@ -52,7 +60,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sharded dropout": {"adapter.dropout": 0.3, "data.validation": 0, "checkpoint.every": 100, "sharded": True},
 }
 DATA = {
-    "classifier": "moods.jsonl", "sharded classifier": "moods.jsonl",
+    "classifier": "moods.jsonl", "mixed classifier": "moods.jsonl", "sharded classifier": "moods.jsonl",
     "denoise": "moods.jsonl", "sharded denoise": "moods.jsonl",
     "one row": "three.jsonl", "sharded one row": "three.jsonl",
 }  # fmt: skip

@@ -56,6 +56,7 @@ def fit(
         metrics = _gradients(policy, objectives, step, regularisers, gradient)
         parameters = list(policy.trainable().values())
         if isinstance(gradient, Climbs):
+            _add_up(gradient, sorted(objectives), parameters)  # all ranks climb to the same place
             before = gradient.climb(parameters)
             try:
                 _gradients(policy, objectives, step, regularisers, gradient)

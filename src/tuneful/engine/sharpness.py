@@ -16,7 +16,8 @@ class Sam(Summed):
     """Sharpness-aware minimisation: the gradient at w + rho * g / |g| (Foret et al. 2021, arXiv:2010.01412, equations 2
     and 3). Every update is computed twice.
 
-    Several ranks each climb by their own part of the batch, as the paper does on several accelerators.
+    Differs: several ranks climb by the gradient of the whole batch, so that they do what one would; in the paper each
+    accelerator climbs by its own part.
     """
 
     kind: Literal["sam"] = "sam"
