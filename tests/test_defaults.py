@@ -60,6 +60,9 @@ def test_a_run_does_as_it_says(reader_folder: Path, tmp_path: Path) -> None:
         "data": str(write_rows(tmp_path / "rows.jsonl", moods())), "model": str(reader_folder), "choose": "none",
         "schedule": {"steps": 4},
     }  # fmt: skip
+    heard: list[str] = []
+    prepare(Recipe.model_validate(given), heard.append)
+    assert any(line.startswith("few rows: label_smoothing") for line in heard)
     plain = prepare(Recipe.model_validate({**given, "regularisers": "none"}))
     assert plain.recipe.average is None
     assert plain.recipe.optimiser.layer_decay == 1.0

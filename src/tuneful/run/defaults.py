@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tuneful.adapters import Full
 from tuneful.core.protocols import Adapter
@@ -14,6 +14,7 @@ from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.schedules.epochs import Epochs
 
+Say = Callable[[str], None]
 FEW = 500  # training rows; 200 were measured
 LOWEST = 0.2  # of the head's rate, that the embeddings get
 NAMED = {"regularisers", "average", "soup", "gradient", "interpolate"}
@@ -44,9 +45,12 @@ def _measured(recipe: Recipe, adapter: Adapter, answer: Answer, rows: Sequence[R
     )  # fmt: skip
 
 
-def told(resolved: Recipe, layers: int) -> list[Said]:
-    """What the report says of them; of a run that goes on as of one that was never stopped."""
+def told(resolved: Recipe, layers: int, say: Say) -> list[Said]:
+    """What the report says of them, of a run that goes on as of one that was never stopped; `say` hears the same."""
     found = (resolved.average, resolved.regularisers, resolved.optimiser.layer_decay)
     if found != (Ema(), [LabelSmoothing()], decay(layers)):
         return []
+    say(
+        f"few rows: label_smoothing, average ema and layer_decay {decay(layers)} (--set regularisers=none changes that)"
+    )
     return [Said("few_rows", {"decay": resolved.optimiser.layer_decay})]

@@ -134,7 +134,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if isinstance(rows.objective, Retrieve) and rows.built["test"].rows:
         found.notes.append(searched(learned.built, sampled=sampled is not None))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
-    found.notes.extend(told(resolved.recipe, decided.size.layers))
+    found.notes.extend(told(resolved.recipe, decided.size.layers, say))
     prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,
         decided.size, rows.patched.sha256(_sha256(decided.gathered, learned.further, learned.chosen)),
