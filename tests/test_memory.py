@@ -27,6 +27,8 @@ from tuneful.models.checkpointing import compute_twice
 from tuneful.objectives import NextToken
 from tuneful.recipe import from_mapping
 from tuneful.recipe.amounts import megabytes
+from tuneful.run.api import recipe_for
+from tuneful.run.plan import work_of
 from tuneful.run.prepare import prepare
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.testing import tiny_policy, tiny_rows
@@ -107,6 +109,23 @@ def test_a_recipe_is_made_to_fit(generator_folder: Path, data: Path, monkeypatch
         prepare(from_mapping(given, ["memory=100MB"])[0])
     with pytest.raises(RecipeError, match="no amount of memory"):
         from_mapping(given, ["memory=much"])
+
+
+def test_what_regularisers_hold_is_planned(generator_folder: Path, data: Path) -> None:
+    """Two passes wait for one backward pass, so each has half of the tokens of what fits; an average is a copy of what
+    learns, and a soup of three runs five more."""
+
+    def planned(**more: str | int) -> Work:
+        found = prepare(recipe_for(data, model=str(generator_folder), settings={"adapter": "full", **more}))
+        return work_of(found.resolved, found.repeated, found.size)
+
+    plain, twice = planned(), planned(regularisers="[r_drop]")
+    assert twice.micro_tokens == 2 * plain.micro_tokens
+    assert twice.tokens == 2 * plain.tokens
+    copy = 4 * plain.trainable
+    for more, copies in (({"average": "ema"}, 1), ({"soup": 3}, 5), ({"average": "ema", "soup": 3}, 6)):
+        assert memory._weights(planned(**more)) - memory._weights(plain) == copies * copy
+    assert planned(soup=3).steps == 3 * plain.steps
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=4, dropout=0.1), Lora(rank=4), Full()], ids=["dropout", "lora", "full"])

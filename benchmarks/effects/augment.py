@@ -33,7 +33,7 @@ Pairs = list[tuple[str, str]]
 PLAIN = "plain"
 RECIPES: Mapping[str, str] = {
     PLAIN: "none",
-    "typos": "[{kind: typos, strength: 0.2}]",
+    "typos": "[{kind: typos, strength: 0.3, share: 0.9}]",
     "words": "[{kind: words}]",
     "case": "[{kind: case}]",
 }
@@ -41,7 +41,7 @@ LETTERS = 0.08  # chance of each letter to be mistyped, in test rows
 WORDS = 0.4  # share of the words that get a typo by the generator of training, in test rows
 TESTED = 200  # test rows, at most, each read three times
 STEP = 20  # rows an update
-SIZES = ((10, 20, 3), (77, 10, 3))  # classes, rows of each, epochs
+SIZES = ((10, 20, 9), (77, 10, 3))  # classes, rows of each, epochs
 
 
 def augment(data: Path, seeds: int, sizes: Sequence[tuple[int, int, int]] = SIZES) -> None:

@@ -12,7 +12,6 @@ from tuneful.core.device import machine, memory_mb, ranks_here, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Climbs, Objective
 from tuneful.core.quantised import BYTES
-from tuneful.core.spec import Spec
 from tuneful.core.types import Layout, Row
 from tuneful.engine import memory
 from tuneful.engine.work import Work
@@ -53,7 +52,7 @@ def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say, free_m
     changes: dict[str, object] = {"gradient_checkpointing": found.checkpointing}
     if found.micro_tokens < work.micro_tokens:
         say(f"{found.micro_tokens} tokens are computed at once to fit into memory (optimiser.micro_tokens)")
-        changes["micro_tokens"] = found.micro_tokens // _views(resolved)
+        changes["micro_tokens"] = found.micro_tokens // _held(resolved)
     optimiser = resolved.recipe.optimiser.model_copy(update=changes)
     return replace(resolved, recipe=resolved.recipe.model_copy(update={"optimiser": optimiser}))
 
@@ -94,7 +93,7 @@ def work_of(
         frozen_body=frozen,
         joined=frozen and tokens and shares == 1 if joined is None else joined,
         shares=shares,
-        micro_tokens=views * _largest_batch(resolved, rows),
+        micro_tokens=_held(resolved) * _largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
         copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0),  # the start, the mean
@@ -104,11 +103,17 @@ def work_of(
 
 def _passes(recipe: Recipe) -> int:
     """How often an update reads its rows."""
-    return (2 if isinstance(recipe.gradient, Climbs) else 1) * (2 if any(map(_looks_twice, recipe.regularisers)) else 1)
+    return _looks(recipe) * (2 if isinstance(recipe.gradient, Climbs) else 1)
 
 
-def _looks_twice(regulariser: Spec) -> bool:
-    return isinstance(regulariser, RDrop)
+def _looks(recipe: Recipe) -> int:
+    """Passes of a batch that wait for one backward pass."""
+    return 2 if any(isinstance(regulariser, RDrop) for regulariser in recipe.regularisers) else 1
+
+
+def _held(resolved: Resolved) -> int:
+    """How often a row is held at once."""
+    return _views(resolved) * _looks(resolved.recipe)
 
 
 def _named(objective: Objective) -> float:
