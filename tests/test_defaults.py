@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tuneful.adapters import Full, Head, Lora, TopLayers
 from tuneful.core.types import Answer
 from tuneful.engine.average import Ema
+from tuneful.models.size import Size, size_of
 from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.run.api import fit
@@ -19,6 +21,8 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import prepare
 from work import moods, write_rows
 
+SIX = Size(total=22_000_000, body=11_000_000, vocabulary=11_000_000, width=384, layers=6, outputs=4608, heads=12)
+
 
 def recipe(**more: Any) -> Recipe:
     return Recipe.model_validate({"data": "rows.csv", "name": "t", **more})
@@ -26,11 +30,11 @@ def recipe(**more: Any) -> Recipe:
 
 def test_deep_layers_learn_slowly_and_weights_are_averaged() -> None:
     """Six layers and the embeddings lie below the head; seven times 0.795 is a fifth."""
-    found = by_amount(recipe(), Full(), Answer.CLASS, [], 200, 6)
+    found = by_amount(recipe(), Full(), Answer.CLASS, [], 200, SIX)
     assert found.optimiser.layer_decay == pytest.approx(0.2 ** (1 / 7), abs=1e-3)
     assert found.average == Ema()
     assert found.regularisers == [LabelSmoothing()]
-    assert by_amount(recipe(), Full(), Answer.CLASS, [], FEW, 24).optimiser.layer_decay == 0.938
+    assert by_amount(recipe(), Full(), Answer.CLASS, [], FEW, replace(SIX, layers=24)).optimiser.layer_decay == 0.938
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def test_deep_layers_learn_slowly_and_weights_are_averaged() -> None:
     ids=str,
 )  # fmt: skip
 def test_who_names_one_has_chosen(given: dict[str, Any]) -> None:
-    assert by_amount(recipe(**given), Full(), Answer.CLASS, [], 200, 6) == recipe(**given)
+    assert by_amount(recipe(**given), Full(), Answer.CLASS, [], 200, SIX) == recipe(**given)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,14 @@ def test_who_names_one_has_chosen(given: dict[str, Any]) -> None:
      (Full(), Answer.LABELS, 200), (TopLayers(layers=3), Answer.CLASS, 200), (Lora(), Answer.CLASS, 200), (Head(), Answer.CLASS, 200)],
 )  # fmt: skip
 def test_nothing_where_nothing_was_measured(adapter: Any, answer: Answer, rows: int) -> None:
-    assert by_amount(recipe(), adapter, answer, [], rows, 6) == recipe()
+    assert by_amount(recipe(), adapter, answer, [], rows, SIX) == recipe()
+
+
+def test_decoders_were_not_measured(reader_folder: Path, generator_folder: Path) -> None:
+    found = [size_of("t", folder) for folder in (reader_folder, generator_folder)]
+    assert [size.causal for size in found] == [False, True]
+    changed = [by_amount(recipe(), Full(), Answer.CLASS, [], 200, size) != recipe() for size in found]
+    assert changed == [True, False]
 
 
 def test_a_run_does_as_it_says(reader_folder: Path, tmp_path: Path) -> None:

@@ -276,6 +276,22 @@ class TestParaphrase:
         assert ways["paraphrase"]["changed"] == ways["paraphrase"]["n"] == len(prepare(found).rows("test"))
         assert "In other words" in folder.page.read_text(encoding="utf-8")
 
+    def test_other_words_outlast_what_is_chosen_by_trying(
+        self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path
+    ) -> None:
+        """Few labels: how they are learned is found out first, and the rows are then prepared anew."""
+        server.answer = lambda body: f"well {body['messages'][0]['content'].splitlines()[-1]}"
+        asks = {"model": "writer", "endpoint": server.url, "similar": -1.0, "encoder": str(reader_folder)}
+        (data := tmp_path / "data").mkdir()
+        write_rows(data / "train.jsonl", moods(20))
+        write_rows(data / "test.jsonl", [{**row, "text": f"{row['text']}, they said"} for row in moods(30)])
+        given = {"data": str(data), "model": str(reader_folder), "evaluate": {"paraphrase": asks}}
+        for _ in run(Recipe.model_validate(given), tmp_path / "run"):
+            pass
+        report = RunFolder(tmp_path / "run").read_json(RunFolder(tmp_path / "run").report)
+        assert report["choice"], "something was tried"
+        assert report["generalisation"]["robustness"]["ways"]["paraphrase"]["n"] == 30
+
     def test_other_words_that_say_something_else_are_refused(
         self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path
     ) -> None:

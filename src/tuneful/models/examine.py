@@ -27,7 +27,7 @@ def examine(module: nn.Module) -> Network:
     config = text_config(module)
     windows = [getattr(config, name, None) for name in WINDOWS]
     network = Network(
-        causal=_is_causal(module),
+        causal=is_causal(module),
         native=config._attn_implementation or "eager",
         longest=min((window for window in windows if isinstance(window, int)), default=None),
     )
@@ -147,7 +147,7 @@ def agree(truth: Tensor, found: Tensor) -> bool:
     return bool((truth.float() - found.float()).abs().max() <= tolerance * scale)
 
 
-def _is_causal(module: nn.Module) -> bool:
+def is_causal(module: nn.Module) -> bool:
     """A decoder's attention layers say so themselves."""
     marks = [layer.is_causal for layer in module.modules() if isinstance(getattr(layer, "is_causal", None), bool)]
     if marks:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tuneful.models.examine import is_causal
 from tuneful.models.explain import explained
 
 
@@ -23,6 +24,7 @@ class Size:
     layers: int
     outputs: int  # of all matrices of one layer together
     heads: int
+    causal: bool = False  # a decoder: a token sees those before it
     shapes: tuple[tuple[int, int], ...] = ()  # out x in of the matrices, each kind once, the output matrix last
 
     def low_rank(self, rank: int) -> int:
@@ -55,6 +57,7 @@ def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size
         layers=layers,
         outputs=sum(len(p) for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded) // max(1, layers),
         heads=getattr(text, "num_attention_heads", 1),
+        causal=is_causal(body),
         shapes=tuple(
             dict.fromkeys(
                 [

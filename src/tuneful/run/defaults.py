@@ -10,6 +10,7 @@ from tuneful.adapters import Full
 from tuneful.core.protocols import Adapter
 from tuneful.core.types import Answer, Row, Said
 from tuneful.engine.average import Ema
+from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.schedules.epochs import Epochs
@@ -20,15 +21,15 @@ LOWEST = 0.2  # of the head's rate, that the embeddings get
 NAMED = {"regularisers", "average", "soup", "gradient", "interpolate"}
 
 
-def by_amount(recipe: Recipe, adapter: Adapter, answer: Answer, rows: Sequence[Row], count: int, layers: int) -> Recipe:
-    """The recipe with what helps an encoder of so many layers to tell classes apart by `count` rows, of which `rows`
+def by_amount(recipe: Recipe, adapter: Adapter, answer: Answer, rows: Sequence[Row], count: int, size: Size) -> Recipe:
+    """The recipe with what helps an encoder of this size to tell classes apart by `count` rows, of which `rows`
     are some. As it is where the person has named any regulariser, or said that there be none, and where none was
-    measured: for other answers, adapters, schedules and pairs of texts, and with classes that are made even."""
+    measured: for decoders, other answers, adapters, schedules and pairs of texts, and with evened classes."""
     named = recipe.model_fields_set & NAMED or "layer_decay" in recipe.optimiser.model_fields_set
     evened = recipe.task.data.balance is not None or getattr(recipe.task.objective, "offsets", None)
-    if named or evened or not _measured(recipe, adapter, answer, rows, count):
+    if named or evened or size.causal or not _measured(recipe, adapter, answer, rows, count):
         return recipe
-    optimiser = recipe.optimiser.model_copy(update={"layer_decay": decay(layers)})
+    optimiser = recipe.optimiser.model_copy(update={"layer_decay": decay(size.layers)})
     return recipe.model_copy(update={"optimiser": optimiser, "average": Ema(), "regularisers": [LabelSmoothing()]})
 
 

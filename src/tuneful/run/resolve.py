@@ -58,7 +58,7 @@ def resolve(
     answer = answer_of(objective.layout, rows)
     check_regularisers(recipe, adapter, answer)
     if not pooled:
-        recipe = by_amount(recipe, adapter, answer, rows, count, size.layers)
+        recipe = by_amount(recipe, adapter, answer, rows, count, size)
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
     if objective.layout is Layout.PAIRS:
