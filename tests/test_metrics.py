@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,13 +154,32 @@ def test_the_verdict(score_: Score | None, helped: str, reason: str) -> None:
 
 def test_gates() -> None:
     limits = {"forgetting_kl": 0.1, "generalisation_gap": 0.5, "helped": True}
-    assert check(limits, "yes", {"gap": 0.4}, {"kl_from_base": 0.2}) == {
+    assert check(limits, "yes", {"gap": 0.4}, {"kl_from_base": 0.2}, {}) == {
         "forgetting_kl": "broken",
         "generalisation_gap": "passed",
         "helped": "passed",
     }
-    assert check({"forgetting_kl": 0.1}, "yes", {}, {}) == {"forgetting_kl": "broken"}
-    assert check({"forgetting_kl": None, "helped": False}, "no", {}, {}) == {}
+    assert check({"forgetting_kl": 0.1}, "yes", {}, {}, {}) == {"forgetting_kl": "broken"}
+    assert check({"forgetting_kl": None, "helped": False}, "no", {}, {}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("probe", "result"),
+    [
+        ({"delta": 0.05, "ci95": [0.01, 0.09]}, "broken"),
+        ({"delta": 0.05, "ci95": [-0.01, 0.11]}, "passed"),  # may be chance
+        ({"delta": 0.015, "ci95": [0.01, 0.02]}, "passed"),  # surely, but less than is allowed
+        ({"delta": 0.05, "ci95": [0.01, 0.09], "measurable": False}, "broken"),  # nothing was measured
+        ({"delta": 0.05, "ci95": [0.01, 0.09], "gap": False}, "broken"),
+    ],
+)
+def test_the_gate_of_bias(probe: dict[str, Any], result: str) -> None:
+    bias = {"equalised_odds_difference": {"gap": True, "measurable": True, **probe}}
+    assert check({"bias_gap_increase": 0.02}, "yes", {}, {}, bias) == {"bias_gap_increase": result}
+    fine = {**bias, "other": {"gap": True, "measurable": True, "delta": 0.0, "ci95": [-0.1, 0.1]}}
+    unmeasured = probe.get("measurable") is False or probe.get("gap") is False
+    expected = "passed" if unmeasured else result
+    assert check({"bias_gap_increase": 0.02}, "yes", {}, {}, fine) == {"bias_gap_increase": expected}
 
 
 def test_a_class_that_a_system_neither_meets_nor_answers_is_no_class_of_its_mean() -> None:

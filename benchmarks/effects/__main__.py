@@ -10,6 +10,7 @@ from benchmarks.effects import coach
 from benchmarks.effects.augment import augment
 from benchmarks.effects.cost import cost
 from benchmarks.effects.curve import curve
+from benchmarks.effects.fairness import planted
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
@@ -23,6 +24,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "default_set": default_set,
     "imbalance": imbalance,
     "imbalance_head": only_head,
+    "planted": planted,
     "regularisers": regularisers,
     "select": select,
     "select_encoder": select_encoder,

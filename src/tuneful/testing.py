@@ -12,7 +12,7 @@ import torch
 
 from tuneful.adapters import Full
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Adapter, Attached, Augmentation, Objective, Regulariser
+from tuneful.core.protocols import Adapter, Attached, Augmentation, Begins, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
@@ -151,8 +151,10 @@ def check_objective(objective: Objective, policy: Policy, batch: Batch) -> None:
 
 
 def check_regulariser(regulariser: Regulariser, objective: Objective, policy: Policy, batch: Batch) -> None:
-    """A finite scalar that leaves the losses alone."""
+    """A finite scalar that leaves the losses alone; of one that keeps something, as it begins a run."""
     policy.module.eval()
+    if isinstance(regulariser, Begins):
+        regulariser = regulariser.begin(np.ones((2, 3), dtype=np.int64))
     terms = objective(policy, batch)
     before = terms.losses.detach().clone()
     penalty = regulariser(policy, batch, terms)

@@ -183,6 +183,23 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 
 @main.command()
 @click.argument("model_or_run")
+@click.argument("data", required=False)
+@click.option("--group", metavar="COLUMN", help="Column of DATA that says whose row each is.")
+@click.option("--column", "columns", multiple=True, metavar="PART=COLUMN", help="For example label=toxic.")
+@click.option("--probe", "probes", multiple=True, metavar="NAME[=FILE]", help="For example crows_pairs=pairs.csv.")
+@click.option("--rows", type=click.IntRange(1), help="Questions of a probe, at most.")
+@click.option("--language", type=click.Choice(["en", "zh"]), help="Of the built-in probe. Default: en.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@quiet_libraries
+def audit(model_or_run: str, data: str | None, **asked: Any) -> None:
+    """Bias: what a model that writes finds likelier to be said of whom, or how a classifier treats groups in DATA."""
+    from tuneful.cli.auditing import audit_command
+
+    audit_command(model_or_run, data, **asked)
+
+
+@main.command()
+@click.argument("model_or_run")
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
 @click.option("--column", help="Column that holds the text or the request.")

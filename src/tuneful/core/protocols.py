@@ -197,6 +197,26 @@ class Replaces(Protocol):
 
 
 @runtime_checkable
+class ComparesGroups(Protocol):
+    """Optional, of a regulariser that compares sensitive groups within a batch, or groups of one class."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def least(self) -> int: ...  # rows of each group (and class) that a batch needs
+    @property
+    def by_label(self) -> bool: ...  # groups of one class are compared
+
+
+@runtime_checkable
+class ComparesTwins(Protocol):
+    """Optional, of a regulariser that compares a row with the same about another group."""
+
+    @property
+    def axes(self) -> Sequence[str] | None: ...  # along which groups are exchanged; None: all that are known
+
+
+@runtime_checkable
 class Objects(Protocol):
     """Optional: what stands against using it on this model, in words; asked once, when the run is built."""
 
@@ -208,6 +228,20 @@ class Disturbs(Protocol):
     """Optional, of a regulariser that changes what the model reads while it learns."""
 
     def during(self, policy: Policy, batch: Batch) -> AbstractContextManager[None]: ...  # around the passes of a batch
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """Optional, of a regulariser that keeps something from update to update: what is at work in one run."""
+
+    def begin(self, counts_GC: np.ndarray) -> Regulariser: ...  # training rows of each class of each group
+
+
+@runtime_checkable
+class Advances(Protocol):
+    """Optional, of a regulariser at work: told, once, that an update was made."""
+
+    def advance(self) -> None: ...
 
 
 @runtime_checkable

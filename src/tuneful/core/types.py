@@ -162,6 +162,7 @@ class Row:
     lengths: tuple[int, ...] = ()  # of the texts that `ids` hold one behind the other; empty: they are one text
     weight: float = 1.0  # how much its label counts, beside those of other rows
     times: float = 1.0  # how often it is drawn, beside other rows
+    twin: Row | None = None  # the same about another group: read in the same batch, and not learned
 
     def __len__(self) -> int:
         return len(self.ids)

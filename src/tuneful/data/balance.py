@@ -1,5 +1,5 @@
-"""Classes of uneven size: how often a row is drawn, how much it counts, or what is added to the logits, from how many
-training rows each class has."""
+"""Classes or groups of uneven size: how often a row is drawn, how much it counts, or what is added to the logits, from
+how many training rows each has."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Sampling(Spec):
     ones another part each time."""
 
     draws: ClassVar[bool] = True
+    grouped: ClassVar[bool] = False
 
     kind: Literal["sampling"] = "sampling"
     power: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -35,6 +36,7 @@ class Weights(Spec):
     (Cui et al. 2019, arXiv:1901.05555, equations 2 and 4)."""
 
     draws: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
     kind: Literal["weights"] = "weights"
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.999
@@ -53,6 +55,7 @@ class Logits(Spec):
     answered as readily as common ones (Menon et al. 2021, arXiv:2007.07314, equation 10)."""
 
     draws: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
     kind: Literal["logits"] = "logits"
     tau: PositiveFloat = 1.0
@@ -67,4 +70,41 @@ class Logits(Spec):
         return tuple((self.tau * np.log(shares)).tolist())
 
 
-BALANCES: Table[Spec] = Table("balance", [Sampling, Weights, Logits])
+class GroupSampling(Spec):
+    """An epoch draws as many rows as there are: of each group (`data.group`) as many, or of each class of it."""
+
+    draws: ClassVar[bool] = True
+    grouped: ClassVar[bool] = True
+
+    kind: Literal["group_sampling"] = "group_sampling"
+    by: Literal["cell", "group"] = "cell"
+    """cell: of each class of each group as many; group: of each group, its classes as often as they come there."""
+
+    def weights(self, counts_GC: np.ndarray) -> np.ndarray:
+        """(G, C) how often a row of each cell is drawn, beside others; C is 1 where there are no classes."""
+        own = counts_GC if self.by == "cell" else np.broadcast_to(counts_GC.sum(1, keepdims=True), counts_GC.shape)
+        return np.where(counts_GC > 0, 1.0 / np.maximum(own, 1.0), 0.0)
+
+    def offsets(self, counts_GC: np.ndarray) -> tuple[float, ...]:
+        return ()
+
+
+class Reweighing(Spec):
+    """Rows count as if group and class had nothing to do with each other: n(group) n(class) / (n n(group, class))
+    (Kamiran and Calders 2012, doi 10.1007/s10115-011-0463-8, algorithm 3)."""
+
+    draws: ClassVar[bool] = False
+    grouped: ClassVar[bool] = True
+
+    kind: Literal["reweighing"] = "reweighing"
+
+    def weights(self, counts_GC: np.ndarray) -> np.ndarray:
+        """(G, C) how much a row of each cell counts, beside others."""
+        wanted = counts_GC.sum(1, keepdims=True) * counts_GC.sum(0, keepdims=True) / max(1, counts_GC.sum())
+        return np.where(counts_GC > 0, wanted / np.maximum(counts_GC, 1.0), 0.0)
+
+    def offsets(self, counts_GC: np.ndarray) -> tuple[float, ...]:
+        return ()
+
+
+BALANCES: Table[Spec] = Table("balance", [Sampling, Weights, Logits, GroupSampling, Reweighing])

@@ -24,6 +24,7 @@ class Collator:
     groups: tuple[str, ...] = ()  # names of sensitive groups, in the order of their ids
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
+        own, rows = len(rows), [*rows, *(row.twin for row in rows if row.twin is not None)]
         forest = plant([text for row in rows for text in row.texts], share=self.share)
         inputs = {
             "input_ids": _tensor(np.concatenate(forest.ids))[None],
@@ -32,18 +33,31 @@ class Collator:
             "rows": _tensor(np.asarray(forest.last)),
         }
         targets, weights = TARGETS[self.layout](rows, forest)
+        if len(rows) > own:
+            targets["twin"] = _twins(rows[:own], len(rows))
+            weights = weights * (targets.get("rows", torch.arange(len(rows))) < own)
         units = float(weights.sum())
         return Batch(inputs, targets, weights, units, forest.tokens, self.task, self._group_ids(rows))
 
     def added(self, row: Row, before: Row | None) -> int:
         """How many tokens the model reads more because of `row`, behind its neighbour in token order."""
-        return added(row.ids, None if before is None else before.ids) if self.share else len(row)
+        twin = 0 if row.twin is None else len(row.twin)
+        return twin + (added(row.ids, None if before is None else before.ids) if self.share else len(row))
 
     def _group_ids(self, rows: Sequence[Row]) -> Tensor | None:
         if not self.groups:
             return None
         known = {name: index for index, name in enumerate(self.groups)}
         return torch.tensor([known.get(row.example.group or "", -1) for row in rows])
+
+
+def _twins(rows: Sequence[Row], count: int) -> Tensor:
+    """(R,) int64 where in the batch each row's twin stands, behind all `rows`; -1 where there is none, as of a twin."""
+    found, place = torch.full((count,), -1), len(rows)
+    for number, row in enumerate(rows):
+        if row.twin is not None:
+            found[number], place = place, place + 1
+    return found
 
 
 def _token_targets(rows: Sequence[Row], forest: Forest, before: int = 1) -> tuple[dict[str, Tensor], Tensor]:

@@ -15,6 +15,7 @@ from tuneful.core.device import give_back_freed_memory, memory_refused, place, w
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import (
+    Advances,
     Climbs,
     Consolidates,
     Disturbs,
@@ -67,6 +68,9 @@ def fit(
         metrics["gradient_norm"] = gradient_norm(parameters, clip)
         _check(number, metrics, policy)
         metrics["learning_rate"] = optimiser.step(number)
+        for regulariser in regularisers:
+            if isinstance(regulariser, Advances):
+                regulariser.advance()
         metrics |= {"rows": step.rows, "tokens": step.tokens, "seconds": time.perf_counter() - began}
         yield Record(number, "train", _task(step), metrics)
         began = time.perf_counter()

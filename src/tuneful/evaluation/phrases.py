@@ -23,6 +23,7 @@ BLOCKS = (
     "generalisation",
     "cost",
     "bias",
+    "groups",
     "forgetting",
     "data",
     "provenance",

@@ -24,6 +24,8 @@ def compose(
     limits: Mapping[str, Any],
     generalisation: Mapping[str, Any],
     cost: Mapping[str, Any],
+    bias: Mapping[str, Any],
+    groups: Mapping[str, Any],
     forgetting: Mapping[str, Any],
     data: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -34,7 +36,7 @@ def compose(
     scores = {score.metric: score for score in examined.scores} if examined else {}
     primary = scores.get(examined.primary) if examined else None
     verdict = judge(primary)
-    gates = check(limits, verdict.helped, generalisation, forgetting)
+    gates = check(limits, verdict.helped, generalisation, forgetting, bias)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
@@ -48,7 +50,8 @@ def compose(
         "quality": as_json(scores),
         "generalisation": dict(generalisation),
         "cost": dict(cost),
-        "bias": {},
+        "bias": dict(bias),
+        "groups": dict(groups),
         "forgetting": dict(forgetting),
         "data": dict(data),
         "provenance": dict(provenance),

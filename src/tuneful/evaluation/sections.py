@@ -128,6 +128,7 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
     found = {
         "forgetting_kl": phrases.number(report["forgetting"].get("kl_from_base")),
         "generalisation_gap": phrases.signed(report["generalisation"].get("gap")),
+        "bias_gap_increase": phrases.signed(widest(report["bias"])),
         "helped": say[phrases.helped(report)],
     }
     return [
@@ -139,6 +140,33 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
         }
         for gate, result in (report["verdict"].get("gates") or {}).items()
     ]
+
+
+MEASURES = ("accuracy", "selection_rate", "tpr", "fpr", "bpsn")  # of a group, that the page shows
+
+
+def groups(report: Report, say: Say) -> list[dict[str, Any]]:
+    """One table for each column of groups."""
+    found = []
+    for feature, told in (report["groups"].get("features") or {}).items():
+        shown = [name for name in MEASURES if any(name in cells for cells in told["groups"].values())]
+        rows = [
+            {"name": name, "n": cells["n"], "cells": [cells.get(measure) or {} for measure in shown]}
+            for name, cells in told["groups"].items()
+        ]
+        names = [say[f"groups_measure_{name}"] for name in shown]
+        found.append({"caption": say["groups_caption"].format(feature=feature), "measures": names, "rows": rows})
+    return found
+
+
+def group_notes(report: Report, say: Say) -> list[str]:
+    return [phrases.said(note, say) for note in report["groups"].get("notes") or []]
+
+
+def widest(bias: Mapping[str, Any]) -> float | None:
+    """The largest rise of a gap between groups."""
+    gaps = (probe for probe in bias.values() if probe.get("gap") and probe.get("measurable"))
+    return max((probe["delta"] for probe in gaps), default=None)
 
 
 def matrix(report: Report, say: Say) -> dict[str, Any] | None:
@@ -210,6 +238,8 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "notes": notes,
     "balance": balance,
     "gates": gates,
+    "groups": groups,
+    "group_notes": group_notes,
     "matrix": matrix,
     "ways": ways,
     "ways_words": ways_words,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from tuneful.core.spec import Spec
 from tuneful.data.augment.paraphrase import Rewords
+from tuneful.evaluation.probes import PROBES
 
 MetricName = Literal[
     "exact_match", "accuracy", "macro_f1", "mcc", "rouge_l", "token_f1", "perplexity",
@@ -52,6 +53,12 @@ class Evaluate(Spec):
     paraphrase: Reworded | None = None
     """Ask a classifier about its test rows in other words too, and who writes these. Answers are kept on this computer.
     None: nobody is asked."""
+    by_group: bool = True
+    """Measure how a classifier treats the groups of its test rows (data.group, and those that texts mention), and
+    whether it answers otherwise when a text speaks of another group."""
+    bias: Literal["auto"] | list[PROBES.field] = "auto"  # type: ignore[name-defined]
+    """Probes of what a model that writes finds likelier to be said of whom. auto: the built-in one, after ten seconds
+    of training or more; none: nothing is asked."""
     memorisation: NonNegativeInt = 32
     """Training rows a model that writes is shown the beginning of, to see whether it goes on word for word, and as many
     held-out ones; 0 = none."""
@@ -61,3 +68,10 @@ class Evaluate(Spec):
     learning_curve: bool | Literal["auto"] = "auto"
     """Say what twice the rows would bring, by heads solved for ever more of them over the encoder as it was. auto: for
     an encoder with classes, where it takes seconds."""
+
+    @field_validator("bias", mode="before")
+    @classmethod
+    def _as_probes(cls, value: Any) -> Any:
+        if value in ("none", "off", False, None):
+            return []
+        return [value] if isinstance(value, dict) or (isinstance(value, str) and value != "auto") else value

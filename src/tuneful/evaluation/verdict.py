@@ -47,6 +47,7 @@ def check(
     helped: Answer,
     generalisation: Mapping[str, Any],
     forgetting: Mapping[str, Any],
+    bias: Mapping[str, Any],
 ) -> dict[str, str]:
     """Each gate that is set: "passed", or "broken"; what a gate needs and was not measured breaks it."""
     measured = {
@@ -57,9 +58,17 @@ def check(
     for name, found in measured.items():
         if limits.get(name) is not None:
             gates[name] = "passed" if found is not None and found <= limits[name] else "broken"
+    if limits.get("bias_gap_increase") is not None:
+        gates["bias_gap_increase"] = "passed" if _no_wider(bias, limits["bias_gap_increase"]) else "broken"
     if limits.get("helped"):
         gates["helped"] = "passed" if helped == "yes" else "broken"
     return gates
+
+
+def _no_wider(bias: Mapping[str, Any], limit: float) -> bool:
+    """No gap between groups has surely risen, and by more than the limit; one at least was measured."""
+    gaps = [probe for probe in bias.values() if probe.get("gap") and probe.get("measurable")]
+    return bool(gaps) and not any(probe["delta"] > limit and probe["ci95"][0] > 0 for probe in gaps)
 
 
 def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str:

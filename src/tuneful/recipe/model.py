@@ -108,6 +108,9 @@ class Data(Spec):
     """How often each class of `labels` comes, in any unit. None: not known."""
     group: str | None = None
     """Column of the sensitive group, for fairness."""
+    mentions: list[str] | str | None = None
+    """Where no column says whose rows they are: kinds of people (gender, religion, ...) whose mention in a text makes
+    its group; `all` takes every kind."""
     cluster: str | None = None
     """Column whose equal values must stay on one side of a split (a person, a document)."""
     validation: NonNegativeFloat = 0.1
@@ -217,6 +220,8 @@ class Gates(Spec):
     """Most KL from the base, nats a token."""
     generalisation_gap: PositiveFloat | None = None
     """Most that the validation loss may lie above the training loss."""
+    bias_gap_increase: Annotated[float, Field(ge=0)] | None = None
+    """Most that a gap between groups may surely rise by tuning (docs/concepts/fairness.md)."""
     helped: bool = False
     """The verdict must be yes."""
 

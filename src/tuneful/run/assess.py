@@ -68,6 +68,17 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     return _told(name, source, examined, dropped)
 
 
+def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row]]:
+    """A model, and the test rows of a source, or all rows of a single table."""
+    tuned, tables = _opened(name, source, columns, say)
+    table = tables.get("test") or tables.get("validation") or next(iter(tables.values()))
+    dropped: list[Dropped] = []
+    rows = _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
+    if dropped:
+        say(f"{len(dropped)} rows cannot be used; the first: {dropped[0].place}: {dropped[0].reason}")
+    return tuned, rows
+
+
 def _tell_seen(train: Sequence[Row], test: Sequence[Row], say: Say) -> None:
     known = {said_in(row.example) for row in train}
     if seen := sum(said_in(row.example) in known for row in test):

@@ -1,6 +1,6 @@
-"""Classes of uneven size, evened while they are learned: rows that are drawn more often, rows that count more, or
-logits with a head start, all from the numbers of training rows. Where a loss is measured rows count as they do in
-training; quality is measured as ever."""
+"""Classes and groups of uneven size, evened while they are learned: rows that are drawn more often, rows that count
+more, or logits with a head start, all from the numbers of training rows. Where a loss is measured rows count as they do
+in training; quality is measured as ever."""
 
 from __future__ import annotations
 
@@ -39,22 +39,86 @@ def balanced(
     _check_offsets(objective, labels)
     if balance is None:
         return Balanced(objective, repeated, built)
-    _check(recipe, objective, labels, repeated)
-    assert labels is not None and isinstance(objective, Classify)  # noqa: PT018
-    counts = np.bincount([int(row.target) for row in repeated], minlength=len(labels.names))
+    if balance.grouped:
+        check_grouped(recipe, objective, labels, repeated)
+        cells = Cells.of_groups(repeated)
+    else:
+        _check(recipe, objective, labels, repeated)
+        assert labels is not None
+        cells = Cells((len(labels.names),))
+    counts = cells.counts(repeated)
     weights = balance.weights(counts)
-    weights = weights / weights[[int(row.target) for row in repeated]].mean()
-    weighed = {part: replace(rows, rows=[_counting(row, weights) for row in rows.rows]) for part, rows in built.items()}
-    learned = [replace(row, times=float(weights[row.target])) if balance.draws else _counting(row, weights)
-               for row in repeated]  # fmt: skip
-    objective = objective.model_copy(update={"offsets": balance.offsets(counts) or objective.offsets})
+    weights = weights / np.mean([weights[place] for row in repeated if (place := cells.place(row))])
+    weighed = {part: replace(rows, rows=[cells.counting(row, weights) for row in rows.rows])
+               for part, rows in built.items()}  # fmt: skip
+    learned = [cells.drawn(row, weights) if balance.draws else cells.counting(row, weights) for row in repeated]
+    if isinstance(objective, Classify):
+        objective = objective.model_copy(update={"offsets": balance.offsets(counts) or objective.offsets})
     there = counts[counts > 0]
     facts = {"balance": balance.kind, "few": int(there.min()), "many": int(there.max())}
     return Balanced(objective, learned, weighed, [Said("balanced", facts)])
 
 
-def _counting(row: Row, weights_C: np.ndarray) -> Row:
-    return row if row.target is None else replace(row, weight=float(weights_C[row.target]))
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What rows are counted by: their class, or their group and class."""
+
+    shape: tuple[int, ...]
+    groups: Mapping[str, int] = field(default_factory=dict)  # places on the first axis; none: by class alone
+
+    @classmethod
+    def of_groups(cls, rows: Sequence[Row]) -> Cells:
+        names = sorted({row.example.group for row in rows if row.example.group is not None})
+        classes = 1 + max((int(row.target) for row in rows if _of_class(row)), default=0)
+        return cls((len(names), classes), {name: place for place, name in enumerate(names)})
+
+    def place(self, row: Row) -> tuple[int, ...]:
+        """() where it is not known."""
+        if not self.groups:
+            return () if row.target is None else (int(row.target),)
+        group = self.groups.get(row.example.group or "")
+        return () if group is None else (group, int(row.target) if _of_class(row) else 0)
+
+    def counts(self, rows: Sequence[Row]) -> np.ndarray:
+        """Of the shape."""
+        found = np.zeros(self.shape, dtype=np.int64)
+        for row in rows:
+            if place := self.place(row):
+                found[place] += 1
+        return found
+
+    def counting(self, row: Row, weights: np.ndarray) -> Row:
+        """What is not known counts as the mean row does, 1."""
+        place = self.place(row)
+        return replace(row, weight=float(weights[place])) if place else row
+
+    def drawn(self, row: Row, weights: np.ndarray) -> Row:
+        place = self.place(row)
+        return replace(row, times=float(weights[place])) if place else row
+
+
+def _of_class(row: Row) -> bool:
+    return isinstance(row.target, int | np.integer)
+
+
+def check_grouped(recipe: Recipe, objective: Objective, labels: LabelSet | None, rows: Sequence[Row]) -> None:
+    """Raises RecipeError where groups cannot be evened."""
+    kind, problems = recipe.task.data.balance.kind, []  # type: ignore[union-attr]
+    known = {row.example.group for row in rows if row.example.group is not None}
+    if len(known) < 2:
+        problems.append(f"data.balance: {kind} evens groups, and the training rows have {len(known)}; name their "
+                        "column: data.group, or data.mentions")  # fmt: skip
+    if kind == "reweighing" and (labels is None or labels.kind != "class"):
+        found = "rows without labels" if labels is None else OTHERS[labels.kind]
+        problems.append(f"data.balance: reweighing is about groups and classes; found {found}; take group_sampling")
+    if getattr(objective, "pooling", None) == "mean":
+        problems.append("data.balance: a head over means is solved over all rows as they are; leave objective.pooling "
+                        "or data.balance out")  # fmt: skip
+    if recipe.task.data.streaming is True:
+        problems.append("data.balance: rows of each group are counted and drawn from rows that are held; "
+                        "--set data.streaming=false")  # fmt: skip
+    if problems:
+        raise RecipeError(problems)
 
 
 def _check(recipe: Recipe, objective: Objective, labels: LabelSet | None, repeated: Sequence[Row]) -> None:

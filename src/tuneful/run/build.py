@@ -15,7 +15,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.files import keep_newest
 from tuneful.core.layers import frozen_depth, heights
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Attached, Objects
+from tuneful.core.protocols import Attached, Objects, Regulariser
 from tuneful.core.ranks import equal_to_first, in_turn, together
 from tuneful.core.sharded import Sharded
 from tuneful.core.spec import Spec
@@ -34,8 +34,11 @@ from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
+from tuneful.run.groups import begun, names_of, stratified
 from tuneful.run.plan import matrix_rate, work_of
 from tuneful.run.prepare import Prepared
+from tuneful.run.regularised import comparing, comparing_twins
+from tuneful.run.twins import twinned
 from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
@@ -54,6 +57,7 @@ class Built:
     collate: Collator
     schedule: EpochSteps | SelfTrainSteps | EpisodeSteps
     optimiser: Updater
+    regularisers: Sequence[Regulariser]  # at work in this run
     cost: Cost
 
     @property
@@ -99,12 +103,13 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     collate = Collator(
         prepared.layout,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
+        groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
     even = prepared.layout is Layout.PAIRS
     cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even)
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
-    schedule = on_the_way(schedule, prepared)
+    schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
     heads = head_names(policy.module) if prepared.starts_new else []
     lies, parameters = heights(policy.module), policy.trainable()
     optimiser = Updater(
@@ -116,7 +121,9 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
         average=RunningAverage(recipe.average) if recipe.average else None,
     )
     seed_own(recipe.seed)
-    return Built(prepared, policy, collate, schedule, optimiser, cost(prepared, policy))
+    return Built(
+        prepared, policy, collate, schedule, optimiser, begun(recipe, prepared.repeated), cost(prepared, policy)
+    )
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
@@ -144,7 +151,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     autocast = None if adapter.freezes or compute == torch.float32 else compute
     if shares_out:
         return _shared_out(loaded, attached, autocast)
-    if prepared.layout.alone or prepared.recipe.augment:  # what is read is never the same twice
+    if prepared.layout.alone or recipe.augment or comparing_twins(recipe):  # what is read is never the same twice
         return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)

@@ -20,6 +20,7 @@ from tuneful.models.size import head_has_bias
 from tuneful.objectives import Classify, Retrieve
 from tuneful.run.decided import Decided
 from tuneful.run.few import describable
+from tuneful.run.mentions import with_mentions
 from tuneful.run.objective import with_mask
 from tuneful.run.pairs import check_pairs, with_prompts
 from tuneful.run.patched import Patched, with_patch
@@ -53,7 +54,7 @@ def encode(decided: Decided, say: Say) -> Encoded:
     recipe, objective, sampled = decided.recipe, decided.objective, decided.gathered.sampled
     data = recipe.task.data
     patched = with_patch(recipe, _split(decided), say, held=sampled is None)
-    parts = patched.split
+    parts = with_mentions(patched.split, recipe)
     processor = _processor(decided)
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None

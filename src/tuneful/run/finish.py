@@ -27,6 +27,7 @@ from tuneful.evaluation import alone, forgetting, generators, readers, retrieval
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.prototypes import examine_prototype
 from tuneful.evaluation.report import compose, write_faces
+from tuneful.evaluation.treatment import Treated
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import fingerprint, load
@@ -35,6 +36,7 @@ from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
 from tuneful.run.beside import with_selection
 from tuneful.run.build import Built
+from tuneful.run.fairness import fairness
 from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
 from tuneful.run.loop import Interrupted
@@ -88,6 +90,8 @@ def _measured(
     _go_on(should_stop)
     generalisation, watching = generalise(built, progress, say) if measures else ({}, {})
     _go_on(should_stop)
+    treated = fairness(built, say, seconds=progress.seconds) if measures else Treated()
+    _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
     report = compose(
         name=str(built.recipe.name),
@@ -95,6 +99,8 @@ def _measured(
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
         cost={**_cost(built, progress, chosen), **_selecting(built, folder), "watching_seconds": watching},
+        bias=treated.bias,
+        groups=treated.groups,
         forgetting=forgotten,
         data=with_selection(_data(built, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),

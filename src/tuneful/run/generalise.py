@@ -91,7 +91,7 @@ def _of_classes(
         return {}
     say("measuring how sure the classifier may be, hurried writing, and what more rows would bring")
     with timed(seconds, "before"):
-        known = _before(built)
+        known = before_of(built)
         head = known.head(built.recipe.seed) if test is not None else None
     if test is not None and head is not None:
         was = known.logits(head, rows["test"])
@@ -111,7 +111,7 @@ def _of_classes(
     return found
 
 
-def _before(built: Built) -> Before:
+def before_of(built: Built) -> Before:
     prepared = built.prepared
     assert prepared.labels is not None
     known = [row for row in prepared.rows("train") if row.target is not None]

@@ -26,7 +26,7 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
         {recipe.task.name: built.prepared.resolved.objective},
         schedule or built.schedule,
         built.optimiser,
-        regularisers=recipe.regularisers,
+        regularisers=built.regularisers,
         gradient=recipe.gradient,
         clip=recipe.optimiser.clip,
         start=start,

@@ -29,6 +29,7 @@ from tuneful.run.decided import Decided, decide
 from tuneful.run.defaults import told
 from tuneful.run.encoded import Encoded, encode
 from tuneful.run.gather import Gathered, gather
+from tuneful.run.groups import check_groups
 from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
@@ -135,6 +136,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         found.notes.append(searched(learned.built, sampled=sampled is not None))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
     found.notes.extend(told(resolved.recipe, decided.size.layers, say))
+    found.notes.extend(
+        check_groups(resolved, resolved.recipe.schedule.learns(learned.repeated), streams=stream is not None)
+    )
     prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,
         decided.size, rows.patched.sha256(_sha256(decided.gathered, learned.further, learned.chosen)),

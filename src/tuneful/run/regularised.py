@@ -8,7 +8,7 @@ import numpy as np
 
 from tuneful.adapters import Head
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Climbs, MeasuresWeights, Replaces, Suits
+from tuneful.core.protocols import Adapter, Climbs, ComparesGroups, ComparesTwins, MeasuresWeights, Replaces, Suits
 from tuneful.core.types import Answer, Layout, Row
 from tuneful.recipe import Recipe
 
@@ -31,6 +31,16 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
     if isinstance(target, np.ndarray):
         return Answer.LABELS
     return Answer.NUMBER if isinstance(target, float | np.floating) else Answer.CLASS
+
+
+def comparing(recipe: Recipe) -> list[ComparesGroups]:
+    """What of a recipe compares groups while it learns."""
+    return [part for part in recipe.regularisers if isinstance(part, ComparesGroups)]
+
+
+def comparing_twins(recipe: Recipe) -> list[ComparesTwins]:
+    """What of it compares a row with the same about another group."""
+    return [part for part in recipe.regularisers if isinstance(part, ComparesTwins)]
 
 
 def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None:

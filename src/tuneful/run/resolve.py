@@ -16,7 +16,7 @@ from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 from tuneful.run.defaults import by_amount
-from tuneful.run.regularised import answer_of, check_regularisers
+from tuneful.run.regularised import answer_of, check_regularisers, comparing
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
@@ -61,7 +61,7 @@ def resolve(
         recipe = by_amount(recipe, adapter, answer, rows, count, size)
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
-    if objective.layout is Layout.PAIRS:
+    if objective.layout is Layout.PAIRS or comparing(recipe):
         recipe = _at_once(recipe)
     if pooled:
         _check_pooled(adapter)

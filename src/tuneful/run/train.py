@@ -94,6 +94,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
         "watch": progress.watch.notes(),
         "data_sha256": built.prepared.data_sha256,
         "schedule": dict(built.schedule.state()) if isinstance(built.schedule, Stateful) else {},
+        "regularisers": [dict(part.state()) if isinstance(part, Stateful) else {} for part in built.regularisers],
     }
     save_checkpoint(
         folder.checkpoints,
@@ -128,5 +129,8 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     progress.watch.load(saved.notes["watch"], saved.best)
     if isinstance(built.schedule, Stateful):
         built.schedule.load(saved.notes.get("schedule", {}))
+    for part, state in zip(built.regularisers, saved.notes.get("regularisers", ()), strict=False):
+        if isinstance(part, Stateful):
+            part.load(state)
     first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")

@@ -16,6 +16,7 @@ from tuneful.data.layouts import Collator
 from tuneful.run.augment import MADE
 from tuneful.run.judge import Pool
 from tuneful.run.prepare import Prepared
+from tuneful.run.regularised import comparing_twins
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
@@ -90,7 +91,7 @@ def tokens_seen(prepared: Prepared) -> np.ndarray | None:
     seen = set(np.concatenate([row.ids for row in prepared.repeated]).tolist())
     if isinstance(objective, objectives.Masked) and objective.token is not None:
         seen.add(objective.token)
-    if recipe.augment and recipe.soup:  # further runs draw otherwise
+    if comparing_twins(recipe) or (recipe.augment and recipe.soup):  # further runs draw otherwise
         return None
     if recipe.augment:
         cut = Cut(prepared.resolved.rows_per_step, recipe.optimiser.micro_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -96,6 +96,7 @@ class EpochSteps:
     total: int
     seed: int = 0
     vary: Vary | None = None
+    strata: Callable[[Row], Hashable] | None = None  # of which each step gets its share
 
     def __len__(self) -> int:
         return self.total
@@ -119,11 +120,19 @@ class EpochSteps:
         for number in range(start, self.total):
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
-                order = order_of([row.times for row in rows], [self.seed, epoch])
+                order = self._order(rows, epoch)
                 again = occurrences(order)
             part = self._part(number)
             places, keys = order[part].tolist(), zip(order[part].tolist(), again[part].tolist(), strict=True)
             yield self._varied([rows[place] for place in places], epoch, list(keys))
+
+    def _order(self, rows: Sequence[Row], epoch: int) -> np.ndarray:
+        times, key = [row.times for row in rows], [self.seed, epoch]
+        if self.strata is None:
+            return order_of(times, key)
+        names: dict[Hashable, int] = {}
+        strata = np.array([names.setdefault(self.strata(row), len(names)) for row in rows])
+        return spread(order_of(times, key, strata), strata, key)
 
     def _part(self, number: int) -> slice:
         """Which places of an epoch a step takes: as equal in size as can be, the larger ones first."""
@@ -191,16 +200,31 @@ class EpochSteps:
         return parts
 
 
-def order_of(times: Sequence[float], key: Sequence[int]) -> np.ndarray:
+def order_of(times: Sequence[float], key: Sequence[int], strata: np.ndarray | None = None) -> np.ndarray:
     """The places of an epoch, which has as many as there are rows: each row once, or about as often as its `times` say
-    beside those of others, by systematic sampling (Madow and Madow 1944) of the rows in an order drawn by lot."""
+    beside those of others, by systematic sampling (Madow and Madow 1944) of the rows in an order drawn by lot. Of each
+    of the `strata`, (R,) int64, it takes what the times of its rows add up to, one more or less."""
     rng = np.random.default_rng(list(key))
     order, count = rng.permutation(len(times)), len(times)
+    if strata is not None:
+        order = order[np.argsort(strata[order], kind="stable")]
     if len(set(times)) < 2:
         return order
     ends = np.cumsum(np.asarray(times)[order])
     drawn = np.searchsorted(ends, (np.arange(count) + rng.random()) * ends[-1] / count, side="right")
     return rng.permutation(order[drawn.clip(max=count - 1)])
+
+
+def spread(order: np.ndarray, strata: np.ndarray, key: Sequence[int]) -> np.ndarray:
+    """The same places so that every stretch of them has its share of each of the `strata`, (R,) int64, a row or two
+    more or less: those of one lie evenly, as seats are dealt by Webster's method; which comes first, and of equals,
+    is drawn by lot."""
+    rng, lies = np.random.default_rng([*key, 1]), np.empty(len(order))
+    order = rng.permutation(order)
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata[order] == stratum)
+        lies[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return order[np.lexsort((rng.random(len(order)), lies))]
 
 
 def occurrences(order: np.ndarray) -> np.ndarray:
@@ -221,7 +245,7 @@ def pieces(rows: Sequence[Row], collate: Collate, most: int) -> list[list[Row]]:
         more = collate.added(row, parts[-1][-1] if parts[-1] else None)
         if parts[-1] and held + more > most:
             parts.append([])
-            held, more = 0, len(row)
+            held, more = 0, collate.added(row, None)
         parts[-1].append(row)
         held += more
     return parts

@@ -1,0 +1,90 @@
+"""What a model that is there already does to groups of people: probes of language, or rows of a person's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.errors import DataError, ModelError
+from tuneful.core.types import Layout, Row
+from tuneful.data.augment.reread import Reader
+from tuneful.data.layouts import Collator
+from tuneful.evaluation.probes import PROBES, Descriptors, Finding, Scorer
+from tuneful.evaluation.reading import class_logits
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
+from tuneful.run.assess import rows_of
+from tuneful.run.encoded import LONGEST
+from tuneful.run.fairness import both
+from tuneful.run.folder import RunFolder
+from tuneful.run.tuned import Tuned, open_model
+
+Say = Callable[[str], None]
+
+
+def audit(
+    name: str, data: str | None, columns: Mapping[str, str], probes: Sequence[Any], say: Say, *, seed: int = 0
+) -> dict[str, Any]:
+    """`bias` as a report has it, and `groups` of a classifier. A run that writes is asked before and after tuning.
+    Raises InputError where nothing could be asked."""
+    if data is not None:
+        tuned, rows = rows_of(name, data, columns, say)
+        if tuned.labels is None or tuned.labels.kind != "class":
+            raise ModelError(f"{name} tells no classes apart, so its answers to {data} cannot be compared by group; "
+                             "leave the data out to ask probes of language")  # fmt: skip
+        found = _of_rows(tuned, rows, columns.get("group"), seed)
+        if not found.bias:
+            raise DataError(f"no two groups of {data} have rows enough, and too few texts mention one: name the column "
+                            "that says whose rows they are (--group COLUMN)")  # fmt: skip
+        return {"model": name, "data": data, "bias": found.bias, "groups": found.groups}
+    tuned = open_model(name, say)
+    if tuned.labels is not None or tuned.finds:
+        raise ModelError(f"{name} gives no text, so a probe of language says nothing about it; name rows with labels "
+                         "(tuneful audit MODEL DATA --group COLUMN)")  # fmt: skip
+    is_run = RunFolder(Path(name)).exists()
+    return {"model": name, "bias": {probe.kind: _asked(tuned, probe, seed, is_run=is_run, say=say) for probe in probes}}
+
+
+def probe_of(written: str, rows: int | None, language: str | None) -> Any:
+    """`crows_pairs`, or `crows_pairs=FILE`. Raises InputError."""
+    kind, _, source = written.partition("=")
+    if kind not in PROBES.classes:
+        from tuneful.core.spec import unknown
+
+        raise DataError(unknown("probe", kind, PROBES.kinds()))
+    given = {"source": source or None, "rows": rows, "language": language}
+    fields = PROBES.classes[kind].model_fields
+    return PROBES.classes[kind](**{key: value for key, value in given.items() if value is not None and key in fields})
+
+
+def usual_probes(language: str | None) -> list[Any]:
+    return [Descriptors(language="zh" if language == "zh" else "en")]
+
+
+def _asked(tuned: Tuned, probe: Any, seed: int, *, is_run: bool, say: Say) -> dict[str, Any]:
+    say(f"asking the probe '{probe.kind}'")
+    now: Finding = probe(Scorer(tuned.policy, tuned.processor), seed=seed)
+    if is_run:
+        return both(probe(Scorer(tuned.policy, tuned.processor, original=True), seed=seed), now)
+    told = {key: value for key, value in now.as_json().items() if key not in ("items", "probe", "score")}
+    return {"after": now.score, "gap": False, **told}
+
+
+def _of_rows(tuned: Tuned, rows: list[Row], column: str | None, seed: int) -> Treated:
+    assert tuned.labels is not None
+    reader = Reader(Layout.LABELS, tuned.processor, min(LONGEST, tuned.processor.max_tokens))
+
+    def asked(rows: list[Row]) -> Asked:
+        truth = np.array([int(row.target) for row in rows])
+        return Asked(truth, shares(class_logits(tuned.policy, rows, Collator(Layout.LABELS))))
+
+    columns = columns_of([row.example for row in rows], column)
+    exchanged = exchange(rows, reader.read, seed=seed)
+    positive = rarer(Counter(row.target for row in rows), len(tuned.labels.names))
+    whole = asked(rows)
+    found = treatment(whole, columns, positive, seed=seed)
+    flips = flipped(whole, asked(exchanged.rows), exchanged, positive) if exchanged.rows else {}
+    return Treated({**found.bias, **flips}, found.groups)

@@ -1,0 +1,100 @@
+"""Is it fairer or less fair than before? Test rows by group and about other groups, or what a model that writes finds
+likelier to be said of whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.types import Layout, Row
+from tuneful.data.augment.reread import Reader
+from tuneful.data.identity.lexicon import CHINESE
+from tuneful.evaluation.before import Before
+from tuneful.evaluation.probes import Descriptors, Finding, Scorer
+from tuneful.evaluation.probes import compared as compared_probes
+from tuneful.evaluation.reading import class_logits
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
+from tuneful.models.probe import Probe
+from tuneful.run.build import Built
+from tuneful.run.generalise import before_of, longest
+
+Say = Callable[[str], None]
+LEAST_SECONDS = 10.0  # of training, from which on a probe of language is worth its own seconds
+
+
+def fairness(built: Built, say: Say, *, seconds: float) -> Treated:
+    """Nothing where nothing can be asked: no test rows that are of a group or mention one, or no language to probe.
+    `seconds` is how long the run trained."""
+    settings = built.recipe.evaluate
+    if built.prepared.tells_classes and built.prepared.rows("test") and settings.by_group:
+        return _of_classes(built, say)
+    if built.prepared.layout is Layout.TOKENS and built.policy.network.causal:
+        probes = list(settings.bias) if isinstance(settings.bias, list) else _usual(built, seconds)
+        return Treated(_of_language(built, probes, say))
+    return Treated()
+
+
+def _usual(built: Built, seconds: float) -> list[Any]:
+    if built.recipe.evaluate.bias != "auto" or seconds < LEAST_SECONDS:
+        return []
+    texts = [message.content for row in built.prepared.rows("test")[:50] for message in row.example.messages]
+    chinese = sum(bool(CHINESE.search(text)) for text in texts) * 2 > len(texts)
+    return [Descriptors(language="zh" if chinese else "en")]
+
+
+def _of_language(built: Built, probes: list[Any], say: Say) -> dict[str, Any]:
+    """Each probe of the model before and after."""
+    found = {}
+    for probe in probes:
+        say(f"asking the probe '{probe.kind}' of the model before and after")
+        was, now = (
+            probe(Scorer(built.policy, built.prepared.processor, original=original), seed=built.recipe.seed)
+            for original in (True, False)
+        )
+        found[probe.kind] = both(was, now)
+    return found
+
+
+def both(was: Finding, now: Finding) -> dict[str, Any]:
+    """A probe in the report."""
+    told = now.as_json()
+    ability = {"name": now.language_ability["name"], "before": was.language_ability["value"],
+               "after": now.language_ability["value"]}  # fmt: skip
+    reason = now.reason or was.reason
+    return {
+        "before": was.score, "after": now.score, "ideal": now.ideal, "unit": now.unit, **compared_probes(was, now),
+        "measurable": reason is None, **({"reason": reason} if reason else {}), "gap": False, "p": now.p,
+        "language_ability": ability, "by_group": told["by_group"], "details": told["details"],
+    }  # fmt: skip
+
+
+def _of_classes(built: Built, say: Say) -> Treated:
+    prepared, test = built.prepared, built.prepared.rows("test")
+    assert prepared.labels is not None
+    reader = Reader(prepared.layout, prepared.processor, longest(built))
+    columns = columns_of([row.example for row in test], prepared.recipe.task.data.group)
+    exchanged = exchange(test, reader.read, seed=built.recipe.seed)
+    if not columns and not exchanged.rows:
+        return Treated()
+    say("measuring how groups are treated, before and after")
+    known = before_of(built)
+    head = known.head(built.recipe.seed)
+
+    def asked(rows: list[Row]) -> Asked:
+        return _asked(built, known, head, rows)
+
+    positive = rarer(Counter(row.target for row in prepared.rows("train")), len(prepared.labels.names))
+    whole = asked(test)
+    found = treatment(whole, columns, positive, seed=built.recipe.seed)
+    if not exchanged.rows:
+        return found
+    return Treated({**found.bias, **flipped(whole, asked(exchanged.rows), exchanged, positive)}, found.groups)
+
+
+def _asked(built: Built, known: Before, head: Probe, rows: list[Row]) -> Asked:
+    truth = np.array([int(row.target) for row in rows])
+    after = class_logits(built.policy, rows, built.collate)
+    return Asked(truth, shares(after), shares(known.logits(head, rows)))

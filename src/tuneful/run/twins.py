@@ -1,0 +1,75 @@
+"""Beside a row the same about another group, where a penalty compares the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from tuneful.core.protocols import Vary
+from tuneful.core.types import Example, Layout, Message, Row
+from tuneful.data.augment.reread import Reader
+from tuneful.data.identity import swapped_together
+from tuneful.run.prepare import Prepared
+from tuneful.run.regularised import comparing_twins
+from tuneful.run.vary import reader_of
+from tuneful.schedules.episodes import EpisodeSteps
+from tuneful.schedules.epochs import EpochSteps
+from tuneful.schedules.selftrain import SelfTrainSteps
+
+Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
+MARK = 29  # in the key of a visit, so that its chance is no other's
+
+
+@dataclass(frozen=True, slots=True)
+class Twinned:
+    """A row at a visit and its twin. Where an augmentation has changed the row, the twin is the row as it stands."""
+
+    reader: Reader
+    axes: Sequence[str] | None
+    inner: Vary | None = None
+
+    def __call__(self, row: Row, key: Sequence[int]) -> Row:
+        seen = row if self.inner is None else self.inner(row, key)
+        if not np.array_equal(seen.ids, row.ids):
+            return replace(seen, twin=_of_nobody(row))
+        example = exchanged(row.example, np.random.default_rng([*key, MARK]), self.axes)
+        if example is None:
+            return seen
+        twin = self.reader.read(row, example)
+        return seen if np.array_equal(twin.ids, row.ids) else replace(seen, twin=_of_nobody(twin))
+
+
+def exchanged(example: Example, rng: np.random.Generator, axes: Sequence[str] | None) -> Example | None:
+    """All of its texts about other groups, what is learned among them, by one mapping; None where they mention none."""
+    texts = _texts(example)
+    new = swapped_together(texts, rng, axes)
+    return None if new is None else _with_texts(example, new)
+
+
+def _texts(example: Example) -> list[str]:
+    if example.messages:
+        return [message.content for message in example.messages]
+    return [text for text in (example.text, example.second) if text is not None]
+
+
+def _with_texts(example: Example, texts: Sequence[str]) -> Example:
+    if example.messages:
+        turns: list[Message] = [replace(m, content=text) for m, text in zip(example.messages, texts, strict=True)]
+        return replace(example, messages=tuple(turns))
+    return replace(example, text=texts[0], second=texts[1] if len(texts) > 1 else None)
+
+
+def _of_nobody(row: Row) -> Row:
+    """It would count twice among the rows of its group."""
+    return replace(row, twin=None, example=replace(row.example, group=None))
+
+
+def twinned(schedule: Steps, prepared: Prepared) -> Steps:
+    """The schedule, whose rows bring their twins where a penalty compares them."""
+    parts = comparing_twins(prepared.recipe)
+    if not parts or prepared.layout not in (Layout.LABELS, Layout.TOKENS):
+        return schedule
+    return replace(schedule, vary=Twinned(reader_of(prepared), parts[0].axes, schedule.vary))

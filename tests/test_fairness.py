@@ -1,0 +1,186 @@
+"""Fairness from the recipe to the report: groups by column and by mention, other groups, probes, gates, the audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Example, Layout, Place
+from tuneful.data.layouts import Collator
+from tuneful.evaluation.treatment import Asked, columns_of, shares, treatment
+from tuneful.recipe import Recipe
+from tuneful.run.api import fit
+from tuneful.run.build import build
+from tuneful.run.prepare import prepare
+from work import MOODS, greetings, typed, write_rows
+
+FAST: dict[str, Any] = {"choose": "none", "schedule": {"steps": 6}, "optimiser": {"rows_per_step": 16}}
+QUIET: dict[str, Any] = {"forgetting": False, "robustness": False, "learning_curve": False}
+PEOPLE = ("women", "men")
+
+
+def opinions(count: int, *, city: bool = True) -> list[dict[str, str]]:
+    """Who is spoken of alternates with the mood every second row, so neither tells the other."""
+    rng, rows = np.random.default_rng(1), []
+    for number in range(count):
+        mood, who = list(MOODS)[number % 2], PEOPLE[number // 2 % 2]
+        words = " ".join(rng.choice(MOODS[mood].split(), 3))
+        rows.append({"text": f"the {who} here are {words} {number}", "label": mood})
+        if city:
+            rows[-1]["city"] = ("east", "west")[number // 4 % 2]
+    return rows
+
+
+def folder(tmp_path: Path, **more: Any) -> Path:
+    (made := tmp_path / "data").mkdir()
+    write_rows(made / "train.jsonl", opinions(80, **more))
+    write_rows(made / "test.jsonl", [{**row, "text": f"{row['text']} again"} for row in opinions(160, **more)])
+    return made
+
+
+def test_who_is_mentioned_enough_is_a_column() -> None:
+    examples = [Example(Place("t", n), text=text) for n, text in enumerate(["the women sing"] * 40 + ["a tree"] * 40)]
+    found = columns_of([*examples, Example(Place("t", 99), text="a man sang")], None)
+    assert list(found) == ["gender: female"], "one man is too few to be compared"
+    assert sum(found["gender: female"]) == 40
+
+
+def test_a_classifier_that_is_worse_for_one_group() -> None:
+    """Of 100 rows of each group the tuned one takes 40 of the second wrongly for the first class, the other none."""
+    truth = np.array([0, 1] * 100)
+    groups = ["a"] * 100 + ["b"] * 100
+    right = np.eye(2)[truth] * 0.8 + 0.1
+    wrong = right.copy()
+    wrong[100:180:2] = [0.1, 0.9]
+    found = treatment(Asked(truth, wrong, right), {"city": groups}, positive=1)
+    gap = found.bias["equalised_odds_difference"]
+    assert (gap["before"], gap["after"], gap["delta"]) == (0.0, 0.8, 0.8)
+    assert gap["gap"] is True
+    assert gap["ci95"][0] > 0.5
+    assert found.bias["worst_group_accuracy"]["after"] == pytest.approx(0.6)
+    assert found.groups["features"]["city"]["groups"]["b"]["n"] == 100
+
+
+def test_shares_are_probabilities() -> None:
+    np.testing.assert_allclose(shares(np.log([[1.0, 3.0], [4.0, 4.0]])), [[0.25, 0.75], [0.5, 0.5]])
+
+
+def test_a_report_says_how_groups_are_treated(reader_folder: Path, tmp_path: Path) -> None:
+    recipe = {**FAST, "data": {"source": str(folder(tmp_path)), "group": "city", "validation": 0},
+              "model": str(reader_folder), "evaluate": QUIET, "gates": {"bias_gap_increase": 0.9}}  # fmt: skip
+    done = fit(recipe, out=tmp_path / "run")
+    features = done.report["groups"]["features"]
+    assert set(features) == {"city", "mentions"}
+    assert set(features["mentions"]["groups"]) == {"gender: female", "gender: male"}
+    bias = done.report["bias"]
+    assert bias["equalised_odds_difference (city)"]["measurable"] is True
+    assert bias["counterfactual_flip_rate"]["n"] == 160, "each text mentions women or men"
+    assert done.report["verdict"]["gates"] == {"bias_gap_increase": "passed"}
+    for page in ("report.html", "README.md"):
+        written = (tmp_path / "run" / page).read_text(encoding="utf-8")
+        assert "equalised_odds_difference" in written or "Equalised odds" in written
+    off = fit({**recipe, "gates": {}, "evaluate": {**QUIET, "by_group": False}}, out=tmp_path / "off")
+    assert off.report["bias"] == off.report["groups"] == {}
+
+
+def test_mentions_make_groups(reader_folder: Path, tmp_path: Path) -> None:
+    rows = [
+        *opinions(40, city=False),
+        {"text": "women and men sang 1", "label": "glad"},
+        {"text": "a tree 1", "label": "sad"},
+    ]
+    source = str(write_rows(tmp_path / "rows.jsonl", rows))
+    data = {"source": source, "mentions": "gender", "validation": 0, "test": 0}
+    found = prepare(Recipe.model_validate({**FAST, "data": data, "model": str(reader_folder)}))
+    assert {row.example.group for row in found.rows("train")} == {"gender: female", "gender: male", "several", "nobody"}
+    with pytest.raises(RecipeError, match=r"no kind of people is called 'gendre'"):
+        prepare(Recipe.model_validate({**FAST, "data": {**data, "mentions": ["gendre"]}, "model": str(reader_folder)}))
+    with pytest.raises(RecipeError, match=r"leave one of the two out"):
+        prepare(Recipe.model_validate({**FAST, "data": {**data, "group": "label"}, "model": str(reader_folder)}))
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_twins_are_read_and_not_learned(
+    writes: bool, reader_folder: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    rows: list[dict[str, str]] = opinions(32, city=False)
+    if writes:
+        rows = [
+            {"prompt": f"who sang {n}", "completion": "the women sang" if n % 2 else "it rained"} for n in range(32)
+        ]
+    recipe = {
+        **FAST, "data": {"source": str(write_rows(tmp_path / "rows.jsonl", rows)), "validation": 0, "test": 0},
+        "model": str(generator_folder if writes else reader_folder),
+        "regularisers": [{"kind": "counterfactual_pairing", "axes": ["gender"]}],
+        "optimiser": {"rows_per_step": 16, "micro_tokens": 4096},
+    }  # fmt: skip
+    built = build(prepare(Recipe.model_validate(recipe)))
+    step = next(iter(built.schedule.steps(built.policy)))
+    assert step.rows == 16
+    twins = sum(int((batch.targets["twin"] >= 0).sum()) for batch in step.batches if "twin" in batch.targets)
+    assert twins == 16 if not writes else 4 <= twins <= 12
+    plain = build(prepare(Recipe.model_validate({**recipe, "regularisers": "none"})))
+    same = next(iter(plain.schedule.steps(plain.policy)))
+    assert sum(batch.units for batch in step.batches) == sum(batch.units for batch in same.batches)
+    (batch,) = step.batches
+    terms = built.prepared.resolved.objective(built.policy, batch)
+    penalty = built.regularisers[0](built.policy, batch, terms)
+    assert float(penalty.detach()) > 0
+
+
+def test_a_twin_counts_nothing() -> None:
+    from tuneful.core.types import Row
+
+    def row(n: int, twin: Row | None = None) -> Row:
+        return Row(
+            Example(Place("t", n)), np.array([1, n], dtype=np.int32), np.ones(2, dtype=np.float32), target=n, twin=twin
+        )
+
+    batch = Collator(Layout.LABELS)([row(0, row(3)), row(1), row(2, row(4))])
+    assert batch.targets["twin"].tolist() == [3, -1, 4, -1, -1]
+    assert batch.weights.tolist() == [1, 1, 1, 0, 0]
+    tokens = Collator(Layout.TOKENS)([row(0, row(3)), row(1)])
+    assert tokens.targets["rows"].tolist() == [0, 1, 2]
+    assert tokens.weights.tolist() == [1, 1, 0]
+    assert tokens.units == 2
+
+
+def test_an_audit_of_a_model_that_writes(generator_folder: Path, tmp_path: Path) -> None:
+    done = typed("audit", generator_folder, "--rows", 20, "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    probe = found["bias"]["descriptors"]
+    assert probe["measurable"] is False, "a random model is at chance"
+    assert probe["reason"] == "at_chance"
+    assert typed("audit", generator_folder, "--probe", "crow", cwd=tmp_path).exit_code == 2
+    assert "not measurable" in typed("audit", generator_folder, "--rows", 20, cwd=tmp_path).output
+
+
+def test_an_audit_of_a_run_asks_before_and_after(generator_folder: Path, tmp_path: Path) -> None:
+    source = str(write_rows(tmp_path / "rows.jsonl", greetings(30)))
+    fit(
+        {"data": source, "model": str(generator_folder), "schedule": {"steps": 2}, "evaluate": "none"},
+        out=tmp_path / "run",
+    )
+    probe = json.loads(typed("audit", tmp_path / "run", "--rows", 20, "--json", cwd=tmp_path).stdout)["bias"][
+        "descriptors"
+    ]
+    assert set(probe["language_ability"]) == {"name", "before", "after"}
+
+
+def test_an_audit_of_a_classifier(reader_folder: Path, tmp_path: Path) -> None:
+    recipe = {**FAST, "data": {"source": str(folder(tmp_path)), "validation": 0}, "model": str(reader_folder),
+              "evaluate": "none"}  # fmt: skip
+    fit(recipe, out=tmp_path / "run")
+    test = tmp_path / "data" / "test.jsonl"
+    found = json.loads(typed("audit", tmp_path / "run", test, "--group", "city", "--json", cwd=tmp_path).stdout)
+    assert set(found["groups"]["features"]) == {"city", "mentions"}
+    assert found["bias"]["counterfactual_flip_rate"]["n"] == 160
+    assert "east" in typed("audit", tmp_path / "run", test, "--group", "city", cwd=tmp_path).output
+    refused = typed("audit", tmp_path / "run", cwd=tmp_path)
+    assert refused.exit_code == 2
+    assert "--group" in refused.output
