@@ -318,6 +318,8 @@ WORLDS = [
     ([0.9] + [0.5] * 9, [0.5] * 10, [60] * 10),
     ([0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7], [0.5] * 9, [60] * 9),
     ([0.8, 0.5], [0.6, 0.5], [200, 200]),
+    ([0.9, 0.1, *[0.5] * 8], [0.5] * 10, [60] * 10),
+    ([0.5] * 10, [0.9, 0.1, *[0.5] * 8], [60] * 10),
     ([0.3, 0.5, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5, 0.5], [40, 100, 100, 100, 900]),
 ]
 
@@ -368,6 +370,15 @@ class TestExtremes:
         assert wider([other], [one])[0] > 0
         low, high = higher([one], [other])
         assert low < 0 < high
+
+    def test_what_may_be_the_largest_bounds_the_rise(self) -> None:
+        """Systems that err alike. Before, d is 0.3 above all others; after, b is 0.3 above a and d is hardly less, so that
+        either may be the largest: b has risen by 0.3 and d fallen by 0.05, and the largest itself has not moved."""
+        errors = np.random.default_rng(0).normal(0, 0.03, (2000, 4))
+        before, after = np.array([0.5, 0.5, 0.5, 0.8]), np.array([0.5, 0.8, 0.5, 0.75])
+        low, high = wider([Drawn(before, before + errors)], [Drawn(after, after + errors)])
+        assert -0.3 < low < -0.01
+        assert 0.01 < high <= 0.3 + 1e-4
 
     def test_systems_that_are_alike_do_not_differ(self) -> None:
         one, _ = redraw(np.random.default_rng(0), [50] * 5, np.full(5, 0.5), np.full(5, 0.5))
@@ -446,6 +457,13 @@ class TestChance:
             p.append(known(gaps["equalised_odds_difference"].p))
         assert np.mean(p) > 0.25  # of 0.5, three standard errors
 
+    def test_a_group_that_is_answered_wrongly(self) -> None:
+        rows = [("a", 1, 1, 45), ("a", 0, 0, 45), ("b", 1, 1, 45), ("b", 0, 0, 45), ("c", 1, 0, 30), ("c", 0, 0, 30)]
+        worst = by_hand(rows)["who"].gaps["worst_group_accuracy"]
+        assert (worst.value, worst.groups, worst.p) == (0.5, ("c",), pytest.approx(1 / 201))
+        assert known(worst.by_chance) == pytest.approx(210 / 240, abs=0.05)
+        assert known(worst.by_chance) < 210 / 240
+
     def test_the_largest_of_many_is_not_zero_by_chance(self) -> None:
         rng = np.random.default_rng(3)
         truth, group = rng.integers(2, size=2000), rng.integers(20, size=2000)
@@ -498,8 +516,14 @@ class TestWhatIsNotMeasured:
         assert found.gaps["equalised_odds_difference"].rate == "fpr"
 
     def test_one_row_more_is_enough(self) -> None:
-        found = by_hand([*HAND, ("c", 1, 1, 30), ("c", 0, 0, 30)])["who"]
-        assert not found.not_measured
+        findings = by_hand([*HAND, ("c", 1, 1, 30), ("c", 0, 0, 30)])
+        assert not findings["who"].not_measured
+        assert not findings.notes
+
+    def test_small_groups_of_several_classes(self) -> None:
+        said = np.arange(120) % 3
+        findings = examine_groups(said, np.eye(3)[said], {"who": ["a"] * 50 + ["b"] * 41 + ["c"] * 29})
+        assert [dict(note.facts)["groups"] for note in findings.notes] == ["c"]
 
     def test_a_background_that_is_small(self) -> None:
         rows = [("a", 1, 1, 40), ("a", 0, 0, 40), ("b", 1, 1, 10), ("b", 0, 0, 40)]
@@ -524,6 +548,8 @@ class TestWhatIsNotMeasured:
         assert gaps["demographic_parity_difference"].value == pytest.approx(0.8)
         assert gaps["equalised_odds_difference"].reason == "group_is_label"
         assert gaps["worst_bpsn"].reason == "group_is_label"
+        assert findings["who"].groups["a"]["tpr"].p is None  # nobody else has a row of the class
+        json.dumps(findings.as_json(), allow_nan=False)
         assert "fairness_group_is_label" in {note.key for note in findings.notes}
         assert "fairness_group_is_label" not in {note.key for note in by_hand().notes}
 
@@ -671,7 +697,9 @@ class TestCompared:
         ]
         back = compared(after, before)["who"]["demographic_parity_difference"]
         assert back.delta == pytest.approx(0.27)
-        assert known(back.by_chance) == pytest.approx(-known(parity.by_chance))
+        chances = [known(found["who"].gaps["demographic_parity_difference"].by_chance) for found in (before, after)]
+        assert known(parity.by_chance) == pytest.approx(chances[1] - chances[0])
+        assert known(back.by_chance) == pytest.approx(chances[0] - chances[1])
         kept = parity.as_json()
         assert (kept["measurable"], kept["gap"], kept["n"], kept["delta"]) == (True, True, 200, -0.27)
 

@@ -159,6 +159,13 @@ def test_an_answer_ends_at_its_own_stop() -> None:
     assert len({len(answer.ids) for answer in found}) > 1
 
 
+@pytest.mark.timeout(60)
+def test_nothing_is_read_once_all_have_ended() -> None:
+    model = build("Llama", GENERATORS["Llama"][0], labels=False)
+    found = sample(model, PROMPTS, BESIDE, stops=set(range(120)), decay=50.0, limit=1_000_000)
+    assert [(answer.ids, answer.stopped) for answer in found] == [((), True)] * 3
+
+
 def test_draws_follow_the_debiased_shares() -> None:
     """2,000 draws of one token at temperature 2; the seed decides them."""
     model = build("Llama", {**GENERATORS["Llama"][0], "vocab_size": 50}, labels=False)

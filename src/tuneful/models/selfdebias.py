@@ -69,7 +69,7 @@ def debiased(logits: Tensor, biased: Tensor, *, decay: float = DECAY, floor: flo
     if not len(biased):
         return plain
     shares = biased.float().softmax(-1).amax(0)
-    return (plain + (decay * (plain.exp() - shares)).clamp(min=math.log(floor), max=9.0)).log_softmax(-1)
+    return (plain + (decay * (plain.exp() - shares)).clamp(min=math.log(floor), max=0.0)).log_softmax(-1)
 
 
 def told(text: str, language: str = "en", attributes: Sequence[str] | None = None) -> list[str]:
