@@ -121,7 +121,7 @@ def test_cells_and_their_accuracies_by_hand() -> None:
 
 
 def test_the_worst_cell_decides_then_the_mean_then_the_penalty() -> None:
-    shares = {10.0: [0.6, 0.9], 1.0: [0.6, 0.9], 0.1: [0.95, 0.5], 0.01: [0.8, 0.6]}
+    shares = {10.0: [0.6, 0.9], 1.0: [0.6, 0.9], 0.1: [1.0, 0.55], 0.01: [0.8, 0.6]}
     assert best_of({strength: np.array(found) for strength, found in shares.items()}) == 1.0
 
 
