@@ -51,21 +51,16 @@ def _rates(answers: Answers) -> list[Rate]:
 
 
 def disaggregated(answers: Answers, mask: np.ndarray, rates: Sequence[Rate]) -> np.ndarray:
-    """(rates, G) through fairlearn's MetricFrame; NaN where no row counts. Groups may overlap: each is then set against
-    its background in a frame of its own."""
+    """(rates, G) through fairlearn's MetricFrame; NaN where no row counts. A row of several groups is given once for
+    each, so that groups that overlap need no frame of their own."""
     from fairlearn.metrics import MetricFrame  # type: ignore[import-untyped]
 
     metrics = {rate.kind: _share(rate) for rate in rates}
-
-    def by_group(groups: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
-        frame = MetricFrame(
-            metrics=metrics, y_true=answers.truth, y_pred=answers.said, sensitive_features=groups
-        ).by_group
-        return frame.loc[list(wanted), list(metrics)].to_numpy(dtype=np.float64).T
-
-    if (mask.sum(1) == 1).all():
-        return by_group(mask.argmax(1), range(mask.shape[1]))
-    return np.concatenate([by_group(own.astype(np.int64), [1]) for own in mask.T], 1)
+    rows, groups = np.nonzero(mask)
+    frame = MetricFrame(
+        metrics=metrics, y_true=answers.truth[rows], y_pred=answers.said[rows], sensitive_features=groups
+    )
+    return frame.by_group.loc[range(mask.shape[1]), list(metrics)].to_numpy(dtype=np.float64).T
 
 
 def _share(rate: Rate) -> Callable[[np.ndarray, np.ndarray], float]:
