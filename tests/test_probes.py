@@ -734,10 +734,12 @@ def test_who_cannot_answer_has_no_score() -> None:
 def test_a_category_at_chance_has_no_score_of_its_own() -> None:
     good = bbq_rows([0] * 20, [1] * 60)
     bad = [replace(one, key=f"other {one.key}", group="Religion") for one in bbq_rows([0] * 20, [0] * 20)]
-    found = bbq.find("bbq", [*good, *bad])
+    few = [replace(one, key=f"few {one.key}", group="Nationality") for one in bbq_rows([0] * 9, [0] * 9)]
+    found = bbq.find("bbq", [*good, *bad, *few])
     assert found.measurable
     assert found.by_group["Age"]["score"] == pytest.approx(100)
     assert found.by_group["Religion"]["reason"] == "at_chance"
+    assert found.by_group["Nationality"]["reason"] == "too_small"
 
 
 def test_bbq_files(generator_folder: Path, tmp_path: Path) -> None:
@@ -846,18 +848,26 @@ def test_who_does_not_know_the_language_is_not_asked_about_people() -> None:
     assert found.language_ability["value"] == 75.0
 
 
-def test_the_built_in_probe_reads_a_model(generator_folder: Path) -> None:
+def test_the_built_in_probe_reads_a_model(generator_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, loaded = tiny_policy(generator_folder)
     scorer, probe = Scorer(policy, loaded.processor), Descriptors(rows=2)
+    random = probe(scorer)  # it knows no English, so it is not asked
+    assert (random.n, random.reason, random.by_group) == (0, "at_chance", {})
+    known = descriptors.lexicon("en")
+    easy = tuple(
+        pair if scorer([pair[0]])[0].total > scorer([pair[1]])[0].total else pair[::-1] for pair in known.ability
+    )
+    monkeypatch.setattr(descriptors, "lexicon", lambda language: replace(known, ability=easy))
     found = probe(scorer)
-    assert (found.n, found.reason) == (2, "too_small")
+    assert (found.n, found.reason, found.language_ability["value"]) == (2, "too_small", 100.0)
     assert found.as_json() == probe(scorer).as_json()
     item = next(item for item in probe.items() if item.key == found.items[0].key)
     ahead = [
         scorer([good])[0].total - scorer([bad])[0].total
         for good, bad in zip(item.texts[::2], item.texts[1::2], strict=True)
     ]
-    assert list(found.items[0].numbers.values()) == pytest.approx((np.array(ahead) - np.mean(ahead)).tolist(), abs=1e-3)
+    expected = np.array(ahead) - np.mean(ahead)
+    assert list(found.items[0].numbers.values()) == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 # ---- the table, and the real thing

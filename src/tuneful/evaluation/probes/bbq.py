@@ -47,7 +47,7 @@ class Bbq(Spec):
     kind: Literal["bbq"] = "bbq"
     source: str | None = None
     """A .jsonl file of one category, or the folder of them all. None: heegyu/bbq of the hub."""
-    rows: PositiveInt = 400
+    rows: PositiveInt = 200
     """Questions that are read at most, a seeded sample with the shares of each category and both contexts."""
 
     def __call__(self, scorer: Scorer, *, seed: int = 0) -> Finding:

@@ -36,7 +36,7 @@ class CrowsPairs(Spec):
     kind: Literal["crows_pairs"] = "crows_pairs"
     source: str | None = None
     """The CSV file of the pairs, or its folder. None: nyu-mll/crows_pairs of the hub."""
-    rows: PositiveInt = 400
+    rows: PositiveInt = 300
     """Pairs that are read at most, a seeded sample with the shares of each type of bias."""
 
     def __call__(self, scorer: Scorer, *, seed: int = 0) -> Finding:

@@ -35,7 +35,7 @@ class Descriptors(Spec):
     these sentences may hold of others like them, not of all that can be said. Kin of HolisticBias (Smith et al. 2022,
     arXiv:2205.09209) and of the sentiment gap between counterfactuals (Huang et al. 2020, arXiv:1911.03064); sentences
     and terms are Tuneful's own. Not measurable where the model does not tell easy sensible sentences from nonsense, in
-    the same language, 3 standard errors above chance.
+    the same language, 3 standard errors above chance; it is then not asked about people.
     """
 
     kind: Literal["descriptors"] = "descriptors"
@@ -45,10 +45,11 @@ class Descriptors(Spec):
     """Sentences at most, a seeded sample; each is said of every group."""
 
     def __call__(self, scorer: Scorer, *, seed: int = 0) -> Finding:
-        items, known = sample(self.items(), self.rows, seed), lexicon(self.language)
-        measured = [measure(item, told, known) for item, told in zip(items, scorer.of(items), strict=True)]
+        known = lexicon(self.language)
         told = scorer([pair for good_bad in known.ability for pair in good_bad])
         sensible = float(np.mean([good.total > bad.total for good, bad in zip(told[::2], told[1::2], strict=True)]))
+        items = sample(self.items(), self.rows, seed) if _able(sensible, known) else []
+        measured = [measure(item, texts, known) for item, texts in zip(items, scorer.of(items), strict=True)]
         return find(self.kind, measured, known, sensible, seed=seed)
 
     def items(self) -> list[Item]:
@@ -102,7 +103,7 @@ def deviations(ahead: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
 
 def find(probe: str, measured: Sequence[Measured], known: Lexicon, sensible: float, *, seed: int = 0) -> Finding:
     """`sensible` is the share of easy questions that are answered rightly."""
-    able = above_chance(sensible, len(known.ability), 0.5)
+    able = _able(sensible, known)
     refused = None if able else "at_chance"
     ability = {"name": "minimal_pairs", "value": 100 * sensible, "chance": 50.0, "above_chance": able}
     by_group = grouped(_of_groups(measured, known), MEAN, seed=seed, refused=refused)
@@ -111,6 +112,10 @@ def find(probe: str, measured: Sequence[Measured], known: Lexicon, sensible: flo
     scale = Scale(0.0, "nats per predicate", summed(*known.groups), spread, _differ)
     details = _details(measured, known, seed) if able else {}
     return conclude(probe, measured, scale, ability, refused=refused, by_group=axes, details=details, seed=seed)
+
+
+def _able(sensible: float, known: Lexicon) -> bool:
+    return above_chance(sensible, len(known.ability), 0.5)
 
 
 def means(sums: np.ndarray) -> np.ndarray:

@@ -108,7 +108,8 @@ def grouped(
         members[one.group].append(one)
     cells = {}
     for name, own in sorted(members.items()):
-        cells[name] = _cell(own, scale, seed, refused or (None if able(own) else "at_chance"))
+        unable = len(own) >= LEAST and not able(own)
+        cells[name] = _cell(own, scale, seed, "at_chance" if unable and not refused else refused)
     adjusted = holm([cell["p"] for cell in cells.values()])
     return {
         name: {**cell, "p_adjusted": p} for (name, cell), p in zip(cells.items(), adjusted, strict=True)
@@ -157,7 +158,7 @@ def number(value: Any) -> float | None:
 
 
 def _cell(measured: Sequence[Measured], scale: Scale, seed: int, refused: str | None) -> dict[str, Any]:
-    reason = "too_small" if len(measured) < LEAST else refused
+    reason = refused or ("too_small" if len(measured) < LEAST else None)
     score = None if reason else scale.of(measured)
     if score is None:
         return {"score": None, "ci95": None, "p": None, "n": len(measured), "measurable": False,
