@@ -447,7 +447,7 @@ def test_a_damaged_run_folder(file: str, generator_folder: Path, tmp_path: Path)
         (["predict", "MODEL", "good.jsonl", "--column", "promt"], "has no column 'promt'"),
         (["eval", "MODEL", "labels.csv", "--column", "label"], "expected part=column"),
         (["compare", "one"], "at least two runs"),
-        (["compare", "one", "two"], "holds no answers.jsonl"),
+        (["compare", "one", "two"], "there is no folder one"),
         (["models", "pull", "gpt-5"], "there is no model 'gpt-5'"),
         (["models", "path", "smol"], "there is no embedded model 'smol'"),
     ],

@@ -88,6 +88,11 @@ def test_all_faults_at_once_with_what_was_meant() -> None:
         ({}, "data: is needed"),
         ({"data": 7}, "tasks.0.data: "),
         ({"data": "d", "precision": "fp8"}, "precision: 'fp8' is not one of"),
+        (
+            {"data": "d", "regularisers": [{"kind": "r_drop", "strength": -1}]},
+            "regularisers.0.strength: should be greater than 0",
+        ),
+        ({"data": "d", "interpolate": 2}, "interpolate: should be less than 1; found 2"),
         ({"data": "d", "adapter": {"kind": "lora", "dropout": 1.5}}, "adapter.dropout: should be less than 1"),
         ({"data": "d", "seed": "x"}, "seed: should be a valid integer"),
         ({"data": "d", "seed": -1}, "seed: should be greater than or equal to 0"),

@@ -134,6 +134,20 @@ def test_runs_that_searched_other_documents_are_not_compared(tmp_path: Path) -> 
         compare([told["one"], told["other"]])
 
 
+def test_each_pair_of_runs_is_compared_on_all_that_it_shares(tmp_path: Path) -> None:
+    """A third run that shares hardly anything takes nothing from the first two, and a row that is asked twice counts
+    twice."""
+    asked = {"one": ["a", "a", "b", "c"], "same": ["a", "a", "b", "c"], "other": ["c", "d"]}
+    for name, texts in asked.items():
+        (tmp_path / name).mkdir()
+        rows = [{"asked": text, "expected": "x", "tuned": "x" if name == "one" else "y"} for text in texts]
+        write_rows(tmp_path / name / "answers.jsonl", rows)
+    found = compare([tmp_path / name for name in asked])
+    assert [line["n"] for line in found] == [4, 1]
+    with pytest.raises(RunFolderError, match="there is no folder"):
+        compare([tmp_path / "one", tmp_path / "none"])
+
+
 def test_a_run_without_answers_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="the run did not end"):
         compare([tmp_path, tmp_path])

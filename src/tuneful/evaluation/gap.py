@@ -116,12 +116,12 @@ def advice(parts: Mapping[str, Told], found: Difference | None, *, still_falling
     if found is None:
         return Said("gap_unknown")
     validation = parts["validation"]
-    if nothing := learned_nothing(parts["train"], validation):
+    enough = len(validation.sums) >= ENOUGH
+    if enough and (nothing := learned_nothing(parts["train"], validation)):
         return nothing
     loss = validation.loss
     facts = {"gap": _short(found.delta), "low": _short(found.low), "high": _short(found.high)}
     large = found.delta >= max(LARGE * loss, LEAST)
-    enough = len(validation.sums) >= ENOUGH
     if large and found.low > 0 and enough:
         return Said("gap_over", {**facts, "percent": round(100 * found.delta / loss)})
     if large or not enough:

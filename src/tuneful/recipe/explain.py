@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from tuneful.core.spec import did_you_mean
 from tuneful.recipe.aliases import ALIASES
 
+UNIONS = ("list[", "function-", "tagged-union", "nullable", "constrained-", "literal[")  # pydantic's, no names
+
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """One line a fault."""
@@ -19,11 +21,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 
 def _drowned(fault: Any, faults: Sequence[Any]) -> bool:
-    """A value that may be a text or a list is tried as both; the text's complaint says nothing beside the list's."""
-    place = fault["loc"][:-1]
-    return fault["loc"][-1:] == ("str",) and any(
-        other is not fault and other["loc"][: len(place)] == place for other in faults
-    )
+    """A value that may be a text or a list, or a word or a number, is tried as both; the text's complaint says nothing
+    beside the other's."""
+    *place, last = fault["loc"] or ("",)
+    text = last == "str" or str(last).startswith("literal[")
+    return text and any(other is not fault and list(other["loc"][: len(place)]) == place for other in faults)
 
 
 def _line(fault: Any, root: type[BaseModel]) -> str:
@@ -66,7 +68,7 @@ def _walk(loc: Sequence[int | str], root: type[BaseModel]) -> tuple[str, type[Ba
         if tagged and not (owner and name in owner.model_fields and here is owner):
             here = owner = tagged[0]
             continue
-        if name.startswith(("list[", "function-", "tagged-union", "str", "nullable")) and parts:
+        if parts and (name == "str" or name.startswith(UNIONS)):
             continue
         parts.append(name)
         holder = choices[0] if len(choices) == 1 else owner

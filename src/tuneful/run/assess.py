@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
 
 Say = Callable[[str], None]
 SEARCHED = ("documents", "corpus")  # how many, and the fingerprint of all
+Answers = dict[tuple[str, int], dict[str, Any]]  # by what was asked and expected, and for which time
 SHOWN = 0.2  # share of the rows that serve as examples and for the constant answer when there are no training rows
 
 
@@ -113,31 +115,32 @@ def _opened(name: str, source: str, columns: Mapping[str, str], say: Say) -> tup
 
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every run against the first, on the test rows they share."""
+    """Every run against the first, on the test rows that the two share."""
     first, *others = [(str(path), _answers(path)) for path in paths]
-    shared = [key for key in first[1] if all(key in answers for _, answers in others)]
+    return [line for other in others for line in _compared(first, other)]
+
+
+def _compared(first: tuple[str, Answers], other: tuple[str, Answers]) -> Iterator[dict[str, Any]]:
+    shared = [key for key in first[1] if key in other[1]]
     if not shared:
-        raise RunFolderError("these runs have no test row in common, so there is nothing to compare them by")
-    _check_searched([answers[key] for _, answers in (first, *others) for key in shared[:1]])
-    table = []
-    for metric in _common_metrics([first[1][key] for key in shared]):
-        ours = _statistics(metric, [first[1][key] for key in shared])
-        for other, answers in others:
-            theirs = _statistics(metric, [answers[key] for key in shared])
-            gap = difference(metric, theirs, ours)
-            table.append(
-                {
-                    "metric": metric.name,
-                    "first": first[0],
-                    "other": other,
-                    "values": [float(metric.value(ours.sum(0))), float(metric.value(theirs.sum(0)))],
-                    "delta": gap.delta,
-                    "ci95": [gap.low, gap.high],
-                    "n": len(shared),
-                    "higher_is_better": metric.higher_is_better,
-                }
-            )
-    return table
+        raise RunFolderError(
+            f"{first[0]} and {other[0]} have no test row in common, so there is nothing to compare them by"
+        )
+    _check_searched([answers[shared[0]] for _, answers in (first, other)])
+    answered = [[answers[key] for key in shared] for _, answers in (first, other)]
+    for metric in _common_metrics(answered[0]):
+        ours, theirs = (_statistics(metric, answers) for answers in answered)
+        gap = difference(metric, theirs, ours)
+        yield {
+            "metric": metric.name,
+            "first": first[0],
+            "other": other[0],
+            "values": [float(metric.value(ours.sum(0))), float(metric.value(theirs.sum(0)))],
+            "delta": gap.delta,
+            "ci95": [gap.low, gap.high],
+            "n": len(shared),
+            "higher_is_better": metric.higher_is_better,
+        }
 
 
 def _check_searched(answers: Sequence[Mapping[str, Any]]) -> None:
@@ -195,8 +198,10 @@ def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate
     return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
 
 
-def _answers(path: Path) -> dict[str, dict[str, Any]]:
+def _answers(path: Path) -> Answers:
     folder = RunFolder(path)
+    if not path.exists():
+        raise RunFolderError(f"there is no folder {path}; tuneful runs lists those there are")
     if not folder.answers.exists() and folder.report.exists():
         raise RunFolderError(
             f"{path} has ended and holds no answers.jsonl: it had no test rows, or they were measured by class, which "
@@ -205,7 +210,13 @@ def _answers(path: Path) -> dict[str, dict[str, Any]]:
     if not folder.answers.exists():
         raise RunFolderError(f"{path} holds no answers.jsonl: the run did not end; go on with --resume")
     lines = [json.loads(line) for line in folder.answers.read_text(encoding="utf-8").splitlines()]
-    return {_key(line): line for line in lines}
+    found: Answers = {}
+    times: Counter[str] = Counter()
+    for line in lines:
+        key = _key(line)
+        found[key, times[key]] = line  # a row that stands there twice counts twice
+        times[key] += 1
+    return found
 
 
 def _key(line: Mapping[str, Any]) -> str:
