@@ -22,11 +22,14 @@ from tuneful.adapters import Full, Lora
 from tuneful.core.protocols import Adapter
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.evaluation import fairness, probes
 from tuneful.evaluation.card import card
 from tuneful.evaluation.charts import PAINTS, Bar, bars, curves
+from tuneful.evaluation.fairness.gaps import GAUGES, POWER_MEANS, WORST_BPSN
 from tuneful.evaluation.page import page
 from tuneful.evaluation.phrases import BLOCKS, duration, memory, number, said, signed
 from tuneful.evaluation.reading import class_logits
+from tuneful.evaluation.treatment import FLIPS
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.testing import tiny_policy
 
@@ -344,13 +347,28 @@ def test_probes_and_tasks_are_shown_when_they_are_there() -> None:
     report["bias"] = {
         "tone": {"before": 0.625, "after": 0.6875, "delta": 0.0625, "ci95": [-0.01, 0.07], "n": 1508,
                  "measurable": True, "language_ability": ability},
-        "roles": {"before": None, "after": None, "measurable": False},
+        "equalised_odds_difference (sect)": {"before": None, "after": None, "measurable": False,
+                                             "reason": "few_rows"},
     }  # fmt: skip
     report["forgetting"]["tasks"] = {"news": {"news": 0.875}, "jokes": {"news": 0.75, "jokes": 0.5}}
     text = text_of(page(report, "en"))
-    assert "tone 0.625 0.688 +0.0625 \u22120.01 to +0.07 1,508 0.938 → 0.812" in text
-    assert "not measurable" in text
+    assert "tone 0.625 0.688 +0.0625 \u22120.01 to +0.07 – 1,508 0.938 → 0.812" in text
+    assert "Equalised odds difference (sect) not measurable: fewer than 30 rows" in text
+    assert "Equalised odds difference (sect): not measurable: fewer than 30 rows" in card(report, "en")
     assert "jokes 0.75 0.5" in text
+
+
+def test_every_reason_and_every_gap_has_words() -> None:
+    """The code names both; a person reads neither key."""
+    files = [path for room in (fairness, probes) for path in Path(str(room.__file__)).parent.glob("*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    reasons = set(re.findall(r"\"(few_\w+|one_class|group_is_label|at_chance|too_small|undefined)\"", source))
+    assert {"few_rows", "few_groups", "at_chance", "too_small"} <= reasons
+    gaps = {*GAUGES, WORST_BPSN, *POWER_MEANS, FLIPS, *probes.PROBES.kinds()}
+    for language in LANGUAGES:
+        say = words(language)
+        assert [key for key in reasons if f"why_{key}" not in say] == []
+        assert [name for name in gaps if f"probe_{name}" not in say] == []
 
 
 def test_right_and_wrong_are_words() -> None:

@@ -37,10 +37,14 @@ def audit_command(
 
 
 def _print(kind: str, probe: Mapping[str, Any]) -> None:
+    from tuneful.evaluation.fairer import name_of, reason
+    from tuneful.evaluation.words import words
+
+    name = name_of(kind, words("en"))
     if not probe["measurable"]:
-        note(f"{kind}: not measurable ({probe.get('reason')}), {probe['n']} asked")
+        note(f"{name}: {reason(probe, words('en'))}; {probe['n']} asked")
         return
-    row = [kind, probe.get("before"), probe.get("after"), _pair(probe.get("ci95")), probe.get("ideal", 0.0),
+    row = [name, probe.get("before"), probe.get("after"), _pair(probe.get("ci95")), probe.get("ideal", 0.0),
            probe.get("p"), probe["n"]]  # fmt: skip
     table("", ("probe", "before", "after", "95 %", "ideal", "p", "n"), [row])
     groups = probe.get("by_group") or {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tuneful.evaluation import phrases, sections
+from tuneful.evaluation import fairer, phrases, sections
 from tuneful.evaluation.panels import sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.usage import usage
@@ -160,9 +160,11 @@ def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
         return [say["bias_missing"]]
     columns = [say[f"column_{name}"] for name in ("probe", "before", "after", "delta", "interval", "n")]
     rows = []
-    for name, probe in report["bias"].items():
+    for row in fairer.probes(report, say):
+        probe = row["found"]
         numbers = [phrases.number(probe.get("before")), phrases.number(probe.get("after"))]
         gap = [phrases.signed(probe.get("delta")), phrases.interval(probe.get("ci95"), say)]
+        name = ": ".join(filter(None, (row["name"], row["why"])))
         rows.append([name, *numbers, *gap, phrases.number(probe.get("n"))])
     return [_table(columns, rows)]
 

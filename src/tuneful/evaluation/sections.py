@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tuneful.evaluation import phrases
+from tuneful.evaluation import fairer, phrases
 from tuneful.evaluation.phrases import SYSTEMS, Say
 
 Report = Mapping[str, Any]
@@ -52,7 +52,7 @@ def tiles(report: Report, say: Say) -> list[dict[str, str]]:
         "helped": f"{SIGNS[helped]} {say[helped]}",
         "generalises": say["missing"] if gap is None else say["tile_gap"].format(gap=phrases.signed(gap)),
         "costs": _spent(report["cost"], say),
-        "fairer": _fairness(report["bias"], say),
+        "fairer": fairer.tile(report["bias"], say),
         "forgot": _forgot(report["forgetting"], say),
     }
     return [
@@ -128,7 +128,7 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
     found = {
         "forgetting_kl": phrases.number(report["forgetting"].get("kl_from_base")),
         "generalisation_gap": phrases.signed(report["generalisation"].get("gap")),
-        "bias_gap_increase": phrases.signed(widest(report["bias"])),
+        "bias_gap_increase": phrases.signed(fairer.widest(report["bias"])),
         "helped": say[phrases.helped(report)],
     }
     return [
@@ -140,33 +140,6 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
         }
         for gate, result in (report["verdict"].get("gates") or {}).items()
     ]
-
-
-MEASURES = ("accuracy", "selection_rate", "tpr", "fpr", "bpsn")  # of a group, that the page shows
-
-
-def groups(report: Report, say: Say) -> list[dict[str, Any]]:
-    """One table for each column of groups."""
-    found = []
-    for feature, told in (report["groups"].get("features") or {}).items():
-        shown = [name for name in MEASURES if any(name in cells for cells in told["groups"].values())]
-        rows = [
-            {"name": name, "n": cells["n"], "cells": [cells.get(measure) or {} for measure in shown]}
-            for name, cells in told["groups"].items()
-        ]
-        names = [say[f"groups_measure_{name}"] for name in shown]
-        found.append({"caption": say["groups_caption"].format(feature=feature), "measures": names, "rows": rows})
-    return found
-
-
-def group_notes(report: Report, say: Say) -> list[str]:
-    return [phrases.said(note, say) for note in report["groups"].get("notes") or []]
-
-
-def widest(bias: Mapping[str, Any]) -> float | None:
-    """The largest rise of a gap between groups."""
-    gaps = (probe for probe in bias.values() if probe.get("gap") and probe.get("measurable"))
-    return max((probe["delta"] for probe in gaps), default=None)
 
 
 def matrix(report: Report, say: Say) -> dict[str, Any] | None:
@@ -238,8 +211,9 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "notes": notes,
     "balance": balance,
     "gates": gates,
-    "groups": groups,
-    "group_notes": group_notes,
+    "probes": fairer.probes,
+    "groups": fairer.groups,
+    "group_notes": fairer.group_notes,
     "matrix": matrix,
     "ways": ways,
     "ways_words": ways_words,
@@ -252,13 +226,6 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
 def _spent(cost: Mapping[str, Any], say: Say) -> str:
     parts = (phrases.duration(cost.get("seconds"), say), phrases.memory(cost.get("peak_memory_mb")))
     return " · ".join(part for part in parts if part != phrases.MISSING) or say["missing"]
-
-
-def _fairness(probes: Mapping[str, Any], say: Say) -> str:
-    if len(probes) == 1:
-        ((name, probe),) = probes.items()
-        return f"{name} {phrases.signed(probe.get('delta'))}"
-    return say["tile_probes"].format(n=len(probes)) if probes else say["missing"]
 
 
 def _forgot(found: Mapping[str, Any], say: Say) -> str:
