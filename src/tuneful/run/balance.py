@@ -12,6 +12,7 @@ import numpy as np
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.types import Row, Said
+from tuneful.data.balance import Jtt
 from tuneful.data.labels import LabelSet
 from tuneful.data.rows import Rows
 from tuneful.objectives import Classify
@@ -54,6 +55,8 @@ def balanced(
     learned = [cells.drawn(row, weights) if balance.draws else cells.counting(row, weights) for row in repeated]
     if isinstance(objective, Classify):
         objective = objective.model_copy(update={"offsets": balance.offsets(counts) or objective.offsets})
+    if isinstance(balance, Jtt):
+        return Balanced(objective, learned, weighed)
     there = counts[counts > 0]
     facts = {"balance": balance.kind, "few": int(there.min()), "many": int(there.max())}
     return Balanced(objective, learned, weighed, [Said("balanced", facts)])

@@ -42,6 +42,7 @@ from tuneful.run.generalise import generalise
 from tuneful.run.loop import Interrupted
 from tuneful.run.progress import Progress
 from tuneful.run.scale import in_own_unit
+from tuneful.run.twice import told
 
 Say = Callable[[str], None]
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
@@ -102,7 +103,7 @@ def _measured(
         bias=treated.bias,
         groups=treated.groups,
         forgetting=forgotten,
-        data=with_selection(_data(built, progress, chosen, say), built.prepared.selection, _compared(folder)),
+        data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
@@ -226,7 +227,7 @@ def _forgetting(built: Built) -> dict[str, Any]:
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
 
-def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
     found, skipped = xray_json(built.prepared.xray), progress.skipped
     if chosen.get("answers"):  # cross-validation stands for the test rows
@@ -235,7 +236,8 @@ def _data(built: Built, progress: Progress, chosen: Mapping[str, Any], say: Say)
         found["notes"].append({"key": Said("ungated").key})
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
-    found["notes"] += [{"key": kept.key, **kept.facts} for kept in progress.kept]
+    first = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
+    found["notes"] += [{"key": said.key, **said.facts} for said in (*first, *progress.kept)]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})

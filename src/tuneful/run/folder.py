@@ -62,6 +62,10 @@ class RunFolder:
         return self.path / "compared.json"
 
     @property
+    def missed(self) -> Path:
+        return self.path / "missed.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.json"
 

@@ -26,6 +26,7 @@ from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.progress import Progress
 from tuneful.run.reworded import with_reworded
 from tuneful.run.train import train
+from tuneful.run.twice import twice
 from tuneful.run.variants import with_variants
 from tuneful.run.weigh import to_weigh, weigh
 
@@ -62,8 +63,9 @@ def run(
         prepared = with_variants(prepared, say)
         compared = {} if resume else compare(prepared, say, stop)
         built = together(lambda: build(prepared, say))
+        built, missed = twice(built, folder, say, stop, resume=resume)
         if not resume:
-            first_alone(lambda: _write_down(built, recipe, folder, command, choice, compared))
+            first_alone(lambda: _write_down(built, recipe, folder, command, choice, compared, missed))
         yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
         for record in train(built, folder, progress, resume=resume, should_stop=stop, say=say):
             if is_first():
@@ -105,8 +107,11 @@ def _write_down(
     command: str,
     choice: Choice | None,
     compared: Mapping[str, Any],
+    missed: Mapping[str, Any],
 ) -> None:
     write_lock(built, folder, command)
+    if missed:
+        folder.write_json(folder.missed, missed)
     if compared:
         folder.write_json(folder.compared, compared)
     if choice is not None and choice.facts:  # something was tried

@@ -1,0 +1,89 @@
+"""Rows that a first training gets wrong come more often in the second, and whom a shortcut fails is served better."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tuneful
+from tuneful.core.errors import RecipeError
+from tuneful.data.balance import Jtt
+from tuneful.recipe import Recipe
+from tuneful.run.api import check
+from tuneful.run.twice import weighed
+from work import MOODS, moods, whole_and_parts, write_rows
+
+PORTS = {"glad": "harbour", "sad": "airport"}
+
+
+def shortcuts(folder: Path, count: int = 120, against: int = 12) -> Path:
+    """Two words tell the mood, and a third, there four times, nearly always goes with it; of the test rows half."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+
+    def row(number: int, turned: bool) -> dict[str, str]:
+        mood, other = list(MOODS)[:: 1 if number % 2 else -1]
+        port = PORTS[other if turned else mood]
+        return {
+            "text": f"{' '.join([port] * 4)} {' '.join(rng.choice(MOODS[mood].split(), 2))} {number}",
+            "label": mood,
+            "port": port,
+        }
+
+    write_rows(folder / "train.jsonl", [row(n, n < against) for n in range(count)])
+    write_rows(folder / "test.jsonl", [row(1000 + n, n % 4 < 2) for n in range(80)])
+    return folder
+
+
+def recipe(source: Path, model: Path, balance: Any = None, **more: Any) -> dict[str, Any]:
+    data = {"source": str(source), "validation": 0, "text": "text", "label": "label"}
+    return {
+        "model": str(model), "choose": "none", "regularisers": "none", "schedule": {"epochs": 4},
+        "data": {**data, **({"balance": balance} if balance else {})},
+        "optimiser": {"learning_rate": 0.003, "rows_per_step": 8}, "evaluate": {"enabled": False}, **more,
+    }  # fmt: skip
+
+
+def test_the_weights_of_rows_by_hand(reader_folder: Path, tmp_path: Path) -> None:
+    """Of four rows one is drawn five times as often: 5/8 of the draws, so 2.5 in an epoch of four."""
+    prepared = check(recipe(shortcuts(tmp_path / "data"), reader_folder))
+    four = replace(prepared, repeated=prepared.repeated[:4])
+    times = [row.times for row in weighed(four, Jtt(times=5), [2]).repeated]
+    assert times == pytest.approx([0.5, 0.5, 2.5, 0.5])
+
+
+def test_whom_a_shortcut_fails_is_served_better(reader_folder: Path, tmp_path: Path) -> None:
+    source = shortcuts(tmp_path / "data")
+    rows = [json.loads(line) for line in (source / "test.jsonl").read_text().splitlines()]
+    worst: dict[str, float] = {}
+    for name, balance in (("plain", None), ("jtt", {"kind": "jtt", "epochs": 2, "times": 10})):
+        done = tuneful.fit(recipe(source, reader_folder, balance), out=tmp_path / name)
+        said = done.load().classify([row["text"] for row in rows])
+        right = np.array([row["label"] == answer for row, answer in zip(rows, said, strict=True)])
+        against = np.array([PORTS[row["label"]] != row["port"] for row in rows])
+        worst[name] = float(right[against].mean())
+    assert worst["jtt"] >= worst["plain"] + 0.15, worst
+    found = tuneful.fit(recipe(source, reader_folder, "jtt"), out=tmp_path / "said").report["data"]["notes"]
+    (note,) = (note for note in found if note["key"] == "trained_twice")
+    assert 0 < note["n"] < 60
+    assert (note["updates"], note["of"] > 100) == (15, True)
+
+
+def test_a_run_that_goes_on_draws_the_same_rows(reader_folder: Path, tmp_path: Path) -> None:
+    given = Recipe.model_validate(recipe(shortcuts(tmp_path / "data"), reader_folder, "jtt"))
+    whole, parts = whole_and_parts(given, tmp_path, after=40)
+    assert whole.read_json(whole.missed) == parts.read_json(parts.missed)
+    assert (whole.model / "model.safetensors").read_bytes() == (parts.model / "model.safetensors").read_bytes()
+
+
+def test_nothing_missed_is_nothing_to_draw(reader_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_rows(tmp_path / "data" / "train.jsonl", moods(60))
+    given = recipe(tmp_path / "data", reader_folder, {"kind": "jtt", "epochs": 30})
+    with pytest.raises(RecipeError, match="found no row that is answered wrongly"):
+        tuneful.fit({**given, "data": {**given["data"], "test": 0}}, out=tmp_path / "run")
