@@ -14,6 +14,7 @@ from benchmarks.effects.fairness import planted
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
+from benchmarks.effects.toxicity import toxicity
 
 EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "augment": augment,
@@ -28,6 +29,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "regularisers": regularisers,
     "select": select,
     "select_encoder": select_encoder,
+    "toxicity": toxicity,
 }
 
 

@@ -1,12 +1,14 @@
-"""A group that goes with the label in training and not afterwards: two classes of Banking77, and two branches named at
-the end of each text. Of the training rows 95 % of one class come from one branch; of the rows asked, half."""
+"""A group that goes with the label in training and not afterwards: tweets that are hateful or merely rude, which are
+hard to tell apart, and two branches named at the end of each text. Of the training rows 95 % of one class come from one
+branch; each text that is asked about is sent from both."""
 
 from __future__ import annotations
 
 import csv
+import html
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,13 @@ import numpy as np
 
 import tuneful
 from benchmarks.effects.paired import Found, arms, compared
-from benchmarks.effects.regularisers import read
 
-ROWS, SHARE, TESTED = 100, 0.95, 40  # of a class; of them those of its branch; asked rows of a class
+ROWS, SHARE, ASKED = 300, 0.95, 100  # of a class; of them those of its branch; texts of a class asked about
 BRANCHES = ("Sent from the harbour branch.", "Sent from the airport branch.")
+Texts = Mapping[str, Sequence[str]]  # of each class
 COMMON: dict[str, Any] = {
     "model": "minilm-l6", "adapter": {"kind": "top_layers", "layers": 3}, "choose": "none",
-    "optimiser": {"rows_per_step": 40}, "schedule": {"epochs": 8},
+    "optimiser": {"rows_per_step": 40}, "schedule": {"epochs": 3},
     "evaluate": {"forgetting": False, "robustness": False, "learning_curve": False},
 }  # fmt: skip
 EVEN = {"balance": "group_sampling"}
@@ -32,19 +34,31 @@ ARMS: dict[str, dict[str, Any]] = {
     "hsic": {"data": EVEN, "regularisers": [{"kind": "hsic", "strength": 1.0}]},
     "parity_gap": {"data": EVEN, "regularisers": [{"kind": "parity_gap", "strength": 1.0}]},
     "group_dro": {"data": EVEN, "regularisers": ["group_dro"]},
+    "jtt": {"data": {"balance": {"kind": "jtt", "epochs": 2}}},
 }
 
 
 def planted(data: Path, seeds: int) -> None:
-    source = read(data / "banking77" / "train.csv")
+    tweets = told_apart(data)
 
     def run(name: str, seed: int) -> Found:
         with tempfile.TemporaryDirectory() as scratch:
-            return fit(drawn(source, Path(scratch) / "data", seed), ARMS[name], seed)
+            return fit(drawn(tweets, Path(scratch) / "data", seed), ARMS[name], seed)
 
     found = arms(seeds, run, list(ARMS))
     for metric in ("equalised_odds", "accuracy", "worst"):
         compared(found, metric, "plain")
+
+
+def told_apart(data: Path) -> Texts:
+    """The tweets of both classes."""
+    (path,) = (data / "davidson_hate").glob("*.csv")
+    found: dict[str, list[str]] = {"hateful": [], "rude": []}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["class"] in ("0", "1"):
+                found["hateful" if row["class"] == "0" else "rude"].append(html.unescape(row["tweet"]))
+    return found
 
 
 def fit(folder: Path, way: dict[str, Any], seed: int) -> Found:
@@ -68,20 +82,22 @@ def by_cell(rows: Sequence[dict[str, str]], right: np.ndarray) -> Found:
     return {"equalised_odds": max(gaps), "accuracy": float(right.mean()), "worst": min(share.values())}
 
 
-def drawn(source: dict[str, list[str]], folder: Path, seed: int) -> Path:
-    """Two classes by lot; train.csv and test.csv of text, label and branch."""
+def drawn(texts: Texts, folder: Path, seed: int) -> Path:
+    """train.csv and test.csv of text, label and branch."""
     folder.mkdir()
     draw = random.Random(seed)
-    names = draw.sample([name for name in sorted(source) if len(source[name]) >= ROWS + TESTED], 2)
-    texts = {name: draw.sample(sorted(source[name]), ROWS + TESTED) for name in names}
-    for part, share in (("train", SHARE), ("test", 0.5)):
-        rows = []
-        for place, name in enumerate(names):
-            own = texts[name][:ROWS] if part == "train" else texts[name][ROWS:]
-            for number, text in enumerate(own):
-                branch = place if number < round(share * len(own)) else 1 - place
-                rows.append((f"{text} {BRANCHES[branch]}", name, f"branch{branch}"))
-        draw.shuffle(rows)
+    rows: dict[str, list[tuple[str, str, str]]] = {"train": [], "test": []}
+    for place, (name, known) in enumerate(sorted(texts.items())):
+        own = draw.sample(sorted(set(known)), ROWS + ASKED)
+        for number, text in enumerate(own[:ROWS]):
+            rows["train"].append(sent(text, name, place if number < round(SHARE * ROWS) else 1 - place))
+        rows["test"] += [sent(text, name, branch) for text in own[ROWS:] for branch in range(2)]
+    for part, lines in rows.items():
+        draw.shuffle(lines)
         with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label", "branch"), *rows])
+            csv.writer(file).writerows([("text", "label", "branch"), *lines])
     return folder
+
+
+def sent(text: str, label: str, branch: int) -> tuple[str, str, str]:
+    return f"{text} {BRANCHES[branch]}", label, f"branch{branch}"
