@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tuneful.core.errors import DataError
+from tuneful.core.errors import DataError, RecipeError
 from tuneful.data.augment import AUGMENTATIONS
 from tuneful.data.augment.counterfactual import Counterfactual
 from tuneful.data.identity import known_groups, mentioned, mentions, swapped, swapped_together
 from tuneful.data.identity.english import sounds_open, with_article
 from tuneful.data.identity.lexicon import LANGUAGES, NAME_AXIS, lexicon
 from tuneful.run.api import recipe_for
-from tuneful.run.prepare import prepare
-from tuneful.run.vary import samples
+from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.vary import samples, varied
 from tuneful.testing import check_augmentation
 from work import write_rows
 
@@ -389,3 +389,40 @@ class TestAugmentation:
             assert before.label == after.label == "bad"
         learned = sum("She" in (row.example.text or "") for row in prepared.repeated)
         assert 0.2 * learned < len(changed) < 0.8 * learned
+
+
+def test_answers_change_with_their_requests(generator_folder: Path, tmp_path: Path) -> None:
+    """By one mapping: whoever is asked about is whoever the answer names, and that is what is learned."""
+    rows = [
+        {"prompt": f"What did the woman in room {n} say?", "completion": f"She said {n}, and left her key."}
+        for n in range(40)
+    ]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    settings = {"augment": '[{"kind": "counterfactual", "axes": ["gender"], "share": 1.0}]'}
+    prepared = prepare(recipe_for(data, model=str(generator_folder), settings=settings))
+    vary = varied(prepared)
+    assert vary is not None
+    for place, row in enumerate(prepared.repeated):
+        asked, said = (turn.content for turn in vary.example(row, [0, 0, place]).messages)
+        assert (" man " in asked) == said.startswith("He said"), (asked, said)
+        assert (" man " in asked) == said.endswith("left his key."), (asked, said)
+    changed = [
+        (row, seen) for place, row in enumerate(prepared.repeated) if (seen := vary(row, [0, 0, place])) is not row
+    ]
+    assert changed
+    for row, seen in changed:
+        learned = prepared.processor.decode(seen.ids[seen.learn > 0].tolist())
+        assert learned != prepared.processor.decode(row.ids[row.learn > 0].tolist())
+
+
+def test_texts_to_write_change_as_wholes(generator_folder: Path, tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": f"He lost his card {n} times."} for n in range(40)])
+
+    def prepared(augment: str) -> Prepared:
+        return prepare(recipe_for(data, model=str(generator_folder), settings={"augment": augment}))
+
+    changed = [after.text for _, after in samples(prepared('{"kind": "counterfactual", "share": 1.0}'), 5)]
+    assert changed
+    assert all(text.startswith("She lost her card") for text in changed if text)
+    with pytest.raises(RecipeError, match="only text that is learned"):
+        prepared('["counterfactual", "typos"]')

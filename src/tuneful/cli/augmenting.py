@@ -9,7 +9,7 @@ from rich.text import Text
 from tuneful.cli.show import console, note
 from tuneful.core.errors import InputError
 from tuneful.data.augment import AUGMENTATIONS
-from tuneful.data.augment.reread import asked_texts
+from tuneful.data.augment.reread import all_texts
 from tuneful.recipe import Recipe
 from tuneful.run.prepare import Prepared
 from tuneful.run.variants import some, with_variants
@@ -29,7 +29,7 @@ def augmented_json(prepared: Prepared) -> list[dict[str, str]]:
     return [
         {"row": str(before.place), "before": one, "after": other}
         for before, after in samples(with_variants(some(prepared), note), SHOWN)
-        for one, other in zip(asked_texts(before), asked_texts(after), strict=True)
+        for one, other in zip(all_texts(before), all_texts(after), strict=True)
         if one != other
     ]
 

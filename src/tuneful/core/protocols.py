@@ -209,6 +209,15 @@ class ComparesGroups(Protocol):
 
 
 @runtime_checkable
+class ChangesTogether(Protocol):
+    """An augmentation that changes what is asked and what is learned of it alike."""
+
+    def together(self, texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:
+        """All texts of one example; as they are where there is nothing to change."""
+        ...
+
+
+@runtime_checkable
 class ComparesTwins(Protocol):
     """Optional, of a regulariser that compares a row with the same about another group."""
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import ChangesTogether
 from tuneful.core.types import Layout, Row, Said
 from tuneful.data.augment import Masked, Paraphrase
-from tuneful.data.augment.reread import asked_texts, has_request
+from tuneful.data.augment.reread import all_texts, asked_texts, has_request
 from tuneful.data.rows import NAMES
 from tuneful.recipe import Recipe
 from tuneful.run.resolve import Resolved
@@ -43,9 +44,10 @@ def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], streams: 
             f"augment: objective '{getattr(resolved.objective, 'kind', '')}' learns the texts themselves, and what is "
             "learned is never changed; leave augment out"
         )
-    if layout is Layout.TOKENS and recipe.task.data.learn == "all":
+    only_asked = [one for one in recipe.augment if not isinstance(one, ChangesTogether)]
+    if layout is Layout.TOKENS and only_asked and recipe.task.data.learn == "all":
         yield "augment: data.learn=all learns the requests too, and what is learned is never changed; leave one out"
-    elif layout is Layout.TOKENS and not any(has_request(row.example) for row in rows):
+    elif layout is Layout.TOKENS and only_asked and not any(has_request(row.example) for row in rows):
         yield (
             "augment: no training row has a request, only text that is learned, and what is learned is never changed; "
             "leave augment out"
@@ -63,11 +65,12 @@ def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], streams: 
 def _idle(recipe: Recipe, rows: Sequence[Row]) -> Iterator[str]:
     """Augmentations that leave every row as it is."""
     order = np.random.default_rng([recipe.seed, 19]).permutation(len(rows))[:LOOKED]
-    texts = [text for place in order.tolist() if rows[place].example.place.source != NAMES
-             for text in asked_texts(rows[place].example)]  # fmt: skip
+    looked = [rows[place].example for place in order.tolist() if rows[place].example.place.source != NAMES]
     for number, one in enumerate(recipe.augment):
         if isinstance(one, MADE):  # whether it changes any is seen when they are made
             continue
+        told = all_texts if isinstance(one, ChangesTogether) else asked_texts
+        texts = [text for example in looked for text in told(example)]
         change, rng = one.over(texts), np.random.default_rng(recipe.seed)
         if all((new := change(text, rng)) == text or not new.strip() for text in texts):
             yield (

@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from tuneful.core.protocols import Vary
-from tuneful.core.types import Example, Layout, Message, Row
-from tuneful.data.augment.reread import Reader
+from tuneful.core.types import Example, Layout, Row
+from tuneful.data.augment.reread import Reader, all_texts, with_all_texts
 from tuneful.data.identity import swapped_together
 from tuneful.run.prepare import Prepared
 from tuneful.run.regularised import comparing_twins
@@ -44,22 +44,8 @@ class Twinned:
 
 def exchanged(example: Example, rng: np.random.Generator, axes: Sequence[str] | None) -> Example | None:
     """All of its texts about other groups, what is learned among them, by one mapping; None where they mention none."""
-    texts = _texts(example)
-    new = swapped_together(texts, rng, axes)
-    return None if new is None else _with_texts(example, new)
-
-
-def _texts(example: Example) -> list[str]:
-    if example.messages:
-        return [message.content for message in example.messages]
-    return [text for text in (example.text, example.second) if text is not None]
-
-
-def _with_texts(example: Example, texts: Sequence[str]) -> Example:
-    if example.messages:
-        turns: list[Message] = [replace(m, content=text) for m, text in zip(example.messages, texts, strict=True)]
-        return replace(example, messages=tuple(turns))
-    return replace(example, text=texts[0], second=texts[1] if len(texts) > 1 else None)
+    new = swapped_together(all_texts(example), rng, axes)
+    return None if new is None else with_all_texts(example, new)
 
 
 def _of_nobody(row: Row) -> Row:

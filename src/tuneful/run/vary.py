@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tuneful import objectives
+from tuneful.core.protocols import ChangesTogether
 from tuneful.core.types import Example, Layout, Row
-from tuneful.data.augment.reread import Change, Reader, asked_texts, with_texts
+from tuneful.data.augment.reread import Change, Reader, all_texts, asked_texts, with_all_texts, with_texts
 from tuneful.data.layouts import Collator
 from tuneful.run.augment import MADE
 from tuneful.run.judge import Pool
@@ -26,26 +27,56 @@ MARK = 17  # in the key of a visit, so that its chance is no other's
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Changes each text that asks something, by itself."""
+
+    change: Change
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        return with_texts(example, self.change, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Changes all texts of an example, those that are learned too."""
+
+    change: Callable[[Sequence[str], np.random.Generator], Sequence[str]]
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        return with_all_texts(example, self.change(all_texts(example), rng))
+
+
+Said = Asked | Together
+
+
+@dataclass(frozen=True, slots=True)
 class Varied:
     """A row at a visit: one augmentation after the other changes it, each in its share of the visits."""
 
     reader: Reader
-    changes: Sequence[tuple[float, Change]]
+    changes: Sequence[tuple[float, Said]]
 
     def __call__(self, row: Row, key: Sequence[int]) -> Row:
-        if not self.reader.varies(row):
+        if not self.varies(row):
             return row
         example = self.example(row, key)
         return row if example is row.example else self.reader.read(row, example)
+
+    def varies(self, row: Row) -> bool:
+        return any(self._takes(said, row) for _, said in self.changes)
+
+    def _takes(self, said: Said, row: Row) -> bool:
+        """Of a row all of which is learned only what changes answers too can change anything."""
+        return (isinstance(said, Together) and bool(all_texts(row.example))) or self.reader.varies(row)
 
     def example(self, row: Row, key: Sequence[int]) -> Example:
         """The row's own, the same object, where nothing is changed."""
         rng = np.random.default_rng([*self._place(row, key), MARK])
         example = row.example
         for share, change in self.changes:
-            if rng.random() < share:
-                example = with_texts(example, change, rng)
-        return row.example if asked_texts(example) == asked_texts(row.example) else example
+            if rng.random() < share and self._takes(change, row):
+                example = change(example, rng)
+        return row.example if all_texts(example) == all_texts(row.example) else example
 
     def _place(self, row: Row, key: Sequence[int]) -> Sequence[int]:
         """Equal queries are changed alike, or a document that is right for one would be wrong for the other."""
@@ -60,10 +91,14 @@ def varied(prepared: Prepared) -> Varied | None:
         return None
     reader = reader_of(prepared)
     texts = [text for row in prepared.repeated if reader.varies(row) for text in asked_texts(row.example)]
-    made = [(one.share, picked(prepared.variants.get(number, {}))) for number, one in enumerate(named)
+    made = [(one.share, Asked(picked(prepared.variants.get(number, {})))) for number, one in enumerate(named)
             if isinstance(one, MADE)]  # fmt: skip
     # These know the texts as they stand, so they come first.
-    return Varied(reader, [*made, *((one.share, one.over(texts)) for one in named if not isinstance(one, MADE))])
+    return Varied(reader, [*made, *((one.share, _said(one, texts)) for one in named if not isinstance(one, MADE))])
+
+
+def _said(one: Any, texts: Sequence[str]) -> Said:
+    return Together(one.together) if isinstance(one, ChangesTogether) else Asked(one.over(texts))
 
 
 def picked(pool: Pool) -> Change:
@@ -118,7 +153,7 @@ def samples(prepared: Prepared, count: int) -> Iterator[tuple[Example, Example]]
         return
     seed, rows = prepared.recipe.seed, prepared.repeated
     for place in np.random.default_rng([seed, MARK]).permutation(len(rows)).tolist():
-        if count and vary.reader.varies(rows[place]):
+        if count and vary.varies(rows[place]):
             example = vary.example(rows[place], [seed, 0, place])
             if example is not rows[place].example:
                 count -= 1

@@ -12,7 +12,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.spec import Spec
 from tuneful.data.augment.settings import OneOrMore, Share
 from tuneful.data.identity.lexicon import checked
-from tuneful.data.identity.swap import swapped
+from tuneful.data.identity.swap import swapped, swapped_together
 
 
 def _known(axes: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -28,8 +28,8 @@ class Counterfactual(Spec):
     al. 2019, arXiv:1909.00871, who exchange half of the texts too, once for all). The label stays.
 
     A text that mentions nobody stays as it is, and so does one with a word of biology, of which another gender would
-    make an untruth. Of a conversation the requests change and the answer does not, so it is for answers that name
-    nobody.
+    make an untruth. Texts that belong together change together, by one mapping: both of a pair, and of a conversation
+    what is asked and what is learned.
     """
 
     modality: ClassVar[str] = "text"
@@ -43,3 +43,7 @@ class Counterfactual(Spec):
 
     def over(self, texts: Sequence[str]) -> Callable[[str, np.random.Generator], str]:
         return lambda text, rng: swapped(text, rng, self.axes, keep=self.keep) or text
+
+    def together(self, texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:
+        """All texts of one example; as they are where none mentions anybody."""
+        return swapped_together(texts, rng, self.axes, keep=self.keep) or texts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,6 +39,21 @@ def with_texts(example: Example, change: Change, rng: np.random.Generator) -> Ex
         text=changed(example.text) if example.text else example.text,
         second=changed(example.second) if example.second else example.second,
     )
+
+
+def all_texts(example: Example) -> list[str]:
+    """What is asked and what is learned, for changes that must be made in both."""
+    if example.messages:
+        return [message.content for message in example.messages]
+    return [text for text in (example.text, example.second) if text is not None]
+
+
+def with_all_texts(example: Example, texts: Sequence[str]) -> Example:
+    """The same example with these in their place, as many as `all_texts` gives."""
+    if example.messages:
+        turns = [replace(turn, content=text) for turn, text in zip(example.messages, texts, strict=True)]
+        return replace(example, messages=tuple(turns))
+    return replace(example, text=texts[0], second=texts[1] if len(texts) > 1 else None)
 
 
 def _asks(role: str, learned: bool) -> bool:
