@@ -88,7 +88,7 @@ def areas(scores: np.ndarray, asked: Sequence[Sentence]) -> Found:
 
 
 def area(scores: np.ndarray, truth: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
     return float(roc_auc_score(truth, scores))
 
