@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tuneful.evaluation import phrases, sections
-from tuneful.evaluation.panels import sentences
+from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
@@ -124,7 +124,7 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
                for name in ("way", "right", "gap", "loss", "taken")]  # fmt: skip
     ways = [_table(columns, tried), words["caption"], words.get("about", "")] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
-    rows.append([say["gap"], phrases.signed(found.get("gap"))])
+    rows += [[gap["name"], phrases.signed(gap["gap"])] for gap in gaps(report, say)]
     table = _table([say["column_part"], say["column_loss"]], rows)
     watched = [f"- {sentence}" for sentence in sentences(report, say).values()]
     told = ["\n".join(watched)] if watched else []

@@ -99,6 +99,13 @@ def percent(value: Any) -> str:
     return f"{100 * value:.0f}%" if is_number(value) else MISSING
 
 
+def gap_of(found: Mapping[str, Any]) -> float | None:
+    """Of the report's `generalisation`, the gap by which it is judged: that of test rows where these tell more than the
+    validation rows, which chose the weights."""
+    gap: float | None = found.get("test_gap") if found.get("judged_by") == "test" else found.get("gap")
+    return gap
+
+
 def agree(given: Any, expected: Any) -> bool:
     """The same answer; of a document that was found, one of those that are right."""
     if isinstance(given, str) and isinstance(expected, list):
