@@ -1,0 +1,71 @@
+"""What a model itself objects to: `check` refuses it as `fit` does, and a run that is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuneful.core.errors import RecipeError, RunFolderError
+from tuneful.run.api import check, fit
+from tuneful.run.folder import RunFolder
+from work import moods, typed, write_rows
+
+REFUSED = [
+    ({"regularisers": ["neftune"]}, "neftune disturbs what the lowest layer reads, .*; use an adapter"),
+    ({"augment": ["masked"]}, "has not learned to name hidden words; name one that has"),
+]
+
+
+@pytest.fixture
+def given(tmp_path: Path, reader_folder: Path) -> dict[str, Any]:
+    data = write_rows(tmp_path / "moods.jsonl", moods(40))
+    return {"data": str(data), "model": str(reader_folder), "adapter": "head", "schedule": {"steps": 2}}
+
+
+@pytest.mark.parametrize(("more", "words"), REFUSED)
+def test_check_refuses_what_fit_refuses_in_the_same_words(
+    given: dict[str, Any], tmp_path: Path, more: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words) as fitted:
+        fit({**given, **more}, out=tmp_path / "run")
+    with pytest.raises(RecipeError) as checked:
+        check({**given, **more})
+    assert str(checked.value) == str(fitted.value)
+    assert not (tmp_path / "run").exists(), "nothing was written"
+
+
+def test_the_terminal_refuses_too_and_loads_a_model_for_nothing_else(given: dict[str, Any], tmp_path: Path) -> None:
+    settings = ("moods.jsonl", "--model", given["model"], "--set", "adapter=head", "--set", "schedule.steps=2")
+    refused = typed("check", *settings, "--set", "regularisers=neftune", cwd=tmp_path)
+    assert refused.exit_code == 2
+    assert "neftune disturbs what the lowest layer reads" in refused.stderr
+    passed = typed("check", *settings, "--set", "regularisers=label_smoothing", cwd=tmp_path)
+    assert passed.exit_code == 0
+    assert "loading the model" not in passed.stderr
+
+
+def refused(folder: Path, *, writes: bool = False) -> None:
+    with RunFolder(folder).claimed():
+        if writes:
+            (folder / "records.jsonl").touch()
+        raise RecipeError(["refused"])
+
+
+def test_only_a_folder_in_which_nothing_was_written_goes(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("new", "old", "written"):
+        with pytest.raises(RecipeError, match="refused"):
+            refused(tmp_path / name, writes=name == "written")
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "old").is_dir()
+    assert (tmp_path / "written" / "records.jsonl").exists()
+
+
+def test_a_folder_that_another_run_has_is_left_to_it(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run").claimed():
+        with pytest.raises(RunFolderError, match="another run is at work"), RunFolder(tmp_path / "run").claimed():
+            pass
+        assert (tmp_path / "run" / ".claim").exists()
+    assert (tmp_path / "run").exists(), "a run that ended well"
