@@ -6,16 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tuneful.adapters import Full, TopLayers
 from tuneful.core.errors import RecipeError, RunFolderError
 from tuneful.run.api import check, fit
+from tuneful.run.choose import said
 from tuneful.run.folder import RunFolder
+from tuneful.run.ways import Beside, Tried
 from work import moods, typed, write_rows
 
 REFUSED = [
     ({"regularisers": ["neftune"]}, "neftune disturbs what the lowest layer reads, .*; use an adapter"),
     ({"augment": ["masked"]}, "has not learned to name hidden words; name one that has"),
 ]
+
+
+def test_an_adapter_file_holds_no_head_over_means(tmp_path: Path, reader_folder: Path) -> None:
+    """The message names the adapter that was given, and where the mean comes from where nobody asked for it."""
+    data = str(write_rows(tmp_path / "moods.jsonl", moods(40)))
+    words = r"adapter: the class head reads the mean .*choosing a way takes too.* 'lora' holds no such head; use full"
+    for more in ({"objective": {"pooling": "mean"}}, {"choose": {"enabled": True}}):
+        with pytest.raises(RecipeError, match=words):
+            check({"data": data, "model": str(reader_folder), "adapter": "lora", **more})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"),
+    [(TopLayers(layers=3), " ({kind: top_layers, layers: 3})"), (Full(), " ({kind: full})"), (None, "")],
+)
+def test_an_adapter_is_named_as_in_a_recipe(adapter: TopLayers | Full | None, words: str) -> None:
+    nothing = torch.zeros(1, 2)
+    way = Tried("tune", Beside(), nothing, 0.0, adapter)
+    assert said(way) == f"encoder tuned with its head{words}"
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_a_patch_of_another_file_is_told_in_one_sentence() -> None:
         apply([line(one) for one in others], train, [], [])
     assert "\n" not in str(told.value)
     changed = [line(replace(one, text=f"{one.text} before")) for one in train]
-    with pytest.raises(DataError, match="none of its .* these have changed since. Write the patch anew"):
+    with pytest.raises(DataError, match=r"none of its .* these have changed since\. Write the patch anew"):
         apply(changed, train, [], [])
     with pytest.raises(DataError, match=r"other\.csv row 0: there is no such row"):
         apply([line(others[0]), line(train[0])], train, [], [])

@@ -19,10 +19,20 @@ SETTINGS = (
     "precision",
     "adapter",
     "regularisers",
+    "augment",
+    "gradient",
+    "average",
+    "soup",
+    "interpolate",
     "schedule",
     "optimiser",
     "seed",
-)  # none of them holds a path
+)
+OF_DATA = ("patch", "select", "balance")
+FILES, PRIVATE = (
+    ("patch", "target"),
+    ("endpoint", "key_from"),
+)  # settings that are paths, and that are nobody's business
 
 
 def card(report: Mapping[str, Any], language: str) -> str:
@@ -209,13 +219,28 @@ def _data(report: Mapping[str, Any], say: Say) -> list[str]:
 
 
 def _training(report: Mapping[str, Any]) -> list[str]:
+    """What was set, by a person or by default; what was not used is left out."""
     recipe = report["provenance"].get("recipe") or {}
-    settings = {name: recipe[name] for name in SETTINGS if name in recipe}
+    settings = {name: recipe.get(name) for name in SETTINGS}
     if tasks := recipe.get("tasks"):
+        data = tasks[0].get("data") or {}
         settings["objective"] = tasks[0].get("objective")
-    if not settings:
+        settings["data"] = {name: value for name in OF_DATA if (value := data.get(name)) is not None}
+    used = {name: _public(value) for name, value in settings.items() if value not in (None, [], {})}
+    if not used:
         return []
-    return [f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```"]
+    return [f"```yaml\n{yaml.safe_dump(used, sort_keys=False, allow_unicode=True)}```"]
+
+
+def _public(value: Any, name: str = "") -> Any:
+    """A setting as it may be told to others: of a path its last part alone."""
+    if isinstance(value, Mapping):
+        return {key: _public(one, key) for key, one in value.items() if key not in PRIVATE}
+    if isinstance(value, list):
+        return [_public(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return phrases.last_part(value) if name in FILES else phrases.without_folders(value)
 
 
 def _limits(report: Mapping[str, Any], say: Say) -> list[str]:

@@ -145,9 +145,17 @@ def system_name(report: Mapping[str, Any], system: str, say: Say) -> str:
 
 def model_name(report: Mapping[str, Any]) -> str:
     """The base model as it may be told to others: of a folder its last part alone."""
-    name = str(report["provenance"].get("model") or "")
+    return without_folders(str(report["provenance"].get("model") or ""))
+
+
+def without_folders(name: str) -> str:
+    """The last part of a path; a hub id as it is."""
     is_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if is_path else name
+    return last_part(name) if is_path else name
+
+
+def last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def adapter_of(report: Mapping[str, Any]) -> str:

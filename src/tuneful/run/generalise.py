@@ -117,7 +117,7 @@ def _of_classes(
             whole = sum(row.target is not None for row in built.prepared.rows("train"))
             whole = len(built.prepared.stream or ()) or whole
             chosen = built.prepared.selection
-            left_out = chosen.left_out if chosen else 0
+            left_out = chosen.passed_over if chosen else 0
             found["learning_curve"] = learning_curve.forecast(curve, whole, left_out=left_out, seed=built.recipe.seed)
     return found
 
