@@ -594,8 +594,10 @@ def test_rows_that_belong_together_are_in_one_fold() -> None:
 
 def test_too_few_rows_for_a_curve() -> None:
     found = learning_curve.forecast(learning_curve.measure(*clouds(12, noise=1.0), 4), 12)
-    assert found["advice"]["key"] == "curve_short"
+    assert found["advice"] == {"key": "curve_short"}
     assert "gain" not in found
+    chosen = learning_curve.forecast(learning_curve.measure(*clouds(12, noise=1.0), 4), 12, left_out=90)
+    assert chosen["advice"] == {"key": "curve_short_left_out", "left_out": 90}
 
 
 def test_every_beginning_of_a_spread_order_has_all_classes() -> None:

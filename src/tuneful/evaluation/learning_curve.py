@@ -109,7 +109,8 @@ def forecast(curve: Curve, rows: int, *, left_out: int = 0, seed: int = 0) -> di
     points = [[round(float(size)), round(float(1 - wrong), 5)]
               for size, wrong in zip(curve.sizes, curve.errors, strict=True)]  # fmt: skip
     if len(points) < LEAST_SIZES:
-        return {"points": points, "advice": {"key": Said("curve_short").key}}
+        short = Said("curve_short_left_out", {"left_out": left_out}) if left_out else Said("curve_short")
+        return {"points": points, "advice": {"key": short.key, **short.facts}}
     rng, count = np.random.default_rng(seed), curve.right.shape[1]
     errors = 1 - (rng.multinomial(count, np.full(count, 1 / count), size=DRAWS) / count) @ curve.right.T
     draws = np.concatenate([law.gain(curve.sizes, errors, rows) for law in (LAW, *RIVALS)])
