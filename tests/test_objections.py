@@ -10,8 +10,9 @@ import torch
 
 from tuneful.adapters import Full, TopLayers
 from tuneful.core.errors import RecipeError, RunFolderError
-from tuneful.run.api import check, fit
+from tuneful.run.api import check, fit, recipe_for
 from tuneful.run.choose import said
+from tuneful.run.few import against_choosing
 from tuneful.run.folder import RunFolder
 from tuneful.run.ways import Beside, Tried
 from work import moods, typed, write_rows
@@ -39,6 +40,20 @@ def test_an_adapter_is_named_as_in_a_recipe(adapter: TopLayers | Full | None, wo
     nothing = torch.zeros(1, 2)
     way = Tried("tune", Beside(), nothing, 0.0, adapter)
     assert said(way) == f"encoder tuned with its head{words}"
+
+
+def test_what_is_to_be_left_out_for_a_choice_is_what_a_choice_refuses(tmp_path: Path, reader_folder: Path) -> None:
+    """Each setting that is named is refused beside `choose.enabled=true`; a plain recipe has none."""
+    source = str(write_rows(tmp_path / "moods.jsonl", moods(60)))
+    plain: dict[str, Any] = {"data": {"source": source}, "model": str(reader_folder)}
+    assert against_choosing(recipe_for(plain, model=None, settings={})) == []
+    settings = {"data.select": "random", "data.balance": "sampling", "augment": "typos", "soup": 2, "interpolate": 0.5,
+                "schedule": "selftrain", "adapter": "head"}  # fmt: skip
+    for name, value in settings.items():
+        recipe = recipe_for(plain, model=None, settings={name: value, "choose.enabled": True})
+        assert against_choosing(recipe) == [name]
+        with pytest.raises(RecipeError):
+            check(recipe)
 
 
 @pytest.fixture

@@ -234,6 +234,7 @@ def test_near_duplicates_are_left_out_first(reader_folder: Path, tmp_path: Path)
         data = {"source": str(source), "select": {"kind": kind, "keep": 12}, "validation": 0, "test": 0}
         found = check({"data": data, "model": str(reader_folder), **PLAIN})
         assert found.selection.facts["duplicates"] == 30
+        assert (found.selection.left_out, found.selection.passed_over) == (58, 28), "of 40 that differ 12 are kept"
         texts = {said_in(row.example).strip("!") for row in found.rows("train")}
         assert len(texts) == 12
 
