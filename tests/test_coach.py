@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,10 @@ def test_the_way_from_check_to_fit(reader_folder: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.stderr
     assert "Labels that are likely wrong" in told.stdout
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    counts = Counter(line["kind"] for line in lines)
+    assert max(counts.values()) > 10
+    for kind, count in counts.items():
+        assert (f"... and {count - 10} more; --patch FILE" in told.stdout) == (count > 10), kind
     accepted = [line for line in lines if line["accept"]]
     assert {line["kind"] for line in accepted} == {"label"}
     done = typed("fit", data, "--model", reader_folder, "--patch", "p.jsonl", "--set", "schedule.steps=2", "--set",

@@ -15,7 +15,7 @@ from tuneful.models.size import Size, size_of
 from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.run.api import fit
-from tuneful.run.defaults import FEW, by_amount
+from tuneful.run.defaults import FEW, by_amount, decay
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import prepare
@@ -71,16 +71,15 @@ def test_a_run_does_as_it_says(reader_folder: Path, tmp_path: Path) -> None:
         "data": str(write_rows(tmp_path / "rows.jsonl", moods())), "model": str(reader_folder), "choose": "none",
         "schedule": {"steps": 4},
     }  # fmt: skip
-    heard: list[str] = []
-    prepare(Recipe.model_validate(given), heard.append)
-    assert any(line.startswith("few rows: label_smoothing") for line in heard)
     plain = prepare(Recipe.model_validate({**given, "regularisers": "none"}))
     assert plain.recipe.average is None
     assert plain.recipe.optimiser.layer_decay == 1.0
     assert "few_rows" not in {note.key for note in plain.xray.notes}
     pooled = prepare(Recipe.model_validate({**given, "objective": {"kind": "classify", "pooling": "mean"}}))
     assert pooled.recipe.average is None, "a head over means was measured without"
-    done = fit(given, out=tmp_path / "run")
+    heard: list[str] = []
+    done = fit(given, out=tmp_path / "run", say=heard.append)
+    assert any("averaged (`average=ema`) and labels are smoothed" in line for line in heard)
     (note,) = [note for note in done.report["data"]["notes"] if note["key"] == "few_rows"]
     kept = done.report["provenance"]["recipe"]
     assert kept["average"]["kind"] == "ema"
@@ -97,3 +96,25 @@ def test_saying_that_there_be_none_is_no_choice_of_a_way(reader_folder: Path, tm
     for given, chosen in (({"regularisers": "none"}, True), ({"regularisers": ["r_drop"]}, False)):
         found = prepare(Recipe.model_validate({"data": data, "model": str(reader_folder), "name": "t", **given}))
         assert (found.recipe.choose.enabled is True) == chosen
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"),
+    [
+        ({"data": {"balance": "sampling"}}, True),
+        ({"data": {}}, False),
+        ({"data": {"balance": "sampling"}, "average": "swa"}, False),
+        ({"data": {"balance": "sampling"}, "adapter": "head"}, False),
+    ],
+)
+def test_evened_classes_are_learned_without_them_and_that_is_said(
+    more: dict[str, Any], noted: bool, reader_folder: Path, tmp_path: Path
+) -> None:
+    source = str(write_rows(tmp_path / "rows.jsonl", moods(60)))
+    given = {"model": str(reader_folder), "choose": "none", **more, "data": {"source": source, **more["data"]}}
+    found = prepare(Recipe.model_validate(given))
+    notes = {note.key: note.facts for note in found.xray.notes}
+    assert ("few_rows_evened" in notes) == noted
+    if noted:
+        assert found.recipe.average is None
+        assert notes["few_rows_evened"] == {"decay": decay(found.size.layers)}

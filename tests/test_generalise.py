@@ -18,14 +18,17 @@ from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.data.typos import slip, with_typos, without_punctuation
 from tuneful.evaluation import calibration, exposure, gap, learning_curve
+from tuneful.evaluation.before import beside_head
 from tuneful.evaluation.card import card
 from tuneful.evaluation.compare import apart
 from tuneful.evaluation.gap import Told, mean, told
 from tuneful.evaluation.memorised import begun, copied, longest_run
 from tuneful.evaluation.page import page
-from tuneful.evaluation.panels import sentences
+from tuneful.evaluation.panels import panels, sentences
 from tuneful.evaluation.reading import class_logits, mean_loss
-from tuneful.evaluation.robustness import examine_robustness, hurried, reworded
+from tuneful.evaluation.report import compose
+from tuneful.evaluation.robustness import advised, examine_robustness, hurried, reworded
+from tuneful.evaluation.verdict import check, with_head
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe.reading import schema
@@ -121,18 +124,75 @@ def test_losses_by_row_are_those_of_the_objective(layout: Layout, generator_fold
         ([0.1] * 20, [1.0] * 20, True, "gap_over"),
         ([0.1] * 20, [1.0] * 5, False, "gap_unsure"),
         ([0.5] * 20, [0.0, 1.4] * 10, False, "gap_unsure"),
-        ([0.95] * 20, [1.0] * 20, False, "gap_fine"),
-        ([0.95] * 20, [1.0] * 20, True, "gap_under"),
+        ([0.5] * 20, [0.0, 1.4] * 15, False, "gap_unsure"),
+        ([0.95] * 20, [1.0] * 30, False, "gap_fine"),
+        ([0.95] * 20, [1.0] * 29, False, "gap_unsure"),
+        ([0.95] * 20, [1.0] * 30, True, "gap_under"),
         ([0.95] * 20, [1.0] * 5, False, "gap_unsure"),
-        ([0.001] * 20, [0.01] * 20, True, "gap_fine"),
+        ([0.001] * 20, [0.01] * 30, True, "gap_fine"),
         ([0.1] * 20, [], False, "gap_unknown"),
     ],
 )
-def test_what_is_said_of_a_gap(train: list[float], unseen: list[float], still_falling: bool, key: str) -> None:
-    one, other = Told(sums(*train)), Told(sums(*unseen)) if unseen else None
-    found = gap.gap(one, other) if other else None
-    parts = {"train": one, **({"validation": other} if other else {})}
-    assert gap.advice(parts, found, still_falling=still_falling).key == key
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_what_is_said_of_a_gap(
+    train: list[float], unseen: list[float], still_falling: bool, key: str, part: str
+) -> None:
+    parts = {"train": Told(sums(*train)), **({part: Told(sums(*unseen))} if unseen else {})}
+    found = gap.advice(parts, still_falling=still_falling)
+    assert found.key == key
+    if key == "gap_unsure":
+        assert (found.facts["n"], found.facts["setting"]) == (len(unseen), f"data.{part}")
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "part"),
+    [(0, 5, "test"), (16, 28, "test"), (28, 16, "validation"), (500, 30, "test"), (500, 29, "validation"),
+     (20, 20, "test"), (20, 0, "validation"), (0, 0, None)],
+)  # fmt: skip
+def test_test_rows_judge_the_gap_where_they_tell_more(validation: int, test: int, part: str | None) -> None:
+    rows = {"validation": validation, "test": test}
+    parts = {name: Told(sums(*[1.0] * count)) for name, count in rows.items() if count}
+    assert gap.judged_by({"train": Told(sums(0.1)), **parts}) == part
+
+
+def test_a_gap_that_only_validation_rows_hide_is_told() -> None:
+    """Sixteen validation rows chose the weights and are easy; the loss of 28 test rows is twice theirs."""
+    parts = {"train": Told(sums(*[0.4] * 120)), "validation": Told(sums(*[0.42] * 16)),
+             "test": Told(sums(*[0.8, 0.9] * 14))}  # fmt: skip
+    found = gap.advice(parts, still_falling=False)
+    assert found.key == "gap_over"
+    assert (found.facts["gap"], found.facts["percent"]) == (0.45, 53)
+
+
+def test_test_rows_that_are_surely_harder_are_never_called_fine() -> None:
+    parts = {"train": Told(sums(*[0.95] * 50)), "validation": Told(sums(*[0.8] * 40)), "test": Told(sums(*[1.0] * 40))}
+    found = gap.advice(parts, still_falling=False)
+    assert (found.key, found.facts["test"], found.facts["validation"]) == ("gap_flattered", 1.0, 0.8)
+    spread = {**parts, "test": Told(sums(*[0.5, 1.5] * 20)), "validation": Told(sums(*[0.45, 1.45] * 20))}
+    assert gap.advice(spread, still_falling=False).key == "gap_fine", "not surely harder"
+    few = {**parts, "validation": Told(sums(*[0.8] * 11))}
+    assert gap.advice(few, still_falling=False).key == "gap_fine", "eleven rows say nothing of the others"
+
+
+@pytest.mark.parametrize(
+    ("key", "helped", "told"),
+    [
+        ("gap_fine", "yes", "gap_fine_helped"),
+        ("gap_fine", "no", "gap_fine_unhelped"),
+        ("gap_fine", "unclear", "gap_fine_unhelped"),
+        ("gap_over", "yes", "gap_over"),
+        ("gap_flattered", "yes", "gap_flattered"),
+    ],
+)
+def test_nothing_needs_to_be_done_only_where_tuning_helped(key: str, helped: str, told: str) -> None:
+    found = gap.settled({"gap": 0.1, "advice": {"key": key, "gap": 0.1}}, helped)
+    assert found == {"gap": 0.1, "advice": {"key": told, "gap": 0.1}}
+    assert gap.settled({"gap": 0.1}, helped) == {"gap": 0.1}
+
+
+def test_only_one_sentence_says_that_nothing_needs_to_be_done() -> None:
+    for language, done in (("en", "Nothing needs to be done"), ("zh-TW", "不需要做任何事")):
+        assert [key for key, sentence in words(language).items() if done in sentence] == ["said_gap_fine_helped"]
 
 
 def test_labels_that_were_only_learned_by_heart() -> None:
@@ -221,7 +281,76 @@ def test_few_rows_are_not_taken_for_a_fault() -> None:
         assert len(found["bins"]) == 6
         assert found["ece"] > 0.02, "the error of few rows is never small"
         said.append(calibration.advice(found, None).key)
-    assert said.count("calibration_fine") >= 17
+    assert said.count("calibration_unsure") >= 17
+
+
+@pytest.mark.parametrize(
+    ("ece", "chance", "rows", "key"),
+    [
+        (0.05, 0.06, 100, "calibration_fine"),
+        (0.05, 0.06, 99, "calibration_unsure"),
+        (0.05, 0.10, 100, "calibration_fine"),
+        (0.05, 0.11, 100, "calibration_unsure"),
+        (0.12, 0.11, 28, "calibration_over"),
+    ],
+)
+def test_confidence_is_believed_only_where_a_fault_would_show(ece: float, chance: float, rows: int, key: str) -> None:
+    found = {"ece": ece, "by_chance": chance, "confidence": 0.9, "accuracy": 0.8, "n": rows}
+    assert calibration.advice(found, None).key == key
+
+
+# The encoder as it was
+
+
+def hits(*right: int, rows: int = 40) -> np.ndarray:
+    """Logits of two classes, all rows of the first, of which the ones in the range are right."""
+    return np.eye(2)[np.where(np.isin(np.arange(rows), np.arange(*right)), 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("tuned", "head", "rows", "key"),
+    [
+        ((0, 20), (0, 36), 40, "head_better"),
+        ((0, 30), (0, 31), 40, "head_as_good"),
+        ((0, 30), (0, 30), 40, "head_as_good"),
+        ((0, 31), (0, 30), 40, None),
+        ((0, 2), (0, 11), 11, None),
+    ],
+)
+def test_a_head_that_does_as_well_is_pointed_at(
+    tuned: tuple[int, int], head: tuple[int, int], rows: int, key: str | None
+) -> None:
+    logits = (hits(*tuned, rows=rows), hits(*head, rows=rows))
+    found = beside_head(*logits, np.zeros(rows, dtype=int), ["data.balance", "augment"])
+    assert found["tuned"] == pytest.approx(tuned[1] / rows, abs=1e-5)
+    assert found["head"] == pytest.approx(head[1] / rows, abs=1e-5)
+    assert found.get("advice", {}).get("key") == key
+    if key == "head_better":
+        assert (found["advice"]["tuned"], found["advice"]["head"]) == (50.0, 90.0)
+        assert 0 < found["advice"]["low"] < 40 < found["advice"]["high"] <= 100, "points, for the head"
+        assert with_head("Done.", found).startswith("Done. A head solved over the encoder as it was does better here")
+        assert with_head("Done.", found).endswith("For the choice leave out `data.balance`, `augment`.")
+        assert "leave out" not in with_head("Done.", {**found, "against": []})
+    assert (with_head("Done.", found) == "Done.") == (key is None)
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_head_is_no_news_where_ways_were_tried(tried: bool) -> None:
+    """The verdict names it in both languages, and says nothing of it where it was one of the ways."""
+    head = beside_head(hits(0, 20), hits(0, 36), np.zeros(40, dtype=int), [])
+    blocks: dict[str, Any] = {
+        name: {} for name in ("cost", "bias", "groups", "forgetting", "data", "provenance", "curves")
+    }
+    told = compose(name="run", examined=None, limits={}, generalisation={"head": head},
+                   choice={"ways": []} if tried else {}, **blocks)["verdict"]  # fmt: skip
+    assert ("choose.enabled" in told["sentence"]) is not tried
+    assert ("choose.enabled" in told["sentences"]["zh-TW"]) is not tried
+
+
+@pytest.mark.parametrize(("judged", "state"), [("test", "broken"), ("validation", "passed"), (None, "passed")])
+def test_a_gate_holds_the_gap_that_is_judged_by(judged: str | None, state: str) -> None:
+    found = {"gap": 0.1, "test_gap": 0.5, "judged_by": judged}
+    assert check({"generalisation_gap": 0.2}, "yes", found, {}, {}) == {"generalisation_gap": state}
 
 
 # Copies
@@ -352,6 +481,8 @@ def test_what_hurried_writing_costs(reader_folder: Path) -> None:
         "changed": 0, "n": 40, **{name: {"clean": 0.9, "so": 0.9, "delta": 0.0, "ci95": [0.0, 0.0]} for name in systems}
     }  # fmt: skip
     assert found["advice"]["key"] == "robust_unsure", "10 points of 40 rows"
+    shown = panels({"generalisation": {"robustness": found}}, words("en"))[0]["table"]["caption"]
+    assert shown.endswith("(an uncased one knows no capitals): Without punctuation.")
     assert asked == [40, 40], "rows that read the same are not asked about again"
     again = hurried(rows[3:4], loaded.processor, 64)["typos"][0]
     assert again.example.text == otherwise["typos"][3].example.text != "word 3"
@@ -375,6 +506,24 @@ def test_what_other_words_cost(reader_folder: Path) -> None:
     assert found["advice"]["key"] == "robust_paraphrase"
     assert found["advice"]["cost"] == 100.0
     assert reworded(rows, {}, loaded.processor, 64) == {}
+
+
+@pytest.mark.parametrize(
+    ("delta", "ci95", "changed", "key"),
+    [
+        (0.0, [0.0, 0.0], 40, "robust_none"),
+        (0.01, [-0.02, 0.04], 40, "robust_none"),
+        (-0.01, [-0.03, 0.0], 40, "robust_fine"),
+        (-0.02, [-0.09, 0.0], 40, "robust_unsure"),
+        (-0.1, [-0.2, -0.03], 40, "robust_capitals"),
+        (0.0, [0.0, 0.0], 0, "robust_same"),
+    ],
+)
+def test_what_is_said_of_hurried_writing(delta: float, ci95: list[float], changed: int, key: str) -> None:
+    """Typos change no row, so nothing is said of them, however they come out."""
+    typos = {"changed": 0, "n": 40, "tuned": {"delta": -0.5, "ci95": [-0.6, -0.4]}}
+    capitals = {"changed": changed, "n": 40, "tuned": {"delta": delta, "ci95": ci95}}
+    assert advised({"typos": typos, "capitals": capitals})["key"] == key
 
 
 # More rows
@@ -413,7 +562,27 @@ def test_more_rows_pay_where_they_do() -> None:
 def test_no_row_is_asked_about_by_a_head_that_saw_it() -> None:
     curve = learning_curve.measure(*clouds(240, noise=2.5, shuffled=True), 4)
     assert (curve.errors > 0.6).all(), "labels that were shuffled cannot be told from others"
-    assert learning_curve.forecast(curve, 240)["advice"]["key"] == "curve_flat"
+    assert learning_curve.forecast(curve, 240)["advice"]["key"] != "curve_more"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "left_out", "key"),
+    [
+        (0.5, 4.9, 0, "curve_unsure"),
+        (0.3, 3.7, 0, "curve_unsure"),
+        (1.0, 3.7, 0, "curve_more"),
+        (0.9, 3.7, 0, "curve_unsure"),
+        (0.0, 0.9, 0, "curve_flat"),
+        (0.0, 1.0, 0, "curve_unsure"),
+        (1.0, 3.7, 40, "curve_left_out"),
+        (0.3, 3.7, 40, "curve_left_out"),
+        (0.0, 0.9, 40, "curve_flat"),
+    ],
+)
+def test_whether_more_rows_pay_is_told_by_the_interval(low: float, high: float, left_out: int, key: str) -> None:
+    sentence = learning_curve.advised({"gain": 0.7, "low": low, "high": high, "rows": 240}, left_out)
+    assert sentence.key == key
+    assert sentence.facts.get("left_out", 0) == (left_out if key == "curve_left_out" else 0)
 
 
 def test_rows_that_belong_together_are_in_one_fold() -> None:
@@ -425,8 +594,10 @@ def test_rows_that_belong_together_are_in_one_fold() -> None:
 
 def test_too_few_rows_for_a_curve() -> None:
     found = learning_curve.forecast(learning_curve.measure(*clouds(12, noise=1.0), 4), 12)
-    assert found["advice"]["key"] == "curve_short"
+    assert found["advice"] == {"key": "curve_short"}
     assert "gain" not in found
+    chosen = learning_curve.forecast(learning_curve.measure(*clouds(12, noise=1.0), 4), 12, left_out=90)
+    assert chosen["advice"] == {"key": "curve_short_left_out", "left_out": 90}
 
 
 def test_every_beginning_of_a_spread_order_has_all_classes() -> None:
@@ -488,6 +659,11 @@ def reader_done(tmp_path_factory: pytest.TempPathFactory, reader_folder: Path) -
 def test_a_reader_is_watched(reader_done: tuneful.Run) -> None:
     found = reader_done.report["generalisation"]
     assert found["gap_ci95"][0] <= found["gap"] <= found["gap_ci95"][1]
+    assert found["test_gap"] == pytest.approx(found["test"] - found["train"], abs=1e-4)
+    assert found["test_gap_ci95"][0] <= found["test_gap"] <= found["test_gap_ci95"][1]
+    assert found["judged_by"] == "test", "24 rows, which chose nothing, beside 24 that did"
+    assert found["head"]["tuned"] == found["accuracy"]["test"]
+    assert found["head"]["n"] == 24
     assert found["accuracy"].keys() == {"train", "validation", "test", "gap", "ci95"}
     assert found["accuracy"]["test"] == reader_done.report["quality"]["accuracy"]["tuned"]
     assert found["calibration"]["tuned"]["accuracy"] == found["accuracy"]["test"]

@@ -563,3 +563,31 @@ def stir(parameters: Any) -> None:
 def save(policy: Any, loaded: Any, folder: Path) -> None:
     policy.attached.save(str(folder))
     loaded.processor.save(str(folder))
+
+
+def test_the_card_says_what_was_done_to_rows_and_weights_and_names_no_folder() -> None:
+    report = reader_report()
+    recipe = report["provenance"]["recipe"]
+    recipe |= {"augment": [{"kind": "masked", "model": "/home/someone/bert", "endpoint": "http://10.0.0.1/v1"}],
+               "average": {"kind": "ema"}, "soup": 3, "interpolate": 0.5, "regularisers": []}  # fmt: skip
+    recipe["tasks"][0]["data"] = {"source": "/home/someone/rows.csv", "patch": "mine/patch.jsonl", "balance": None,
+                                  "select": {"kind": "rds", "keep": 0.1, "target": "/home/someone/wanted.jsonl"}}  # fmt: skip
+    text = card(report, "en")
+    told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    assert told["augment"] == [{"kind": "masked", "model": "bert"}]
+    assert (told["average"], told["soup"], told["interpolate"]) == ({"kind": "ema"}, 3, 0.5)
+    assert told["data"] == {"patch": "patch.jsonl", "select": {"kind": "rds", "keep": 0.1, "target": "wanted.jsonl"}}
+    assert "regularisers" not in told
+    assert "someone" not in text
+    assert "10.0.0.1" not in text
+
+
+def test_the_page_lists_the_rows_that_were_chosen() -> None:
+    report = reader_report()
+    report["data"]["selection"] = {"learned": [f"a.csv line {n}" for n in range(60)]}
+    text = text_of(page(report, "en"))
+    assert "Rows that were chosen and learned (60)" in text
+    assert "a.csv line 0, a.csv line 1, " in text
+    assert "a.csv line 50" not in text
+    assert "and 10 more, in report.json" in text
+    assert "chosen and learned" not in text_of(page(reader_report(), "en"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ def line(example: Example, to: Any = None, **more: Any) -> Line:
 
 
 def test_lines_relabel_and_drop() -> None:
-    """Of four rows one gets another label, one goes, two stay as they are; both on one row: it goes."""
+    """Of four rows one gets another label, one goes, two stay as they are."""
     train = rows()
-    done = apply([line(train[0], "x"), line(train[1]), line(train[1], "y")], train, [], [])
+    done = apply([line(train[0], "x"), line(train[1])], train, [], [])
     assert [(one.text, one.label) for one in done.train] == [("text 0", "x"), ("text 2", "y"), ("text 3", "x")]
     assert (done.changed, done.dropped, done.held_out) == (1, 1, 0)
 
@@ -65,6 +66,26 @@ def test_what_does_not_fit_is_refused_with_words(lines: Any, words: str) -> None
     train = rows()
     with pytest.raises(DataError, match=words):
         apply(lines(train), train, [], [])
+
+
+def test_a_patch_of_another_file_is_told_in_one_sentence() -> None:
+    train = rows()
+    others = [Example(Place("other.csv", n), text=f"t{n}", label="x") for n in range(300)]
+    with pytest.raises(DataError, match=r"none of its 300 accepted lines, about rows of other\.csv, is about") as told:
+        apply([line(one) for one in others], train, [], [])
+    assert "\n" not in str(told.value)
+    changed = [line(replace(one, text=f"{one.text} before")) for one in train]
+    with pytest.raises(DataError, match=r"none of its .* these have changed since\. Write the patch anew"):
+        apply(changed, train, [], [])
+    with pytest.raises(DataError, match=r"other\.csv row 0: there is no such row"):
+        apply([line(others[0]), line(train[0])], train, [], [])
+
+
+def test_a_row_is_not_dropped_and_relabelled() -> None:
+    train = rows()
+    for lines in ([line(train[0]), line(train[0], "y")], [line(train[0], "y"), line(train[0])]):
+        with pytest.raises(DataError, match="one line drops it and another relabels it; accept one of the lines"):
+            apply(lines, train, [], [])
 
 
 def test_a_conversation_has_no_label_to_change() -> None:

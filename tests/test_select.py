@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tuneful.core.errors import CheckpointError, DataError, RecipeError
 from tuneful.core.types import Layout
 from tuneful.data.duplicates import said_in
 from tuneful.data.layouts import Collator
+from tuneful.data.of_each import of_each_class
 from tuneful.data.select import RDS, SELECTORS, Diverse, KCenter, Length, Pool, Random, in_turn, likeness, spread
 from tuneful.run import vectors as room
 from tuneful.run.api import check, recipe_for
@@ -193,7 +195,7 @@ def test_rows_of_the_wanted_kind_are_found(
     assert found.xray.rows["train"] == facts["kept"]
     keys = {note.key for note in found.xray.notes}
     assert {"select_kept", "select_sources", "select_near", "select_spread"} <= keys
-    random = check({"data": {**data, "select": {"kind": "random", "keep": "10%"}}, "model": str(folder), **PLAIN})
+    random = check({"data": {**data, "select": {"kind": "random", "keep": "12%"}}, "model": str(folder), **PLAIN})
     by_lot = random.selection.facts["sources"]["sums.jsonl"]["kept"] / random.selection.facts["kept"]
     assert by_lot < 0.5
 
@@ -232,6 +234,7 @@ def test_near_duplicates_are_left_out_first(reader_folder: Path, tmp_path: Path)
         data = {"source": str(source), "select": {"kind": kind, "keep": 12}, "validation": 0, "test": 0}
         found = check({"data": data, "model": str(reader_folder), **PLAIN})
         assert found.selection.facts["duplicates"] == 30
+        assert (found.selection.left_out, found.selection.passed_over) == (58, 28), "of 40 that differ 12 are kept"
         texts = {said_in(row.example).strip("!") for row in found.rows("train")}
         assert len(texts) == 12
 
@@ -380,16 +383,49 @@ def test_where_no_row_can_be_used_that_is_said(generator_folder: Path, tmp_path:
     assert any("no training row can be used" in words for words in check(given).xray.problems)
 
 
-def test_classes_of_which_nothing_is_left_are_named(reader_folder: Path, tmp_path: Path) -> None:
-    rows = [*moods(40), *({"text": f"neither here nor there {n}", "label": "odd"} for n in range(3))]
+def test_classes_of_which_nothing_or_little_is_left_are_named(reader_folder: Path, tmp_path: Path) -> None:
+    """Wanted are eight rows of one class and one of another, and these are kept: what is wanted may be of some classes
+    only."""
+    glad, sad = ([row for row in moods(40) if row["label"] == label] for label in ("glad", "sad"))
+    rows = [*glad, *sad, *({"text": text, "label": "odd"} for text in ("a thing", "quite another", "one more"))]
     source = write_rows(tmp_path / "rows.jsonl", rows)
-    data = {"source": str(source), "select": {"kind": "length", "keep": 3}, "validation": 0, "test": 0}
+    wanted = write_rows(tmp_path / "wanted.jsonl", [{"text": row["text"]} for row in (*glad[:8], sad[0])])
+    data = {"source": str(source), "select": {"kind": "rds", "keep": 9, "target": str(wanted)}, "validation": 0,
+            "test": 0}  # fmt: skip
     found = check({"data": data, "model": str(reader_folder), **PLAIN})
-    assert [note.facts for note in found.xray.notes if note.key == "select_lost"] == [
-        {"n": found.selection.facts["lost"]}
-    ]
-    assert found.selection.facts["lost"] == 3 - len({row.target for row in found.rows("train")})
-    assert found.selection.facts["lost"] > 0
+    assert Counter(row.example.label for row in found.rows("train")) == {"glad": 8, "sad": 1}
+    facts = found.selection.facts
+    assert (facts["lost"], facts["lost_classes"], facts["thin_classes"]) == (1, ["odd"], {"sad": 1})
+    notes = {note.key: note.facts for note in found.xray.notes}
+    assert notes["select_lost"] == {"n": 1, "names": "odd"}
+    assert notes["select_thin"] == {"n": 1, "least": 4, "names": "sad 1"}
+
+
+@pytest.mark.parametrize("kind", ["length", "random", "k_center", "diverse"])
+def test_some_rows_of_each_class_stay(kind: str, reader_folder: Path, tmp_path: Path) -> None:
+    rows = [*moods(60), *({"text": f"odd {n}", "label": "odd"} for n in range(6))]
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"source": str(source), "select": {"kind": kind, "keep": 12}, "validation": 0, "test": 0}
+    found = check({"data": data, "model": str(reader_folder), **PLAIN})
+    left = Counter(row.example.label for row in found.rows("train"))
+    assert left.total() == 12
+    assert min(left[name] for name in ("glad", "sad", "odd")) >= 4
+    assert "select_lost" not in {note.key for note in found.xray.notes}
+    assert found.selection.facts["learned"] == [str(row.example.place) for row in found.rows("train")]
+    with pytest.raises(DataError, match="2 rows cannot hold one of each of 3 classes"):
+        check({"data": {**data, "select": {"kind": kind, "keep": 2}}, "model": str(reader_folder), **PLAIN})
+
+
+def test_what_large_classes_give_up_by_hand() -> None:
+    """Rows 0 to 7 of class 0, 8 and 9 of class 1, 10 of class 2, which has but one; the longest come first."""
+    pool = Pool(np.array([20, 19, 18, 17, 16, 15, 14, 13, 3, 4, 1]))
+    classes = np.array([0] * 8 + [1] * 2 + [2])
+    chosen = Length().choose(pool, 7, 0)
+    assert chosen.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    found = of_each_class(Length(), pool, chosen, classes, 0)
+    assert found.tolist() == [0, 1, 2, 3, 9, 8, 10], "seven rows have room for two of each"
+    assert of_each_class(Length(), pool, np.array([0, 9, 10]), classes, 0).tolist() == [0, 9, 10]
+    assert of_each_class(Length(), pool, np.array([0, 1, 9, 10]), classes, 0).tolist() == [0, 1, 9, 10]
 
 
 def test_few_labels_are_not_chosen_among_unless_asked(reader_folder: Path, tmp_path: Path) -> None:

@@ -241,6 +241,20 @@ class TestParaphrase:
         assert len(server.asked) == variants.FEW
         assert all(row["after"] == f"well {row['before']}" for row in json.loads(done.stdout)["augmented"])
 
+    def test_check_asks_once_a_row_says_so_and_foretells_no_run(
+        self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path
+    ) -> None:
+        """Of three variants a text one is made; that none of these few is kept does not refuse a run of all rows."""
+        server.answer = lambda body: body["messages"][0]["content"].splitlines()[-1]
+        write_rows(tmp_path / "rows.jsonl", moods(200))
+        settings = ("--set", "choose=none", "--set", f"augment={json.dumps(self.asks(server, variants=3))}")
+        done = typed("check", "rows.jsonl", "--model", reader_folder, *settings, "--augment", cwd=tmp_path)
+        assert len(server.asked) == variants.FEW
+        assert f"to say {variants.FEW} texts in other words, 1 times each" in " ".join(done.stderr.split())
+        assert done.exit_code == 0
+        with pytest.raises(RecipeError, match="none of 0 variants of 8 texts is kept"):
+            with_variants(variants.some(prepare(recipe(tmp_path, reader_folder, self.asks(server, variants=3)))))
+
     def test_a_server_that_says_nothing(self, server: Server, tmp_path: Path, reader_folder: Path, cache: Path) -> None:
         server.answer = lambda body: 500
         with pytest.raises(EndpointError, match="answers 500"):

@@ -28,7 +28,7 @@ def refuse_without(recipe: Recipe) -> None:
 def augmented_json(prepared: Prepared) -> list[dict[str, str]]:
     return [
         {"row": str(before.place), "before": one, "after": other}
-        for before, after in samples(with_variants(some(prepared), note), SHOWN)
+        for before, after in samples(with_variants(some(prepared), note, sample=True), SHOWN)
         for one, other in zip(all_texts(before), all_texts(after), strict=True)
         if one != other
     ]

@@ -16,6 +16,7 @@ from tuneful.evaluation.words import words as words_in
 from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
 from tuneful.run.coach import coach
+from tuneful.run.objections import check_start
 from tuneful.run.patched import with_test
 from tuneful.run.prepare import Prepared, prepare
 
@@ -37,6 +38,7 @@ def check_command(
         refuse_without(recipe)
     say = (lambda _: None) if as_json else note
     prepared = prepare(recipe if coaching is None else with_test(recipe), say)
+    check_start(prepared, say)
     plan = _plan(prepared)
     found = None if coaching is None else coach(prepared, say, encoder=coaching.encoder, language=coaching.language)
     if as_json:

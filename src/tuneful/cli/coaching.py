@@ -75,20 +75,23 @@ def show(found: Coached) -> None:
             _lines(f"{TITLES[kind]}: {count['found']}, {count['accepted']} accepted by default", lines)
     if found.held_out:
         _lines(f"Held-out rows whose label is likely wrong: {len(found.held_out)}; a patch never changes these",
-               found.held_out)  # fmt: skip
+               found.held_out, "--json holds all")  # fmt: skip
     if facts["least_like"]:
-        table("\nLeast like what is asked (not dropped)", ("row", "text", "likeness"),
+        shown = min(WORST, len(facts["least_like"]))
+        table(f"\nLeast like what is asked, the first {shown} (not dropped)", ("row", "text", "likeness"),
               [[one["row"], one["text"][:CUT], one["likeness"]] for one in facts["least_like"][:WORST]])  # fmt: skip
     _groups(found)
     for words in facts["not_applied"]:
         console.print(Text(f"note: {words}", style="yellow"))
 
 
-def _lines(title: str, lines: Sequence[Line]) -> None:
+def _lines(title: str, lines: Sequence[Line], rest: str = "--patch FILE and --json hold all") -> None:
     shown = [[line.place, line.text[:CUT], _short(line.label),
               _short(line.to) if line.suggest == "relabel" else "drop", line.sure, line.accept]
              for line in lines[:WORST]]  # fmt: skip
     table(f"\n{title}", ("row", "text", "is", "suggested", "sure", "accept"), shown)
+    if len(lines) > WORST:
+        console.print(Text(f"... and {len(lines) - WORST} more; {rest}", style="yellow"))
 
 
 def _groups(found: Coached) -> None:

@@ -17,6 +17,7 @@ from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
 from tuneful.core.types import Record
 from tuneful.evaluation.panels import sentences
+from tuneful.evaluation.phrases import gap_of
 from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -28,6 +29,7 @@ from tuneful.run.session import run
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 WATCHED = {"gap": "", "calibration": "sure", "memorisation": "by heart", "canaries": "canaries", "robustness": "typing",
            "learning_curve": "more rows"}  # fmt: skip
+LOSSES = {"test": "test", "validation": "validation", "train": "training"}
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
 
 
@@ -97,6 +99,10 @@ def _speed(cost: dict[str, Any]) -> str:
     return f"{cost['tokens_per_second']:,.0f} tokens/s, {cost['utilisation']:.0%} of the matrix rate{saved}"
 
 
+def _losses(found: dict[str, Any]) -> str:
+    return ", ".join(f"{name} loss {found[part]:.3f}" for part, name in LOSSES.items() if found.get(part) is not None)
+
+
 def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
@@ -109,8 +115,8 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
         ("memory", f"{cost['peak_memory_mb']:,} MB, predicted {cost['predicted']['memory_mb']:,} MB"),
         ("learned", f"{cost['trainable_parameters']:,} of {cost['parameters']:,} weights"),
     ]
-    if general.get("gap") is not None:
-        facts.append(("gap", f"validation loss {general['validation']:.3f}, training loss {general['train']:.3f}"))
+    if gap_of(general) is not None:
+        facts.append(("gap", _losses(general)))
     facts += [(WATCHED[name], sentence) for name, sentence in sentences(report, words(language)).items()]
     if forgot.get("kl_from_base") is not None:
         own = forgot["own_text_perplexity"]

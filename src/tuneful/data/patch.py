@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from tuneful.data.labels import infer, list_in, name_of
 
 Kind = Literal["label", "contradiction", "duplicate", "leak", "outlier", "answer"]
 LISTED = 5  # faults of a patch that are told at once
+AGAIN = "write the patch anew with check --coach --patch, or set accept to false"
 SHOWN = 300  # characters of a row that a line repeats
 
 
@@ -117,15 +118,15 @@ def apply(
     gone: Sequence[str],
     known: Sequence[str] = (),
 ) -> Applied:
-    """`gone` are places of rows that are not learned anyway; `known` labels that may have no row. Where one line drops
-    a row and another relabels it, it is dropped. Raises DataError with the first faults, before anything is done."""
+    """`gone` are places of rows that are not learned anyway; `known` labels that may have no row. Raises DataError
+    with the first faults, before anything is done."""
     by_place = {str(example.place): example for example in train}
     outside = {str(example.place) for example in held_out}
     lines = [line for line in lines if line.place not in gone]
     own = [line for line in lines if line.place not in outside]
     _check(own, by_place, _names(train, known))
     dropped = {line.place for line in own if line.suggest == "drop"}
-    labels = {line.place: line.to for line in own if line.suggest == "relabel" and line.place not in dropped}
+    labels = {line.place: line.to for line in own if line.suggest == "relabel"}
     kept = [example for place, example in by_place.items() if place not in dropped]
     if not kept:
         raise DataError("data.patch: the accepted lines drop every training row; accept fewer")
@@ -142,26 +143,49 @@ def _names(train: Sequence[Example], known: Sequence[str]) -> set[str] | None:
 
 
 def _check(lines: Sequence[Line], rows: Mapping[str, Example], names: set[str] | None) -> None:
-    wanted: dict[str, set[str]] = defaultdict(set)
-    faults = []
-    for line in lines:
-        if line.suggest == "relabel":
-            wanted[line.place].add(_as_words(line.to))
-        if fault := _fault(line, rows.get(line.place), names):
-            faults.append(f"{line.place}: {fault}")
-    faults += [f"{place}: is relabelled to {' and to '.join(sorted(to))}; accept one of the lines"
-               for place, to in wanted.items() if len(to) > 1]  # fmt: skip
+    _check_made_for(lines, rows)
+    faults = [f"{line.place}: {fault}" for line in lines if (fault := _fault(line, rows.get(line.place), names))]
+    faults += _contradictions(lines)
     if faults:
         more = f"\n  ... and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
         raise DataError("data.patch does not fit the data:\n  " + "\n  ".join(faults[:LISTED]) + more)
 
 
+def _check_made_for(lines: Sequence[Line], rows: Mapping[str, Example]) -> None:
+    """Raises DataError, in one sentence, where of several lines none is about a row as it stands here."""
+    if len(lines) < 2 or any(_is_about(line, rows.get(line.place)) for line in lines):
+        return
+    of = sorted({line.source for line in lines})
+    here = sorted({example.place.source for example in rows.values()})
+    raise DataError(
+        f"data.patch: none of its {len(lines):,} accepted lines, about rows of {', '.join(of[:LISTED])}, is about a "
+        f"row of {', '.join(here[:LISTED])} as it stands; it was made for other data, or these have changed since. "
+        f"{AGAIN.capitalize()}"
+    )
+
+
+def _is_about(line: Line, example: Example | None) -> bool:
+    return example is not None and mark_of(example) == line.mark
+
+
+def _contradictions(lines: Sequence[Line]) -> Iterator[str]:
+    wanted: dict[str, set[str]] = defaultdict(set)
+    dropped = {line.place for line in lines if line.suggest == "drop"}
+    for line in lines:
+        if line.suggest == "relabel":
+            wanted[line.place].add(_as_words(line.to))
+    for place, to in wanted.items():
+        if len(to) > 1:
+            yield f"{place}: is relabelled to {' and to '.join(sorted(to))}; accept one of the lines"
+        if place in dropped:
+            yield f"{place}: one line drops it and another relabels it; accept one of the lines"
+
+
 def _fault(line: Line, example: Example | None, names: set[str] | None) -> str | None:
-    again = "write the patch anew with check --coach --patch, or set accept to false"
     if example is None:
-        return f"there is no such row; {again}"
+        return f"there is no such row; {AGAIN}"
     if mark_of(example) != line.mark:
-        return f"the row has changed since it was looked at (it was: {line.text[:60]!r}); {again}"
+        return f"the row has changed since it was looked at (it was: {line.text[:60]!r}); {AGAIN}"
     if line.suggest == "relabel" and example.label is None:
         return "has no label to change; drop it, or set accept to false"
     strange = [name for name in _named(line.to) if names is not None and name not in names]

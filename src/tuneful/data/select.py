@@ -6,7 +6,7 @@ A selector sees arrays and no model: `run/select.py` reads the rows and asks it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -47,6 +47,11 @@ class Pool:
     queries: np.ndarray | None = None  # (Q, D) rows of the kind that is wanted
     sources: np.ndarray | None = None  # (Q,) which file a query comes from
 
+    def part(self, places: np.ndarray) -> Pool:
+        """Of these rows alone."""
+        vectors = None if self.vectors is None else self.vectors[places]
+        return replace(self, lengths=self.lengths[places], vectors=vectors)
+
 
 class Select(Spec):
     """What every selector is told."""
@@ -55,7 +60,8 @@ class Select(Spec):
     asks: ClassVar[bool] = False  # chooses by queries
 
     keep: Keep = 0.1
-    """How much is learned: a share of the training rows (10% or 0.1), or a number of rows."""
+    """How much is learned: a share of the training rows (10% or 0.1), or a number of rows. A tenth unless you say
+    otherwise."""
     target: str | None = None
     """File of rows of the kind that is wanted. The report says how near the kept rows come to them, and `rds` chooses
     by them. None: half of the validation rows stand for them where rows are read; never test rows."""

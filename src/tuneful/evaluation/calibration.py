@@ -18,6 +18,8 @@ from tuneful.core.types import Said
 BINS = 15
 LEAST_IN_BIN = 10  # rows; fewer rows get fewer bins
 LEAST = 20  # rows, to be measured by or to fit a temperature on
+ENOUGH = 100  # rows, from which a confidence may be believed that shows no fault
+LOOSE = 0.1  # an error that a faultless model may show; above, an error within it says nothing
 DRAWS = 1000
 COLDEST, HOTTEST = 0.05, 20.0
 
@@ -87,7 +89,8 @@ def advice(found: Mapping[str, Any], mended: Mapping[str, Any] | None) -> Said:
     facts = {"ece": _percent(found["ece"]), "chance": _percent(found["by_chance"]),
              "sure": _percent(found["confidence"]), "right": _percent(found["accuracy"])}  # fmt: skip
     if found["ece"] <= found["by_chance"]:
-        return Said("calibration_fine", facts)
+        few = found["n"] < ENOUGH or found["by_chance"] > LOOSE
+        return Said("calibration_unsure", {**facts, "n": found["n"]}) if few else Said("calibration_fine", facts)
     over = found["confidence"] > found["accuracy"]
     if mended is None or mended["ece"] >= found["ece"]:
         return Said("calibration_over", facts) if over else Said("calibration_under", facts)

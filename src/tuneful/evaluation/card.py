@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tuneful.evaluation import fairer, phrases, sections
-from tuneful.evaluation.panels import sentences
+from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
@@ -19,10 +19,20 @@ SETTINGS = (
     "precision",
     "adapter",
     "regularisers",
+    "augment",
+    "gradient",
+    "average",
+    "soup",
+    "interpolate",
     "schedule",
     "optimiser",
     "seed",
-)  # none of them holds a path
+)
+OF_DATA = ("patch", "select", "balance")
+FILES, PRIVATE = (
+    ("patch", "target"),
+    ("endpoint", "key_from"),
+)  # settings that are paths, and that are nobody's business
 
 
 def card(report: Mapping[str, Any], language: str) -> str:
@@ -124,7 +134,7 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
                for name in ("way", "right", "gap", "loss", "taken")]  # fmt: skip
     ways = [_table(columns, tried), words["caption"], words.get("about", "")] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
-    rows.append([say["gap"], phrases.signed(found.get("gap"))])
+    rows += [[gap["name"], phrases.signed(gap["gap"])] for gap in gaps(report, say)]
     table = _table([say["column_part"], say["column_loss"]], rows)
     watched = [f"- {sentence}" for sentence in sentences(report, say).values()]
     told = ["\n".join(watched)] if watched else []
@@ -211,13 +221,28 @@ def _data(report: Mapping[str, Any], say: Say) -> list[str]:
 
 
 def _training(report: Mapping[str, Any]) -> list[str]:
+    """What was set, by a person or by default; what was not used is left out."""
     recipe = report["provenance"].get("recipe") or {}
-    settings = {name: recipe[name] for name in SETTINGS if name in recipe}
+    settings = {name: recipe.get(name) for name in SETTINGS}
     if tasks := recipe.get("tasks"):
+        data = tasks[0].get("data") or {}
         settings["objective"] = tasks[0].get("objective")
-    if not settings:
+        settings["data"] = {name: value for name in OF_DATA if (value := data.get(name)) is not None}
+    used = {name: _public(value) for name, value in settings.items() if value not in (None, [], {})}
+    if not used:
         return []
-    return [f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```"]
+    return [f"```yaml\n{yaml.safe_dump(used, sort_keys=False, allow_unicode=True)}```"]
+
+
+def _public(value: Any, name: str = "") -> Any:
+    """A setting as it may be told to others: of a path its last part alone."""
+    if isinstance(value, Mapping):
+        return {key: _public(one, key) for key, one in value.items() if key not in PRIVATE}
+    if isinstance(value, list):
+        return [_public(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    return phrases.last_part(value) if name in FILES else phrases.without_folders(value)
 
 
 def _limits(report: Mapping[str, Any], say: Say) -> list[str]:

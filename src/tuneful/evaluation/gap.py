@@ -19,7 +19,8 @@ from tuneful.evaluation.reading import Collate, batches
 
 LARGE = 0.2  # of the validation loss, from which a gap that is sure is called over-fitting
 LEAST = 0.05  # nats; below, both losses are so small that their share of one another says little
-ENOUGH = 12  # validation rows; an interval drawn from fewer may have no width at all
+ENOUGH = 12  # rows; an interval drawn from fewer may have no width at all
+MANY = 30  # rows it has not learned, below which a gap that looks small says nothing
 FALLING = 0.05  # share that the validation loss loses in the last third of the looks while there is more to learn
 
 
@@ -77,6 +78,15 @@ def gap(train: Told, unseen: Told) -> Difference:
     return apart(unseen.sums, train.sums, mean)
 
 
+def judged_by(parts: Mapping[str, Told]) -> str | None:
+    """The part that tells: test rows, as validation rows have chosen the weights; those all the same where they are
+    more than a handful of test rows. None: all rows are learned."""
+    rows = {part: len(parts[part].sums) for part in ("test", "validation") if part in parts}
+    if rows.get("test", 0) >= MANY:
+        return "test"
+    return max(rows, key=rows.__getitem__, default=None)
+
+
 def accuracies(parts: Mapping[str, Told]) -> dict[str, Any]:
     """By part, and how much more often rows that were learned are right than those of validation."""
     right = {part: found.right for part, found in parts.items()}
@@ -97,36 +107,60 @@ def falling(looks: Sequence[Mapping[str, float]]) -> bool:
     return before - losses[-1] > FALLING * before
 
 
-def learned_nothing(train: Told, validation: Told) -> Said | None:
-    """Says so where validation rows are not surely more often right than by the commonest class alone: within two
-    standard errors."""
-    if train.right is None or validation.right is None or train.targets is None or validation.targets is None:
+def learned_nothing(train: Told, unseen: Told) -> Said | None:
+    """Says so where rows that were not learned are not surely more often right than by the commonest class alone:
+    within two standard errors."""
+    if train.right is None or unseen.right is None or train.targets is None or unseen.targets is None:
         return None
     commonest = int(np.bincount(train.targets).argmax())  # asked about rows that may be spread otherwise
-    chance = float((validation.targets == commonest).mean())
-    learned, right = (float(mean(hits.sum(0))) for hits in (train.right, validation.right))
-    if right > chance + 2 * math.sqrt(chance * (1 - chance) / len(validation.right)):
+    chance = float((unseen.targets == commonest).mean())
+    learned, right = (float(mean(hits.sum(0))) for hits in (train.right, unseen.right))
+    if right > chance + 2 * math.sqrt(chance * (1 - chance) / len(unseen.right)):
         return None
     shares = {"right": right, "learned": learned, "chance": chance}
     return Said("gap_nothing", {name: round(100 * share) for name, share in shares.items()})
 
 
-def advice(parts: Mapping[str, Told], found: Difference | None, *, still_falling: bool) -> Said:
-    """One sentence. None: there were no rows to compare."""
-    if found is None:
+def flattered(parts: Mapping[str, Told]) -> Said | None:
+    """Says so where the loss of test rows lies surely above that of the validation rows, which chose the weights."""
+    test, validation = parts.get("test"), parts.get("validation")
+    if test is None or validation is None or min(len(test.sums), len(validation.sums)) < ENOUGH:
+        return None
+    found = apart(test.sums, validation.sums, mean)
+    if found.low <= 0:
+        return None
+    return Said("gap_flattered", {"test": _short(test.loss), "validation": _short(validation.loss),
+                                  "low": _short(found.low), "high": _short(found.high)})  # fmt: skip
+
+
+def advice(parts: Mapping[str, Told], *, still_falling: bool) -> Said:
+    """One sentence, about the part that tells."""
+    part = judged_by(parts)
+    if part is None:
         return Said("gap_unknown")
-    validation = parts["validation"]
-    enough = len(validation.sums) >= ENOUGH
-    if enough and (nothing := learned_nothing(parts["train"], validation)):
+    unseen, found = parts[part], gap(parts["train"], parts[part])
+    loss, rows = unseen.loss, len(unseen.sums)
+    if rows >= ENOUGH and (nothing := learned_nothing(parts["train"], unseen)):
         return nothing
-    loss = validation.loss
     facts = {"gap": _short(found.delta), "low": _short(found.low), "high": _short(found.high)}
     large = found.delta >= max(LARGE * loss, LEAST)
-    if large and found.low > 0 and enough:
+    if large and found.low > 0 and rows >= ENOUGH:
         return Said("gap_over", {**facts, "percent": round(100 * found.delta / loss)})
-    if large or not enough:
-        return Said("gap_unsure", facts)
+    if easier := flattered(parts):
+        return easier
+    if large or rows < MANY:
+        return Said("gap_unsure", {**facts, "n": rows, "setting": f"data.{part}"})
     return Said("gap_under", facts) if still_falling and loss > LEAST else Said("gap_fine", facts)
+
+
+def settled(found: Mapping[str, Any], helped: str) -> dict[str, Any]:
+    """The report's `generalisation` when the verdict is known: that nothing needs to be done is said only where tuning
+    has surely helped."""
+    told = found.get("advice")
+    if not told or told["key"] != "gap_fine":
+        return dict(found)
+    sentence = Said("gap_fine_helped") if helped == "yes" else Said("gap_fine_unhelped")
+    return {**found, "advice": {**told, "key": sentence.key}}
 
 
 def _short(value: float) -> float:

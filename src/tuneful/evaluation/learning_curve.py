@@ -6,7 +6,7 @@ tuned: those of the tuned one were made by all the rows, so heads for a part of 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ SHARES = (0.125, 0.25, 0.5, 1.0)  # of the rows that a fold may learn
 STRENGTHS = (10.0, 100.0)  # of the penalty, the better one at each size
 LEAST_SIZES = 3  # a power law has two numbers to be found
 DRAWS = 300
-WORTH = 0.005  # of accuracy; a gain that may be less is called none
+WORTH = 1.0  # points of accuracy, for which rows are worth collecting
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +102,15 @@ LAW = Law(np.linspace(0.0, 0.95, 20), np.linspace(0.1, 1.5, 29))
 RIVALS = (Law(np.zeros(1), LAW.powers), Law(LAW.floors, np.array([0.5])))
 
 
-def forecast(curve: Curve, rows: int, *, seed: int = 0) -> dict[str, Any]:
+def forecast(curve: Curve, rows: int, *, left_out: int = 0, seed: int = 0) -> dict[str, Any]:
     """What twice as many `rows` would bring, and one sentence. The interval is the middle 95 % of drawing the asked
-    rows anew under three laws; which rows would come is not in it."""
+    rows anew under three laws; which rows would come is not in it. `left_out`: rows there are and that are not
+    learned."""
     points = [[round(float(size)), round(float(1 - wrong), 5)]
               for size, wrong in zip(curve.sizes, curve.errors, strict=True)]  # fmt: skip
     if len(points) < LEAST_SIZES:
-        return {"points": points, "advice": {"key": Said("curve_short").key}}
+        short = Said("curve_short_left_out", {"left_out": left_out}) if left_out else Said("curve_short")
+        return {"points": points, "advice": {"key": short.key, **short.facts}}
     rng, count = np.random.default_rng(seed), curve.right.shape[1]
     errors = 1 - (rng.multinomial(count, np.full(count, 1 / count), size=DRAWS) / count) @ curve.right.T
     draws = np.concatenate([law.gain(curve.sizes, errors, rows) for law in (LAW, *RIVALS)])
@@ -116,7 +118,7 @@ def forecast(curve: Curve, rows: int, *, seed: int = 0) -> dict[str, Any]:
     a, b, c = (float(value) for value in LAW.fit(curve.sizes, curve.errors))
     found = float(LAW.gain(curve.sizes, curve.errors, rows))
     facts = {"gain": _points(found), "low": _points(low), "high": _points(high), "rows": 2 * rows}
-    sentence = Said("curve_more", facts) if low > WORTH else Said("curve_flat", facts)
+    sentence = advised(facts, left_out)
     return {
         "points": points,
         "law": {"a": round(a, 5), "b": round(b, 5), "c": round(c, 3)},
@@ -126,6 +128,16 @@ def forecast(curve: Curve, rows: int, *, seed: int = 0) -> dict[str, Any]:
         "forecast": [[size, round(1 - a - b * size**-c, 5)] for size in (rows, 2 * rows)],
         "advice": {"key": sentence.key, **sentence.facts},
     }
+
+
+def advised(facts: Mapping[str, float], left_out: int) -> Said:
+    """By the interval as it is told: rows pay where all of it lies at a point or more, and do not where all of it lies
+    below."""
+    if facts["high"] < WORTH:
+        return Said("curve_flat", facts)
+    if left_out:
+        return Said("curve_left_out", {**facts, "left_out": left_out})
+    return Said("curve_more", facts) if facts["low"] >= WORTH else Said("curve_unsure", facts)
 
 
 def _points(share: float) -> float:

@@ -12,7 +12,7 @@ from jinja2 import ChainableUndefined, Environment
 from markupsafe import Markup
 
 from tuneful.evaluation import phrases, sections
-from tuneful.evaluation.panels import panels
+from tuneful.evaluation.panels import gap_lead, gaps, panels
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.words import words
 
@@ -37,6 +37,8 @@ def page(report: Mapping[str, Any], language: str) -> str:
         stopped=phrases.stopped(full["generalisation"], say),
         target=phrases.target_of(full),
         model=phrases.model_name(full),
+        gaps=gaps(full, say),
+        gap_lead=gap_lead(full, say),
         panels=panels(full, say),
         advice=phrases.said(full["generalisation"].get("advice"), say),
         **{name: view(full, say) for name, view in sections.VIEWS.items()},

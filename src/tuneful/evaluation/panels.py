@@ -1,4 +1,5 @@
-"""What the report says of generalisation beside losses: for each measure one sentence, and the figures behind it."""
+"""What the report says of generalisation: the gaps, and for each further measure one sentence and the figures behind
+it."""
 
 from __future__ import annotations
 
@@ -24,6 +25,30 @@ def panels(report: Mapping[str, Any], say: Say) -> list[dict[str, Any]]:
         for key, table in TABLES.items()
         if measured.get(key)
     ]
+
+
+def gaps(report: Mapping[str, Any], say: Say) -> list[dict[str, Any]]:
+    """Of each part that was not learned how far its loss lies above that of training, and the same of accuracy, which
+    is compared on validation rows alone."""
+    found = report["generalisation"]
+    accuracy = found.get("accuracy") or {}
+    given = {"validation": (found.get("gap"), found.get("gap_ci95"), accuracy.get("gap"), accuracy.get("ci95")),
+             "test": (found.get("test_gap"), found.get("test_gap_ci95"), None, None)}  # fmt: skip
+    return [
+        {"name": say["gap_to"].format(part=phrases.part(part, say)), "gap": gap, "ci95": ends, "right": right,
+         "right_ci95": right_ends}
+        for part, (gap, ends, right, right_ends) in given.items() if gap is not None
+    ]  # fmt: skip
+
+
+def gap_lead(report: Mapping[str, Any], say: Say) -> str:
+    """The gap in words; "" where there is none."""
+    found = report["generalisation"]
+    gap = phrases.gap_of(found)
+    if gap is None:
+        return ""
+    facts = {"gap": phrases.number(abs(gap)), "part": phrases.part(found.get("judged_by") or "validation", say)}
+    return say["gap_sentence" if gap >= 0 else "gap_sentence_below"].format(**facts)
 
 
 def sentences(report: Mapping[str, Any], say: Say) -> dict[str, str]:
@@ -88,8 +113,12 @@ def _robustness(found: Found, say: Say) -> dict[str, Any]:
             rows.append([shown, f"{phrases.number(of['changed'])} / {phrases.number(of['n'])}", *figures, *change])
     count = max(of["n"] for of in found["ways"].values())
     columns = ("written", "changed", "clean", "so", "delta", "interval")
+    caption = say["robustness_caption"].format(n=phrases.number(count))
+    if same := [say[f"robustness_{way}"] for way, of in found["ways"].items() if not of["changed"]]:
+        told = say["robustness_unchanged"].format(ways=say["between_items"].join(same))
+        caption = say["between_sentences"].join([caption, told])
     return {
-        "caption": say["robustness_caption"].format(n=phrases.number(count)),
+        "caption": caption,
         "columns": [say[f"column_{name}"] for name in columns],
         "rows": rows,
     }

@@ -99,6 +99,13 @@ def percent(value: Any) -> str:
     return f"{100 * value:.0f}%" if is_number(value) else MISSING
 
 
+def gap_of(found: Mapping[str, Any]) -> float | None:
+    """Of the report's `generalisation`, the gap by which it is judged: that of test rows where these tell more than the
+    validation rows, which chose the weights."""
+    gap: float | None = found.get("test_gap") if found.get("judged_by") == "test" else found.get("gap")
+    return gap
+
+
 def agree(given: Any, expected: Any) -> bool:
     """The same answer; of a document that was found, one of those that are right."""
     if isinstance(given, str) and isinstance(expected, list):
@@ -138,9 +145,17 @@ def system_name(report: Mapping[str, Any], system: str, say: Say) -> str:
 
 def model_name(report: Mapping[str, Any]) -> str:
     """The base model as it may be told to others: of a folder its last part alone."""
-    name = str(report["provenance"].get("model") or "")
+    return without_folders(str(report["provenance"].get("model") or ""))
+
+
+def without_folders(name: str) -> str:
+    """The last part of a path; a hub id as it is."""
     is_path = name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1
-    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if is_path else name
+    return last_part(name) if is_path else name
+
+
+def last_part(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def adapter_of(report: Mapping[str, Any]) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 from tuneful.core.files import write_text
 from tuneful.evaluation.card import card
 from tuneful.evaluation.compare import Examined
+from tuneful.evaluation.gap import settled
 from tuneful.evaluation.page import page
 from tuneful.evaluation.phrases import agree
-from tuneful.evaluation.verdict import as_json, check, judge, sentence
+from tuneful.evaluation.verdict import as_json, check, judge, sentence, with_head
+from tuneful.evaluation.words import LANGUAGES
 
 SCHEMA_VERSION = 1
 SHOWN_ANSWERS = 12
@@ -37,18 +39,21 @@ def compose(
     primary = scores.get(examined.primary) if examined else None
     verdict = judge(primary)
     gates = check(limits, verdict.helped, generalisation, forgetting, bias)
+    # Where ways of learning were tried, that head was one of them.
+    head = generalisation.get("head") or {} if not choice else {}
+    told = {language: with_head(sentence(verdict, primary, language), head, language) for language in LANGUAGES}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "verdict": {
             "helped": verdict.helped,
             "primary": verdict.primary or None,
-            "sentence": sentence(verdict, primary),
-            "sentences": {language: sentence(verdict, primary, language) for language in ("en", "zh-TW")},
+            "sentence": told["en"],
+            "sentences": told,
             "gates": gates,
         },
         "quality": as_json(scores),
-        "generalisation": dict(generalisation),
+        "generalisation": settled(generalisation, verdict.helped),
         "cost": dict(cost),
         "bias": dict(bias),
         "groups": dict(groups),

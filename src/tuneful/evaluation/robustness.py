@@ -75,7 +75,7 @@ def examine_robustness(
             if changed:
                 said[[n for n, _ in changed]] = classes([row for _, row in changed])
             found[way][system] = _cost([rows[n] for n in asked], clean[system][asked], said[asked])
-    return {"ways": found, "advice": _advice(found)}
+    return {"ways": found, "advice": advised(found)}
 
 
 def _cost(rows: Sequence[Row], clean: np.ndarray, said: np.ndarray) -> dict[str, Any]:
@@ -86,15 +86,22 @@ def _cost(rows: Sequence[Row], clean: np.ndarray, said: np.ndarray) -> dict[str,
     return {**means, **change.as_json()}
 
 
-def _advice(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the way that costs the tuned model most."""
-    way = min(found, key=lambda name: found[name]["tuned"]["delta"])
+def advised(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the way that costs the tuned model most, among those by which it reads any row otherwise."""
+    there = [name for name, of in found.items() if of["changed"]]
+    if not there:
+        return {"key": Said("robust_same").key}
+    way = min(there, key=lambda name: found[name]["tuned"]["delta"])
     cost = found[way]["tuned"]
     facts = {"cost": _points(-cost["delta"]), "low": _points(-cost["ci95"][1]), "high": _points(-cost["ci95"][0])}
-    if cost["ci95"][1] >= -SMALL:
-        sentence = Said("robust_fine", facts) if cost["delta"] > -SMALL else Said("robust_unsure", facts)
-    else:
+    if cost["ci95"][1] < -SMALL:
         sentence = _costly(way, facts)
+    elif cost["delta"] <= -SMALL:
+        sentence = Said("robust_unsure", facts)
+    elif facts["cost"] > 0:
+        sentence = Said("robust_fine", facts)
+    else:
+        sentence = Said("robust_none", {"n": found[way]["n"]})
     return {"key": sentence.key, **sentence.facts}
 
 

@@ -47,7 +47,7 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
 
 def tiles(report: Report, say: Say) -> list[dict[str, str]]:
     """Each question with its answer in a word or two; they lead to the sections."""
-    helped, gap = phrases.helped(report), report["generalisation"].get("gap")
+    helped, gap = phrases.helped(report), phrases.gap_of(report["generalisation"])
     answers = {
         "helped": f"{SIGNS[helped]} {say[helped]}",
         "generalises": say["missing"] if gap is None else say["tile_gap"].format(gap=phrases.signed(gap)),
@@ -127,7 +127,7 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
     limits = (report["provenance"].get("recipe") or {}).get("gates") or {}
     found = {
         "forgetting_kl": phrases.number(report["forgetting"].get("kl_from_base")),
-        "generalisation_gap": phrases.signed(report["generalisation"].get("gap")),
+        "generalisation_gap": phrases.signed(phrases.gap_of(report["generalisation"])),
         "bias_gap_increase": phrases.signed(fairer.widest(report["bias"])),
         "helped": say[phrases.helped(report)],
     }

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tuneful.core.types import Said
 from tuneful.evaluation.compare import Score
 from tuneful.evaluation.metrics import SEARCH_METRICS
+from tuneful.evaluation.phrases import gap_of, said
 from tuneful.evaluation.words import words
 
 Answer = Literal["yes", "no", "unclear"]
@@ -52,7 +54,7 @@ def check(
     """Each gate that is set: "passed", or "broken"; what a gate needs and was not measured breaks it."""
     measured = {
         "forgetting_kl": forgetting.get("kl_from_base"),
-        "generalisation_gap": generalisation.get("gap"),
+        "generalisation_gap": gap_of(generalisation),
     }
     gates = {}
     for name, found in measured.items():
@@ -87,6 +89,19 @@ def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str
     }
     told = [say[f"helped_{verdict.helped}"].format(**facts), say[verdict.reason].format(**facts)]
     return say["between_sentences"].join(told)
+
+
+def with_head(told: str, head: Mapping[str, Any], language: str = "en") -> str:
+    """The verdict, and that a head over the encoder as it was does as well, where it does; `head` is that block of the
+    report's `generalisation`."""
+    if not head.get("advice"):
+        return told
+    say = words(language)
+    added = [told, said(head["advice"], say)]
+    if against := head["against"]:
+        settings = say["between_items"].join(f"`{name}`" for name in against)
+        added.append(said({"key": Said("head_leave_out").key, "settings": settings}, say))
+    return say["between_sentences"].join(added)
 
 
 def as_json(scores: Mapping[str, Score]) -> dict[str, Any]:

@@ -219,7 +219,8 @@ class Gates(Spec):
     forgetting_kl: PositiveFloat | None = None
     """Most KL from the base, nats a token."""
     generalisation_gap: PositiveFloat | None = None
-    """Most that the validation loss may lie above the training loss."""
+    """Most that the loss of rows that were not learned may lie above that of training rows: of test rows where there
+    are thirty, or more than validation rows."""
     bias_gap_increase: Annotated[float, Field(ge=0)] | None = None
     """Most that a gap between groups may surely rise by tuning (docs/concepts/fairness.md)."""
     helped: bool = False

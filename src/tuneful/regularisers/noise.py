@@ -31,7 +31,8 @@ class Neftune(Spec):
         """Layers that are computed once never see noise."""
         if not frozen_depth(policy.module):
             return []
-        return ["regularisers: neftune disturbs what the lowest layer reads, and with this adapter it learns nothing"]
+        return ["regularisers: neftune disturbs what the lowest layer reads, and with this adapter that layer learns "
+                "nothing; use an adapter under which all layers learn (full, lora), or leave neftune out"]  # fmt: skip
 
     @contextmanager
     def during(self, policy: Policy, batch: Batch) -> Iterator[None]:

@@ -100,7 +100,8 @@ class RDrop(Spec):
         """A model without dropout answers the same twice."""
         if drops(policy.module):
             return []
-        return ["regularisers: r_drop compares two looks under dropout, and nothing of this model drops anything"]
+        return ["regularisers: r_drop compares two looks under dropout, and nothing of this model drops anything; "
+                "leave r_drop out"]  # fmt: skip
 
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
         again = policy.again(batch)

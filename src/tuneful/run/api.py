@@ -12,6 +12,7 @@ from tuneful.core.errors import GateBroken
 from tuneful.core.quantised import Kind
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
 from tuneful.run.tuned import Tuned, open_model
@@ -66,8 +67,10 @@ def fit(
 def check(
     what: str | Path | Mapping[str, Any] | Recipe, *, model: str | None = None, say: Say = lambda _: None
 ) -> Prepared:
-    """What a run would learn, without one."""
-    return prepare(recipe_for(what, model=model, settings={}), say)
+    """What a run would learn, without one. Raises InputError where a run would not start."""
+    prepared = prepare(recipe_for(what, model=model, settings={}), say)
+    check_start(prepared, say)
+    return prepared
 
 
 def load(name: str | Path, *, quantise: Kind | None = None) -> Tuned:

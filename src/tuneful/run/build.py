@@ -75,7 +75,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
-    _check_parts(prepared.recipe.regularisers, policy)
+    check_parts(prepared.recipe.regularisers, policy)
     attached = policy.attached
     narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
     seen = tokens_seen(prepared) if narrows else None
@@ -84,7 +84,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     return build_on(policy, prepared)
 
 
-def _check_parts(parts: Sequence[Spec], policy: Policy) -> None:
+def check_parts(parts: Sequence[Spec], policy: Policy) -> None:
     """What regularisers have against this model, with the dropout it will learn with. Raises RecipeError."""
     nothing = Batch({}, {}, torch.zeros(0), 0.0, 0)
     with disturbed([part for part in parts if isinstance(part, Dropout)], policy, nothing):

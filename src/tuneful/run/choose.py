@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import yaml
 from torch import Tensor
 
 from tuneful.adapters import Head
-from tuneful.core.spec import Spec
+from tuneful.core.spec import Spec, kind_of
 from tuneful.core.types import Row
 from tuneful.data.folds import folds, usual
 from tuneful.data.rows import is_generated, name_rows
@@ -64,8 +65,8 @@ def choose(prepared: Prepared, say: Say, should_stop: Callable[[], bool] = lambd
     say(f"each way of learning is asked {len(rows)} times about rows it has not seen:")
     tried, best = _tried(trial, wanted)
     for way in tried:
-        say(f"  {_said(way)}: {float(way.right(wanted).mean()):.3f} right, {way.seconds:.0f} s")
-    say(f"  taken: {_said(best)}")
+        say(f"  {said(way)}: {float(way.right(wanted).mean()):.3f} right, {way.seconds:.0f} s")
+    say(f"  taken: {said(best)}")
     answers = {"tuned": best.logits.argmax(1).tolist(), "base": tried[0].logits.argmax(1).tolist()}
     return Choice(_recipe(prepared, best), _facts(tried, best, wanted, count), answers)
 
@@ -187,11 +188,19 @@ def _gap(way: Tried, first: Tried, wanted: Tensor) -> Difference:
     return difference(METRICS["accuracy"], *statistics)
 
 
-def _said(way: Tried) -> str:
+def said(way: Tried) -> str:
     what = {
         "probe": "frozen encoder, solved head",
-        "tune": f"encoder tuned with its head ({way.adapter!r})",
+        "tune": f"encoder tuned with its head{_named(way.adapter)}",
     }[way.way]
     what += ", names of classes as texts" if way.label_names else ""
     what += ", generated rows beside them" if way.generated else ""
     return what + (", then texts without labels" if way.texts else "")
+
+
+def _named(adapter: object) -> str:
+    """An adapter as it stands in a recipe."""
+    if not isinstance(adapter, Spec):
+        return ""
+    given = {"kind": kind_of(type(adapter)), **adapter.model_dump(exclude_defaults=True)}
+    return f" ({yaml.safe_dump(given, default_flow_style=True, sort_keys=False, width=1000).strip()})"

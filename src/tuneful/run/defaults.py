@@ -4,18 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tuneful.adapters import Full
 from tuneful.core.protocols import Adapter
 from tuneful.core.types import Answer, Row, Said
 from tuneful.engine.average import Ema
+from tuneful.engine.update import Sum
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.schedules.epochs import Epochs
 
-Say = Callable[[str], None]
 FEW = 500  # training rows; 200 were measured
 LOWEST = 0.2  # of the head's rate, that the embeddings get
 NAMED = {"regularisers", "average", "soup", "gradient", "interpolate"}
@@ -46,12 +46,14 @@ def _measured(recipe: Recipe, adapter: Adapter, answer: Answer, rows: Sequence[R
     )  # fmt: skip
 
 
-def told(resolved: Recipe, layers: int, say: Say) -> list[Said]:
-    """What the report says of them, of a run that goes on as of one that was never stopped; `say` hears the same."""
+def told(resolved: Recipe, adapter: Adapter, answer: Answer, rows: Sequence[Row], count: int, size: Size) -> list[Said]:
+    """What the report says of them, of a run that goes on as of one that was never stopped."""
     found = (resolved.average, resolved.regularisers, resolved.optimiser.layer_decay)
-    if found != (Ema(), [LabelSmoothing()], decay(layers)):
-        return []
-    say(
-        f"few rows: label_smoothing, average ema and layer_decay {decay(layers)} (--set regularisers=none changes that)"
-    )
-    return [Said("few_rows", {"decay": resolved.optimiser.layer_decay})]
+    facts = {"decay": decay(size.layers)}
+    if found == (Ema(), [LabelSmoothing()], decay(size.layers)):
+        return [Said("few_rows", facts)]
+    plain = found == (None, [], 1.0) and not (resolved.soup or resolved.interpolate) and resolved.gradient == Sum()
+    evened = plain and resolved.task.data.balance is not None and not size.causal
+    if evened and _measured(resolved, adapter, answer, rows, count):
+        return [Said("few_rows_evened", facts)]
+    return []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuneful.adapters import Head, TopLayers
+from tuneful.adapters import Head, Lora, TopLayers
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.protocols import Objective
 from tuneful.core.types import Example
@@ -71,6 +71,17 @@ def _against(recipe: Recipe, train: Sequence[Example], labelled: bool) -> str | 
             "leave choose out"
         )
     return "ways are tried on whole weights; leave sharded or choose out" if recipe.sharded else None
+
+
+def against_choosing(recipe: Recipe) -> list[str]:
+    """Settings of a recipe that are refused where ways are tried."""
+    data = recipe.task.data
+    given = {
+        "data.select": data.select, "data.balance": data.balance, "augment": recipe.augment, "soup": recipe.soup,
+        "interpolate": recipe.interpolate, "sharded": recipe.sharded,
+        "schedule": isinstance(recipe.schedule, SelfTrain), "adapter": isinstance(recipe.adapter, Head | Lora),
+    }  # fmt: skip
+    return [name for name, value in given.items() if value]
 
 
 def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say) -> tuple[Recipe, Objective]:

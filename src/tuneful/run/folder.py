@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -91,7 +91,9 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """One process at a time; the claim ends with the process, however it ends."""
+        """One process at a time; the claim ends with the process, however it ends. A folder that was made for it and
+        in which nothing was written goes with it."""
+        there = self.path.exists()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".claim", os.O_RDWR | os.O_CREAT, 0o644)
@@ -99,12 +101,22 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                there = True  # it is somebody else's
                 raise RunFolderError(
                     f"another run is at work in {self.path}; choose another folder with --out"
                 ) from None
             yield
+            there = True
         finally:
+            if not there:
+                self._unmake()
             os.close(handle)
+
+    def _unmake(self) -> None:
+        if [path.name for path in self.path.iterdir()] == [".claim"]:
+            (self.path / ".claim").unlink()
+            with suppress(OSError):  # somebody else has come meanwhile
+                self.path.rmdir()
 
     def append(self, record: Record) -> None:
         line = json.dumps(asdict(record), ensure_ascii=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneful.core.types import Layout, Row, Said
 from tuneful.evaluation import calibration, gap, learning_curve
-from tuneful.evaluation.before import Before, before
+from tuneful.evaluation.before import Before, before, beside_head
 from tuneful.evaluation.exposure import examine_canaries
 from tuneful.evaluation.gap import Told, told
 from tuneful.evaluation.memorised import examine_memorised
@@ -21,6 +21,7 @@ from tuneful.evaluation.robustness import examine_robustness, hurried, reworded
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.canaries import candidates
+from tuneful.run.few import against_choosing
 from tuneful.run.losses import by_part, sampled
 from tuneful.run.progress import Progress
 
@@ -35,8 +36,8 @@ def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, An
     with timed(seconds, "losses"):
         parts = _parts(built, rows)
         found: dict[str, Any] = {**(_losses(parts) if rows else by_part(built))}
-    both = found["train"] is not None and found["validation"] is not None
-    found["gap"] = round(found["validation"] - found["train"], 5) if both else None
+    found["gap"], found["test_gap"] = (_apart(found[part], found["train"]) for part in ("validation", "test"))
+    found["judged_by"] = "validation" if found["test"] is None else "test"
     if "train" in parts:
         found |= _gap(parts, progress)
     if built.prepared.tells_classes:
@@ -68,15 +69,21 @@ def _losses(parts: Mapping[str, Told]) -> dict[str, float | None]:
     return {part: round(parts[part].loss, 5) if part in parts else None for part in ("train", "validation", "test")}
 
 
+def _apart(unseen: float | None, learned: float | None) -> float | None:
+    return None if unseen is None or learned is None else round(unseen - learned, 5)
+
+
 def _gap(parts: Mapping[str, Told], progress: Progress) -> dict[str, Any]:
-    """Its interval, that of accuracy, and what to do."""
-    both = "train" in parts and "validation" in parts
-    found = gap.gap(parts["train"], parts["validation"]) if both else None
+    """Its intervals, that of accuracy, and what to do."""
+    ends = {part: gap.gap(parts["train"], parts[part]).as_json()["ci95"] if part in parts else None
+            for part in ("validation", "test")}  # fmt: skip
     ended = progress.stopped.key == "schedule_ended"
-    sentence = gap.advice(parts, found, still_falling=ended and gap.falling(progress.watch.seen))
+    sentence = gap.advice(parts, still_falling=ended and gap.falling(progress.watch.seen))
     accuracy = gap.accuracies(parts)
     return {
-        "gap_ci95": None if found is None else found.as_json()["ci95"],
+        "gap_ci95": ends["validation"],
+        "test_gap_ci95": ends["test"],
+        "judged_by": gap.judged_by(parts),
         "gap_rows": {part: len(of.sums) for part, of in parts.items()},
         **({"accuracy": accuracy} if accuracy.keys() - {"gap"} else {}),
         "advice": as_json(sentence),
@@ -95,6 +102,8 @@ def _of_classes(
         head = known.head(built.recipe.seed) if test is not None else None
     if test is not None and head is not None:
         was = known.logits(head, rows["test"])
+        if built.prepared.resolved.steps:  # else what was learned is such a head
+            found["head"] = _beside_head(built, test, was)
         with timed(seconds, "calibration"):
             found["calibration"] = _calibration(test, parts.get("validation"), was)
         if settings.robustness:
@@ -107,8 +116,16 @@ def _of_classes(
             )
             whole = sum(row.target is not None for row in built.prepared.rows("train"))
             whole = len(built.prepared.stream or ()) or whole
-            found["learning_curve"] = learning_curve.forecast(curve, whole, seed=built.recipe.seed)
+            chosen = built.prepared.selection
+            left_out = chosen.passed_over if chosen else 0
+            found["learning_curve"] = learning_curve.forecast(curve, whole, left_out=left_out, seed=built.recipe.seed)
     return found
+
+
+def _beside_head(built: Built, test: Told, was: np.ndarray) -> dict[str, Any]:
+    assert test.logits is not None
+    assert test.targets is not None
+    return beside_head(test.logits, was, test.targets, against_choosing(built.recipe))
 
 
 def before_of(built: Built) -> Before:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,16 +31,26 @@ TOGETHER = 64  # texts read at once
 MARK = 23  # in the key of a text's chance
 
 
-def inserted(one: Masked, prepared: Prepared, texts: Sequence[str], say: Say) -> Pool:
-    """Variants of each text by the model that is named. Raises RecipeError where it names no hidden tokens."""
-    name = one.model or str(prepared.recipe.model)
+def folder_of(one: Masked, prepared: Prepared, say: Say) -> Path:
+    """Of the model that puts words in. Raises RecipeError where it names no hidden tokens."""
+    name = named(one, prepared)
     folder = locate(name, say)
     if not holds_masked_head(folder):
         raise RecipeError([
             f"augment: masked.model '{name}' has not learned to name hidden words; name one that has, such as "
-            "google-bert/bert-base-uncased"
+            "google-bert/bert-base-uncased, or leave masked out"
         ])  # fmt: skip
-    loaded = load(name, fills=True, device=pick_device(), say=say)
+    return folder
+
+
+def named(one: Masked, prepared: Prepared) -> str:
+    return one.model or str(prepared.recipe.model)
+
+
+def inserted(one: Masked, prepared: Prepared, texts: Sequence[str], say: Say) -> Pool:
+    """Variants of each text by the model that is named. Raises RecipeError where it names no hidden tokens."""
+    folder_of(one, prepared, say)
+    loaded = load(named(one, prepared), fills=True, device=pick_device(), say=say)
     policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
     filler = Filler(policy, loaded.processor, nameable(loaded.processor))
     hole = loaded.processor.token(loaded.processor.mask_id)

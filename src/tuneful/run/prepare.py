@@ -11,7 +11,7 @@ from tuneful.core.device import pick_device
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter
 from tuneful.core.quantised import check
-from tuneful.core.types import Layout, Row
+from tuneful.core.types import Layout, Row, Said
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, label_set
 from tuneful.data.rows import NAMES, Rows
@@ -34,7 +34,7 @@ from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
 from tuneful.run.plan import fitted, planned_mb
-from tuneful.run.regularised import check_looked_at, check_updates
+from tuneful.run.regularised import answer_of, check_looked_at, check_updates
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.select import Selection
 
@@ -135,7 +135,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     if isinstance(rows.objective, Retrieve) and rows.built["test"].rows:
         found.notes.append(searched(learned.built, sampled=sampled is not None))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
-    found.notes.extend(told(resolved.recipe, decided.size.layers, say))
+    found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
     found.notes.extend(
         check_groups(resolved, resolved.recipe.schedule.learns(learned.repeated), streams=stream is not None)
     )
@@ -146,6 +146,12 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     )  # fmt: skip
     _check_paraphrase(prepared)
     return prepared
+
+
+def _notes_of_defaults(resolved: Resolved, learned: Learned, stream: StreamedRows | None, size: Size) -> Sequence[Said]:
+    rows = resolved.recipe.schedule.learns(learned.repeated)
+    count = len(rows) if stream is None else len(stream)
+    return told(resolved.recipe, resolved.adapter, answer_of(resolved.objective.layout, rows), rows, count, size)
 
 
 def _check_paraphrase(prepared: Prepared) -> None:

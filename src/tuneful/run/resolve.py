@@ -106,8 +106,8 @@ def pools(objective: Objective) -> bool:
 def _check_pooled(adapter: Adapter) -> None:
     if adapter.freezes:
         raise RecipeError([
-            "tasks.0.objective.pooling: a head over means is no part of an adapter's file; "
-            "use full, top_layers or head"
+            f"adapter: the class head reads the mean of a text here (objective.pooling=mean, which choosing a way "
+            f"takes too), and a file of '{adapter.kind}' holds no such head; use full, top_layers or head"  # type: ignore[attr-defined]
         ])  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.ranks import first_alone, gathered
 from tuneful.core.types import Example, Layout, Row, Said
 from tuneful.data.duplicates import clusters, said_in
+from tuneful.data.labels import name_of
+from tuneful.data.of_each import LEAST, of_each_class
 from tuneful.data.rows import Rows
 from tuneful.data.select import Likeness, Pool, Random, likeness, spread
 from tuneful.data.splits import Split
@@ -27,7 +29,7 @@ from tuneful.run.vectors import read_vectors
 
 Say = Callable[[str], None]
 DRAWS = 20  # of random rows that the kept ones are set beside
-NAMED = 5  # sources whose share a sentence tells
+NAMED = 5  # sources or classes that a sentence tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Selection:
     def left_out(self) -> int:
         rows: int = self.facts["rows"]
         return rows - len(self.kept)
+
+    @property
+    def passed_over(self) -> int:
+        """Rows that are left out and repeat no other one."""
+        repeats: int = self.facts["duplicates"]
+        return self.left_out - repeats
 
     def of(self, split: Split, built: Mapping[str, Rows]) -> tuple[Split, Mapping[str, Rows]]:
         """The split and its rows, with those of training that are kept."""
@@ -100,7 +108,12 @@ def _selected(given: Selecting, say: Say) -> Selection:
         count = len(different)
     among = [rows[place] for place in different.tolist()]
     pool, seconds = _pool(given, among, say)
-    chosen, beside = selector.choose(pool, count, seed), Random().choose(pool, count, seed)
+    chosen, beside = (one.choose(pool, count, seed) for one in (selector, Random()))
+    # What is wanted may be of some classes only.
+    if not selector.asks and all(map(_is_class, among)):
+        classes = np.array([row.target for row in among])
+        chosen = of_each_class(selector, pool, chosen, classes, seed)
+        beside = of_each_class(Random(), pool, beside, classes, seed)
     facts = {
         **_counts(rows, different, chosen),
         **_likeness(pool, chosen, seed),
@@ -110,8 +123,13 @@ def _selected(given: Selecting, say: Say) -> Selection:
         "target": selector.target,
     }
     kept = np.sort(different[chosen])
-    facts["lost"] = _lost(rows, kept)
+    facts |= _few_of_class(rows, kept)
+    facts["learned"] = list(dict.fromkeys(str(rows[place].example.place) for place in kept.tolist()))
     return Selection(kept, np.sort(different[beside]), facts, list(_notes(facts)))
+
+
+def _is_class(row: Row) -> bool:
+    return isinstance(row.target, int)
 
 
 def _different(rows: Sequence[Row]) -> np.ndarray:
@@ -187,11 +205,13 @@ def _mean(found: Sequence[Likeness], name: str) -> float:
     return round(float(np.mean([getattr(one, name) for one in found])), 4)
 
 
-def _lost(rows: Sequence[Row], kept: np.ndarray) -> int:
-    """Classes of which no row is kept."""
-    every, left = ({rows[place].target for place in places if isinstance(rows[place].target, int)}
+def _few_of_class(rows: Sequence[Row], kept: np.ndarray) -> dict[str, Any]:
+    """Classes that lost all rows, and those that are left with fewer than can be learned from, by name."""
+    every, left = (Counter(name_of(rows[place].example.label) for place in places if _is_class(rows[place]))
                    for places in (range(len(rows)), kept.tolist()))  # fmt: skip
-    return len(every) - len(left)
+    lost = [name for name in every if not left[name]]
+    thin = {name: left[name] for name in every if 0 < left[name] < min(LEAST, every[name])}
+    return {"lost": len(lost), "lost_classes": lost, "thin_classes": thin}
 
 
 def _notes(facts: Mapping[str, Any]) -> Iterator[Said]:
@@ -201,9 +221,8 @@ def _notes(facts: Mapping[str, Any]) -> Iterator[Said]:
                                "random": tokens["random"]})  # fmt: skip
     if len(facts["sources"]) > 1:
         ordered = sorted(facts["sources"].items(), key=lambda item: -item[1]["kept"] / item[1]["rows"])
-        shares = [f"{source} {100 * found['kept'] / found['rows']:.0f}%" for source, found in ordered[:NAMED]]
-        more = "" if len(ordered) <= NAMED else ", …"
-        yield Said("select_sources", {"sources": ", ".join(shares) + more})
+        shares = [f"{source} {100 * found['kept'] / found['rows']:.0f}%" for source, found in ordered]
+        yield Said("select_sources", {"sources": _listed(shares)})
     if "nearness" in facts:
         near, cover = facts["nearness"], facts["coverage"]
         yield Said("select_near", {"n": facts["queries"], "near": near["kept"], "near_random": near["random"],
@@ -212,5 +231,12 @@ def _notes(facts: Mapping[str, Any]) -> Iterator[Said]:
         mean, least = facts["spread"], facts["farthest"]
         yield Said("select_spread", {"kept": mean["kept"], "least": least["kept"], "random": mean["random"],
                                      "random_least": least["random"]})  # fmt: skip
-    if facts["lost"]:
-        yield Said("select_lost", {"n": facts["lost"]})
+    if lost := facts["lost_classes"]:
+        yield Said("select_lost", {"n": len(lost), "names": _listed(lost)})
+    if thin := facts["thin_classes"]:
+        named = [f"{name} {count}" for name, count in thin.items()]
+        yield Said("select_thin", {"n": len(thin), "least": LEAST, "names": _listed(named)})
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + ("" if len(names) <= NAMED else ", …")

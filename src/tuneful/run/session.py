@@ -15,6 +15,8 @@ from tuneful.core.errors import DataError, RunFolderError
 from tuneful.core.files import write_text
 from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
+from tuneful.evaluation.phrases import said
+from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.beside import compare
 from tuneful.run.build import Built, build
@@ -61,6 +63,7 @@ def run(
             recipe = choice.recipe
             prepared = replace(_prepared(recipe, lambda _: None), reworded=prepared.reworded)
         prepared = with_variants(prepared, say)
+        tell_notes(prepared, language, say)
         compared = {} if resume else compare(prepared, say, stop)
         built = together(lambda: build(prepared, say))
         built, missed = twice(built, folder, say, stop, resume=resume)
@@ -83,6 +86,12 @@ def _choice(given: Recipe, prepared: Prepared, say: Say, should_stop: Callable[[
     if to_choose(prepared):
         return choose(prepared, say, should_stop)
     return weigh(given, prepared, say, should_stop) if to_weigh(prepared) else None
+
+
+def tell_notes(prepared: Prepared, language: str, say: Say) -> None:
+    """What the report will note of the rows that are learned."""
+    for note in prepared.xray.notes:
+        say(said({"key": note.key, **note.facts}, words(language)))
 
 
 def _prepared(recipe: Recipe, say: Say) -> Prepared:

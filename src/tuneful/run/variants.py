@@ -29,16 +29,17 @@ from tuneful.run.tuned import open_encoder, open_model
 from tuneful.run.writers import Local, Remote, Writer
 
 Say = Callable[[str], None]
-FEW = 24  # rows whose variants are made to be looked at
+FEW = 8  # rows of which variants are made to be looked at; a model on this computer takes seconds for each
 TIMES = 3  # a variant may be so many times as long as its text
 
 
-def with_variants(prepared: Prepared, say: Say = lambda _: None) -> Prepared:
-    """The same with the variants that its recipe asks for. Raises InputError, and EndpointError."""
+def with_variants(prepared: Prepared, say: Say = lambda _: None, *, sample: bool = False) -> Prepared:
+    """The same with the variants that its recipe asks for. Raises InputError, and EndpointError; of a `sample`, which
+    foretells no run, not where none of them is kept."""
     if not any(isinstance(one, MADE) for one in prepared.recipe.augment):
         return prepared
     # All ranks learn the same variants, and nobody is asked twice.
-    judged = gathered(together(lambda: _judged(prepared, say) if is_first() else {}))[0]
+    judged = gathered(together(lambda: _judged(prepared, say, sample=sample) if is_first() else {}))[0]
     pools = {number: one.pool for number, one in judged.items()}
     digest = hashlib.sha256(repr((prepared.data_sha256, sorted(pools.items()))).encode()).hexdigest()
     notes = [_told(prepared.recipe.augment[number].kind, one) for number, one in judged.items()]
@@ -47,14 +48,18 @@ def with_variants(prepared: Prepared, say: Say = lambda _: None) -> Prepared:
 
 
 def some(prepared: Prepared) -> Prepared:
-    """The same with a few rows, where a model has to be asked about each."""
-    if not any(isinstance(one, MADE) for one in prepared.recipe.augment):
+    """The same with a few rows, and one rewording of each, where a model has to be asked about them."""
+    named: Sequence[Any] = prepared.recipe.augment
+    if not any(isinstance(one, MADE) for one in named):
         return prepared
     drawn = np.random.default_rng([prepared.recipe.seed, FEW]).permutation(len(prepared.repeated))[:FEW]
-    return replace(prepared, repeated=[prepared.repeated[place] for place in sorted(drawn.tolist())])
+    augment = [one.model_copy(update={"variants": 1}) if isinstance(one, Paraphrase) else one for one in named]
+    recipe = prepared.recipe.model_copy(update={"augment": augment})
+    rows = [prepared.repeated[place] for place in sorted(drawn.tolist())]
+    return replace(prepared, repeated=rows, resolved=replace(prepared.resolved, recipe=recipe))
 
 
-def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
+def _judged(prepared: Prepared, say: Say, *, sample: bool) -> dict[int, Judged]:
     """By place in the recipe's list."""
     writes = prepared.layout is Layout.TOKENS
     rows = [row for row in prepared.repeated if asked_texts(row.example) and (has_request(row.example) or not writes)]
@@ -67,7 +72,7 @@ def _judged(prepared: Prepared, say: Say) -> dict[int, Judged]:
             judged = _kept(one, prepared, rows, pool, say)
             say(f"augment.{number}: {judged.kept} of {made} variants of {len(texts)} texts say the same"
                 f" ({judged.far} are far from their text, {judged.other} of another class)")  # fmt: skip
-            if not judged.kept:
+            if not judged.kept and not sample:
                 raise RecipeError([
                     f"augment.{number}: none of {made} variants of {len(texts)} texts is kept: {judged.far} are far "
                     f"from their text and {judged.other} of another class; name another model, lower "
@@ -106,6 +111,8 @@ def reworded(one: Rewords, texts: Sequence[str], variants: int, say: Say, *, whe
     file.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(file, writer.name, writer.temperature)
     journal.open()
+    say(f"{where}: asking {writer.name} to say {len(texts):,} texts in other words, {variants:,} times each"
+        f"{f', by way of {one.via} and back' if one.via else ''}; answers are kept in {file}")  # fmt: skip
     found = _asked(texts, variants, one.via, writer, journal, say)
     if one.via is None:
         return found

@@ -1,0 +1,25 @@
+"""What only a model itself can object to, asked where a recipe is checked as where it is run, so that `check` passes
+nothing that `fit` refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tuneful.core.protocols import Objects
+from tuneful.data.augment import Masked
+from tuneful.run.build import build_policy, check_parts
+from tuneful.run.insert import folder_of
+from tuneful.run.prepare import Prepared
+
+Say = Callable[[str], None]
+
+
+def check_start(prepared: Prepared, say: Say = lambda _: None) -> None:
+    """Raises what a run would raise before its first update, once it has loaded its models. A model is loaded only for
+    parts of the recipe that look at one."""
+    for one in prepared.recipe.augment:
+        if isinstance(one, Masked):
+            folder_of(one, prepared, say)
+    if any(isinstance(part, Objects) for part in prepared.recipe.regularisers):
+        say("loading the model: what the recipe names depends on it")
+        check_parts(prepared.recipe.regularisers, build_policy(prepared, say))
