@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneful.evaluation import phrases
 from tuneful.evaluation.phrases import SYSTEMS, Say
+from tuneful.evaluation.repaired import repaired
 
 Report = Mapping[str, Any]
 SIGNS = {"yes": "✓", "no": "✗", "unclear": "?"}
@@ -240,6 +241,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "gates": gates,
     "groups": groups,
     "group_notes": group_notes,
+    "repaired": repaired,
     "matrix": matrix,
     "ways": ways,
     "ways_words": ways_words,
