@@ -23,6 +23,7 @@ from tuneful.evaluation.phrases import filled
 from tuneful.evaluation.reading import class_logits, read_last
 from tuneful.evaluation.repaired import repaired
 from tuneful.evaluation.standing import standing
+from tuneful.evaluation.treatment import Asked, Exchanged, flipped
 from tuneful.evaluation.words import words
 from tuneful.models.last import last_of, listening, put
 from tuneful.models.probe import fit_probe
@@ -234,6 +235,18 @@ def test_numbers_are_those_of_the_report_by_hand() -> None:
     assert standing(truth[:8], said[:8], groups[:8], 2).keys() == {"accuracy"}, "too few to be told apart"
 
 
+def test_answers_that_flip_are_those_of_the_rule() -> None:
+    """Scores that never flip, and answers that do in 10 of 40 rows; before there was no rule."""
+    rows, still = 40, np.tile([0.2, 0.8], (40, 1))
+    said = np.ones(rows, dtype=np.int64)
+    turned = np.where(np.arange(rows) < 10, 0, 1)
+    exchanged = Exchanged(list(range(rows)), [], [("women", "men")] * rows)
+    truth = np.ones(rows, dtype=np.int64)
+    asked, twins = (Asked(truth, still, still, answered) for answered in (said, turned))
+    found = flipped(asked, twins, exchanged, positive=1)["counterfactual_flip_rate"]
+    assert (found["before"], found["after"], found["delta"]) == (0.0, 0.25, 0.25)
+
+
 # The last layer
 
 
@@ -344,6 +357,12 @@ def loaded_by_others(adapter: str, base: Path, run: Path, texts: list[str]) -> n
     with torch.no_grad():
         found = [model.eval()(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts]
     return np.stack(found)
+
+
+def test_a_head_that_adds_no_constant_is_refused(generator_folder: Path) -> None:
+    policy, loaded = tiny_policy(generator_folder, layout=Layout.LABELS)
+    with pytest.raises(ModelError, match="adds a constant"):
+        read_last(policy, tiny_rows(loaded, Layout.LABELS), Collator(Layout.LABELS))
 
 
 def test_a_head_that_does_more_is_refused(reader_folder: Path) -> None:
