@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "tuneful"
 LAYERS = {
     "core": 0,
     "data": 1, "models": 1, "adapters": 1, "objectives": 1, "regularisers": 1, "environments": 1,
-    "schedules": 2, "engine": 2, "evaluation": 2,
+    "schedules": 2, "engine": 2, "evaluation": 2, "repairs": 2,
     "recipe": 3,
     "run": 4, "testing": 4,
     "autopilot": 5, "ship": 5,

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tuneful.core.errors import DataError
-from tuneful.evaluation import balanced_head
-from tuneful.evaluation.balanced_head import best_of, cell_accuracies, cells_of, even, fit_balanced_head
 from tuneful.models.probe import fit_probe
+from tuneful.repairs import balanced_head
+from tuneful.repairs.balanced_head import best_of, cell_accuracies, fit_balanced_head
+from tuneful.repairs.cells import cells_of, even
 
 
 def planted(seed: int, rows: int, agree: float = 0.95, width: int = 20) -> tuple[Tensor, Tensor, Tensor]:

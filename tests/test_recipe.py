@@ -16,6 +16,7 @@ from tuneful.data.select import SELECTORS
 from tuneful.objectives import OBJECTIVES
 from tuneful.recipe import Recipe, from_mapping, from_yaml, schema
 from tuneful.regularisers import REGULARISERS
+from tuneful.repairs import REPAIRS
 from tuneful.schedules import SCHEDULES
 from tuneful.testing import check_table
 
@@ -32,7 +33,7 @@ def problems(given: dict[str, object], *overrides: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "table",
-    [ADAPTERS, AUGMENTATIONS, BALANCES, OBJECTIVES, REGULARISERS, SCHEDULES, SELECTORS],
+    [ADAPTERS, AUGMENTATIONS, BALANCES, OBJECTIVES, REGULARISERS, REPAIRS, SCHEDULES, SELECTORS],
     ids=lambda table: table.noun,
 )
 def test_every_component_says_what_it_is(table: object) -> None:
@@ -268,7 +269,7 @@ def test_the_schema_knows_the_shorthand_and_every_kind() -> None:
         for part in made["$defs"].values()
         if "kind" in part.get("properties", {})
     }
-    for table in (ADAPTERS, OBJECTIVES, REGULARISERS, SCHEDULES):
+    for table in (ADAPTERS, OBJECTIVES, REGULARISERS, REPAIRS, SCHEDULES):
         assert set(table.kinds()) <= kinds
 
 

@@ -12,7 +12,7 @@ from fairlearn.postprocessing import ThresholdOptimizer  # type: ignore[import-u
 from sklearn.dummy import DummyRegressor  # type: ignore[import-untyped]
 
 from tuneful.core.errors import DataError
-from tuneful.evaluation.thresholds import (
+from tuneful.repairs.thresholds import (
     THEIRS,
     Constraint,
     Cut,

@@ -203,6 +203,7 @@ def audit(model_or_run: str, data: str | None, **asked: Any) -> None:
 @click.argument("source")
 @click.option("--out", type=click.Path(path_type=Path), help="Write here instead of printing.")
 @click.option("--column", help="Column that holds the text or the request.")
+@click.option("--group", metavar="COLUMN", help="Column that says whose row each is, for a run with thresholds.")
 @click.option("--labels", metavar="A,B,C", help="Tell texts apart by these names; the model need not be tuned.")
 @click.option("--shots", metavar="DATA", help="Show a model that writes the rows of DATA nearest to each request.")
 @click.option("--shown", type=click.IntRange(1), help="How many of them. Default: 4.")
@@ -213,6 +214,7 @@ def predict(
     source: str,
     out: Path | None,
     column: str | None,
+    group: str | None,
     labels: str | None,
     shots: str | None,
     shown: int | None,
@@ -225,7 +227,7 @@ def predict(
 
     predict_command(
         model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops,
-        labels=None if labels is None else labels_in(labels), shots=shots, shown=shown,
+        labels=None if labels is None else labels_in(labels), group=group, shots=shots, shown=shown,
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def predict_command(
     temperature: float,
     stops: Sequence[str],
     labels: Sequence[str] | None = None,
+    group: str | None = None,
     shots: str | None = None,
     shown: int | None = None,
 ) -> None:
@@ -58,11 +59,14 @@ def predict_command(
         raise InputError("--shown says how many rows of --shots are shown; name those too")
     if labels is not None and shots is not None:
         raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
+    if labels is not None and group is not None:
+        raise InputError("--group: classes known by name have no thresholds by group; leave it out")
     if labels is not None:
         _predict_by_name(name, source, labels, out=out, column=column)
         return
     model = _that_answers(name)
-    examples = _inputs(source, model, column)
+    examples = _inputs(source, model, column, group)
+    _tell_groups(name, model, examples, group)
     asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
@@ -96,6 +100,18 @@ def _that_answers(name: str) -> Tuned:
     if model.labels is None and not model.writes:
         raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     return model
+
+
+def _tell_groups(name: str, model: Tuned, examples: Sequence[Example], group: str | None) -> None:
+    """Whether thresholds by group, where the model has any, answer all rows. Raises InputError where a column of groups
+    is named for nothing."""
+    decisions = model.decisions
+    if group is not None and decisions is None:
+        raise InputError(f"--group: {name} has no thresholds by group (repair: thresholds); leave it out")
+    if group is not None and decisions is not None and decisions.axes:
+        raise InputError(f"--group: {name} cuts scores by the group that a text mentions; leave it out")
+    if decisions is not None and (words := decisions.ignored(examples)):
+        note(words)
 
 
 def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path | None, column: str | None) -> None:
@@ -159,9 +175,9 @@ def compare_command(paths: Sequence[Path], *, as_json: bool) -> None:
     table(f"Against {paths[0]}", columns, rows)
 
 
-def _inputs(source: str, model: Tuned | None, column: str | None) -> list[Example]:
+def _inputs(source: str, model: Tuned | None, column: str | None, group: str | None = None) -> list[Example]:
     """What is to be answered, in the order it stands; `-` reads lines of text. Without a model that was tuned the texts
-    are to be told apart."""
+    are to be told apart. `group` is the column that says whose a row is."""
     from tuneful.data.inputs import inputs
     from tuneful.data.sources import Raw, read
 
@@ -175,6 +191,11 @@ def _inputs(source: str, model: Tuned | None, column: str | None) -> list[Exampl
     else:
         tables = list(read(source, encoding=encoding, learns=False).values())
     rows = [table for table in tables if table]
+    if group is not None:
+        columns = {**columns, "group": group}
+        if not any(group in raw.fields for table in rows for raw in table):
+            there = ", ".join(rows[0][0].fields)
+            raise InputError(f"--group: {source} has no column '{group}'; its columns are {there}")
     return [example for table in rows for example in inputs(table, columns, labelled=labelled, column=column)]
 
 

@@ -79,3 +79,8 @@ def is_nan(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """A truth value is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def name_or_none(value: Any) -> str | None:
+    """Of a group or a cluster; None where nothing stands."""
+    return None if value is None or is_nan(value) or str(value) == "" else str(value)

@@ -14,7 +14,7 @@ from typing import Any
 from tuneful.core.errors import DataError
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Dropped, Example, Message
-from tuneful.data.columns import NAMES, Columns, Fields, is_nan, is_number, is_there
+from tuneful.data.columns import NAMES, Columns, Fields, is_number, is_there, name_or_none
 from tuneful.data.pairs import JUDGE, pair
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation, dialogue, said, turns
@@ -172,7 +172,7 @@ def understand(rows: Sequence[Raw], form: Format, columns: Columns) -> tuple[lis
         try:
             parts = form.read(raw.fields, columns)
             group, cluster = (columns.get(raw.fields, part) for part in ("group", "cluster"))
-            examples.append(Example(raw.place, group=_name(group), cluster=_name(cluster), **parts))
+            examples.append(Example(raw.place, group=name_or_none(group), cluster=name_or_none(cluster), **parts))
         except RowProblem as problem:
             dropped.append(Dropped(raw.place, str(problem)))
         except (TypeError, ValueError, AttributeError, KeyError) as error:
@@ -271,7 +271,3 @@ def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
         except json.JSONDecodeError as error:
             raise RowProblem(f"'tools' is not JSON ({error.msg})") from None
     return tuple(value)
-
-
-def _name(value: Any) -> str | None:
-    return None if value is None or is_nan(value) or str(value) == "" else str(value)

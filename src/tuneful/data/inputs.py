@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tuneful.core.errors import DataError
 from tuneful.core.types import Example, Message
-from tuneful.data.columns import Columns
+from tuneful.data.columns import Columns, name_or_none
 from tuneful.data.formats import parts_of, question, tools_of
 from tuneful.data.sources import Raw
 from tuneful.data.turns import RowProblem, conversation
@@ -56,7 +56,8 @@ def _only_part(by_part: Mapping[str, str]) -> str:
 
 def _labelled(raw: Raw, columns: Columns) -> Example:
     second = columns.text(raw.fields, "second") if "second" in columns.by_part else None
-    return Example(raw.place, text=columns.text(raw.fields, "text"), second=second)
+    group = name_or_none(columns.get(raw.fields, "group"))
+    return Example(raw.place, text=columns.text(raw.fields, "text"), second=second, group=group)
 
 
 def _asked(raw: Raw, columns: Columns, column: str | None) -> Example:

@@ -10,6 +10,7 @@ import yaml
 from tuneful.evaluation import fairer, phrases, sections
 from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
+from tuneful.evaluation.repaired import cuts, repaired
 from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
@@ -24,6 +25,7 @@ SETTINGS = (
     "average",
     "soup",
     "interpolate",
+    "repair",
     "schedule",
     "optimiser",
     "seed",
@@ -44,7 +46,7 @@ def card(report: Mapping[str, Any], language: str) -> str:
         "card_use": _use(full, say),
         "generalises": _generalisation(full, say),
         "costs": _cost(full, say),
-        "fairer": _bias(full, say),
+        "fairer": [*_bias(full, say), *_repair(full, say)],
         "forgot": _forgetting(full, say),
         "card_data": _data(full, say),
         "card_training": _training(full),
@@ -118,6 +120,8 @@ def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     recipe = report["provenance"].get("recipe") or {}
     if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
         lines.append(say["card_merged"])
+    if cuts(report):
+        lines.append(say["card_thresholds"])
     if phrases.target_of(report) in ("vectors", "classes"):
         lines.append(say["card_goes_on"])
     return lines
@@ -177,6 +181,16 @@ def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
         name = ": ".join(filter(None, (row["name"], row["why"])))
         rows.append([name, *numbers, *gap, phrases.number(probe.get("n"))])
     return [_table(columns, rows)]
+
+
+def _repair(report: Mapping[str, Any], say: Say) -> list[str]:
+    found = repaired(report, say)
+    if not found or not found["rows"]:
+        return list(found.get("sentences", ()))
+    columns = [say[f"column_{name}"] for name in ("repair", "measure", "unrepaired", "repaired")]
+    rows = [[row["repair"], row["measure"], phrases.number(row["before"]), phrases.number(row["after"])]
+            for row in found["rows"]]  # fmt: skip
+    return [*found["sentences"], _table(columns, rows), found["caption"]]
 
 
 def _forgetting(report: Mapping[str, Any], say: Say) -> list[str]:

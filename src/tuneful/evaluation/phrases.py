@@ -29,6 +29,7 @@ BLOCKS = (
     "provenance",
     "curves",
     "choice",
+    "repair",
 )
 
 # Notes that say what the facts of the X-ray say already.

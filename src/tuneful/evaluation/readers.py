@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ READER_METRICS = {
     "labels": ("macro_f1", "accuracy"),
     "number": ("rmse", "mae", "pearson", "spearman"),
 }
+Decide = Callable[[Sequence[Row], np.ndarray], np.ndarray]  # rows and their logits (R, C) -> class ids (R,)
 NEIGHBOURS = 5
 REMEMBERED = 5000  # training rows the base looks among
 
@@ -37,14 +38,14 @@ def examine(
     settings: Evaluate,
     *,
     base: bool = True,
+    decide: Decide | None = None,
 ) -> Examined:
     """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings; or, where
     the tuned head reads embeddings too, those of a head solved over them. Its own head does not exist before tuning.
-    `base` False leaves that out."""
-    said = {
-        "tuned": predictions(class_logits(policy, test, collate), labels),
-        "trivial": [_commonest(train, labels)] * len(test),
-    }
+    `base` False leaves that out. `decide` answers from the tuned logits where it is not the largest that decides."""
+    logits = class_logits(policy, test, collate)
+    tuned = predictions(logits, labels) if decide is None else named(decide(test, logits), labels)
+    said = {"tuned": tuned, "trivial": [_commonest(train, labels)] * len(test)}
     if base:
         over_means = isinstance(policy.module, SentenceForSequenceClassification) and labels.kind != "number"
         said["base"] = (_solved if over_means else _neighbours)(policy, collate, _remembered(train), test, labels)
@@ -102,6 +103,11 @@ def predictions(logits_RC: np.ndarray, labels: LabelSet) -> list[Any]:
     if labels.kind == "labels":
         return [frozenset(np.array(labels.names)[row > 0].tolist()) for row in logits_RC]
     return [labels.names[index] for index in logits_RC.argmax(-1)]
+
+
+def named(ids_R: np.ndarray, labels: LabelSet) -> list[Any]:
+    """The names of classes."""
+    return [labels.names[place] for place in ids_R]
 
 
 def _remembered(train: Sequence[Row]) -> Sequence[Row]:

@@ -13,6 +13,7 @@ from tuneful.core.policy import Outputs, Policy
 from tuneful.core.protocols import Objective
 from tuneful.core.ranks import gathered, totals
 from tuneful.core.types import Batch, Row
+from tuneful.models.last import last_of, listening
 
 Collate = Callable[[Sequence[Row]], Batch]
 TOGETHER = 2048  # tokens read at once
@@ -65,6 +66,17 @@ def class_logits(policy: Policy, rows: Sequence[Row], collate: Collate) -> np.nd
 def embeddings(policy: Policy, rows: Sequence[Row], collate: Collate, *, original: bool = False) -> np.ndarray:
     """(R, D), unit length."""
     return _gather(policy, rows, collate, lambda read: read.embeddings(), original=original)
+
+
+def read_last(policy: Policy, rows: Sequence[Row], collate: Collate) -> tuple[torch.nn.Linear, torch.Tensor]:
+    """The last layer of a classifier, and the vectors (R, D) float32 that it reads of rows. Raises ModelError."""
+    found: dict[int, torch.Tensor] = {}
+    with torch.no_grad(), listening(policy.module) as heard:
+        for part, _, read in outputs(policy, rows, collate):
+            layer, vectors = last_of(heard, read.class_logits())
+            found.update(zip(part, vectors.float().cpu(), strict=True))
+            heard.clear()
+    return layer, torch.stack([found[place] for place in range(len(rows))])
 
 
 def mean_loss(

@@ -33,6 +33,7 @@ def compose(
     provenance: Mapping[str, Any],
     curves: Mapping[str, Any],
     choice: Mapping[str, Any],
+    repair: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every block of the report. What was not measured is there and empty, so readers need no guesses."""
     scores = {score.metric: score for score in examined.scores} if examined else {}
@@ -62,6 +63,7 @@ def compose(
         "provenance": dict(provenance),
         "curves": dict(curves),
         "choice": dict(choice),
+        "repair": dict(repair),
         "answers": _spread(examined.answers, SHOWN_ANSWERS) if examined else [],
     }
 

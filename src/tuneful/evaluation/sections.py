@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneful.evaluation import fairer, phrases
 from tuneful.evaluation.phrases import SYSTEMS, Say
+from tuneful.evaluation.repaired import repaired
 
 Report = Mapping[str, Any]
 SIGNS = {"yes": "✓", "no": "✗", "unclear": "?"}
@@ -214,6 +215,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "probes": fairer.probes,
     "groups": fairer.groups,
     "group_notes": fairer.group_notes,
+    "repaired": repaired,
     "matrix": matrix,
     "ways": ways,
     "ways_words": ways_words,

@@ -27,6 +27,12 @@ class Asked:
     truth: np.ndarray  # (R,) class ids
     after: np.ndarray  # (R, C) probabilities
     before: np.ndarray | None = None
+    said: np.ndarray | None = None  # (R,) class ids, where something else than `after` decides
+
+    @property
+    def answered(self) -> np.ndarray:
+        """(R,) class ids, by the tuned model."""
+        return self.after.argmax(1) if self.said is None else self.said
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ def treatment(asked: Asked, columns: Columns, positive: int | None, *, seed: int
     """Each gap between groups and the table of the groups; nothing where no column has two groups of rows enough."""
     if not columns:
         return Treated()
-    after = examine_groups(asked.truth, asked.after, columns, positive=positive, seed=seed)
+    after = examine_groups(asked.truth, asked.after, columns, positive=positive, said=asked.said, seed=seed)
     if asked.before is None:
         return Treated(_alone(after), after.as_json())
     before = examine_groups(asked.truth, asked.before, columns, positive=positive, seed=seed)
@@ -120,17 +126,16 @@ def _replaced(old: frozenset[Group], new: frozenset[Group]) -> tuple[str, str]:
 def flipped(asked: Asked, twins: Asked, exchanged: Exchanged, positive: int | None) -> dict[str, Any]:
     """How often an answer changes when a text speaks of another group; `twins` are the exchanged rows."""
     places = exchanged.places
-    after = flips(asked.after[places], twins.after, exchanged.replaced, positive=positive)
+    said = None if asked.said is None or twins.said is None else (asked.said[places], twins.said)
+    after = flips(asked.after[places], twins.after, exchanged.replaced, positive=positive, said=said)
     found: dict[str, Any] = {"after": after.rate.value, "n": after.n, "gap": True, "directions": after.as_json()}
     if after.rate.reason is not None:
         return {FLIPS: {**found, "measurable": False, "reason": after.rate.reason}}
     if asked.before is None or twins.before is None:
         ends = after.rate.ci95
         return {FLIPS: {**found, "measurable": True, "gap": False, "ci95": list(ends) if ends else None}}
-    was, now = (
-        own[places].argmax(1) != other.argmax(1)
-        for own, other in ((asked.before, twins.before), (asked.after, twins.after))
-    )
+    was = asked.before[places].argmax(1) != twins.before.argmax(1)
+    now = asked.answered[places] != twins.answered
     return {FLIPS: {**found, "before": float(was.mean()), **_paired(now.astype(float) - was), "measurable": True}}
 
 

@@ -31,6 +31,7 @@ from tuneful.objectives import OBJECTIVES
 from tuneful.recipe.aliases import NOTHING
 from tuneful.recipe.amounts import as_memory
 from tuneful.regularisers import REGULARISERS
+from tuneful.repairs import REPAIRS
 from tuneful.schedules import SCHEDULES
 from tuneful.schedules.epochs import Epochs
 
@@ -273,6 +274,8 @@ class Recipe(Spec):
     interpolate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] | None = None
     """After training, goes back from the tuned weights towards those before: the share of the way that is kept, a new
     head left as it is. auto: the share that does best on the validation rows. None: all of it."""
+    repair: list[REPAIRS.field] = Field(default_factory=list)  # type: ignore[name-defined]
+    """What is done to a trained classifier, before it is measured and saved, that does not treat groups alike."""
     evaluate: Evaluate = Evaluate()
     """What is measured."""
     checkpoint: Checkpoint = Checkpoint()
@@ -324,6 +327,11 @@ class Recipe(Spec):
     @field_validator("augment", mode="before", json_schema_input_type=_several(AUGMENTATIONS.field))
     @classmethod
     def _as_augmentations(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("repair", mode="before", json_schema_input_type=_several(REPAIRS.field))
+    @classmethod
+    def _as_repairs(cls, value: Any) -> Any:
         return _listed(value)
 
     @field_validator("quantise", mode="before", json_schema_input_type=Kind | Literal["none", "off", False] | None)

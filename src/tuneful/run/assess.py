@@ -67,7 +67,18 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     if not test:
         raise DataError(f"{source} has too few rows to measure with: one row is an example, none is left")
     examined = _examine(tuned, train, test, settings, is_run=RunFolder(Path(name)).exists())
-    return _told(name, source, examined, dropped)
+    return {**_told(name, source, examined, dropped), **by_group(tuned, test, say)}
+
+
+def by_group(tuned: Tuned, rows: Sequence[Row], say: Say) -> dict[str, Any]:
+    """How many rows thresholds by group have answered, where a run has any; `say` hears of those they have not."""
+    if tuned.decisions is None:
+        return {}
+    examples = [row.example for row in rows]
+    if words := tuned.decisions.ignored(examples):
+        say(words)
+    known = tuned.decisions.known(examples)
+    return {"thresholds": {"constraint": tuned.decisions.rule.constraint, "rows": known, "unknown": len(rows) - known}}
 
 
 def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row]]:
@@ -193,7 +204,8 @@ def _trained_on(name: str, tuned: Tuned) -> list[Row]:
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
     if tuned.labels is not None:
         collate = Collator(Layout.LABELS)
-        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run)
+        decide = None if tuned.decisions is None else tuned.decisions.of_rows
+        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide)
     collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares)
     return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
 

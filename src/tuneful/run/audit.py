@@ -16,7 +16,7 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.probes import PROBES, Descriptors, Finding, Scorer
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
-from tuneful.run.assess import rows_of
+from tuneful.run.assess import by_group, rows_of
 from tuneful.run.encoded import LONGEST
 from tuneful.run.fairness import both
 from tuneful.run.folder import RunFolder
@@ -39,7 +39,7 @@ def audit(
         if not found.bias:
             raise DataError(f"no two groups of {data} have rows enough, and too few texts mention one: name the column "
                             "that says whose rows they are (--group COLUMN)")  # fmt: skip
-        return {"model": name, "data": data, "bias": found.bias, "groups": found.groups}
+        return {"model": name, "data": data, "bias": found.bias, "groups": found.groups, **by_group(tuned, rows, say)}
     tuned = open_model(name, say)
     if tuned.labels is not None or tuned.finds:
         raise ModelError(f"{name} gives no text, so a probe of language says nothing about it; name rows with labels "
@@ -76,10 +76,12 @@ def _asked(tuned: Tuned, probe: Any, seed: int, *, is_run: bool, say: Say) -> di
 def _of_rows(tuned: Tuned, rows: list[Row], column: str | None, seed: int) -> Treated:
     assert tuned.labels is not None
     reader = Reader(Layout.LABELS, tuned.processor, min(LONGEST, tuned.processor.max_tokens))
+    collate = Collator(Layout.LABELS)
 
     def asked(rows: list[Row]) -> Asked:
-        truth = np.array([int(row.target) for row in rows])
-        return Asked(truth, shares(class_logits(tuned.policy, rows, Collator(Layout.LABELS))))
+        truth, logits = np.array([int(row.target) for row in rows]), class_logits(tuned.policy, rows, collate)
+        said = None if tuned.decisions is None else tuned.decisions.of_rows(rows, logits)
+        return Asked(truth, shares(logits), said=said)
 
     columns = columns_of([row.example for row in rows], column)
     exchanged = exchange(rows, reader.read, seed=seed)

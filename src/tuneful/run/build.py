@@ -26,6 +26,7 @@ from tuneful.engine.average import RunningAverage
 from tuneful.engine.cost import Cost, predict
 from tuneful.engine.fit import disturbed
 from tuneful.engine.update import Updater
+from tuneful.evaluation.reading import read_last
 from tuneful.models.below import above
 from tuneful.models.block import is_joined, part, prepare_training
 from tuneful.models.checkpointing import compute_twice
@@ -76,6 +77,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
     check_parts(prepared.recipe.regularisers, policy)
+    _check_last(prepared, policy)
     attached = policy.attached
     narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
     seen = tokens_seen(prepared) if narrows else None
@@ -91,6 +93,12 @@ def check_parts(parts: Sequence[Spec], policy: Policy) -> None:
         problems = [words for part in parts if isinstance(part, Objects) for words in part.problems(policy)]
     if problems:
         raise RecipeError(problems)
+
+
+def _check_last(prepared: Prepared, policy: Policy) -> None:
+    """Raises ModelError where the last layer is to be replaced and cannot be, before anything is learned."""
+    if any(part.mends for part in prepared.recipe.repair):
+        read_last(policy, prepared.rows("train")[:1], Collator(prepared.layout))
 
 
 def build_on(policy: Policy, prepared: Prepared) -> Built:

@@ -15,6 +15,7 @@ from tuneful.data.identity.lexicon import CHINESE
 from tuneful.evaluation.before import Before
 from tuneful.evaluation.probes import Descriptors, Finding, Scorer
 from tuneful.evaluation.probes import compared as compared_probes
+from tuneful.evaluation.readers import Decide
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
 from tuneful.models.probe import Probe
@@ -25,12 +26,12 @@ Say = Callable[[str], None]
 LEAST_SECONDS = 10.0  # of training, from which on a probe of language is worth its own seconds
 
 
-def fairness(built: Built, say: Say, *, seconds: float) -> Treated:
+def fairness(built: Built, say: Say, *, seconds: float, decide: Decide | None = None) -> Treated:
     """Nothing where nothing can be asked: no test rows that are of a group or mention one, or no language to probe.
-    `seconds` is how long the run trained."""
+    `seconds` is how long the run trained, `decide` answers for a tuned classifier where its largest logit does not."""
     settings = built.recipe.evaluate
     if built.prepared.tells_classes and built.prepared.rows("test") and settings.by_group:
-        return _of_classes(built, say)
+        return _of_classes(built, say, decide)
     if built.prepared.layout is Layout.TOKENS and built.policy.network.causal:
         probes = list(settings.bias) if isinstance(settings.bias, list) else _usual(built, seconds)
         return Treated(_of_language(built, probes, say))
@@ -71,7 +72,7 @@ def both(was: Finding, now: Finding) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _of_classes(built: Built, say: Say) -> Treated:
+def _of_classes(built: Built, say: Say, decide: Decide | None) -> Treated:
     prepared, test = built.prepared, built.prepared.rows("test")
     assert prepared.labels is not None
     reader = Reader(prepared.layout, prepared.processor, longest(built))
@@ -84,7 +85,7 @@ def _of_classes(built: Built, say: Say) -> Treated:
     head = known.head(built.recipe.seed)
 
     def asked(rows: list[Row]) -> Asked:
-        return _asked(built, known, head, rows)
+        return _asked(built, known, head, rows, decide)
 
     positive = rarer(Counter(row.target for row in prepared.rows("train")), len(prepared.labels.names))
     whole = asked(test)
@@ -94,7 +95,8 @@ def _of_classes(built: Built, say: Say) -> Treated:
     return Treated({**found.bias, **flipped(whole, asked(exchanged.rows), exchanged, positive)}, found.groups)
 
 
-def _asked(built: Built, known: Before, head: Probe, rows: list[Row]) -> Asked:
+def _asked(built: Built, known: Before, head: Probe, rows: list[Row], decide: Decide | None) -> Asked:
     truth = np.array([int(row.target) for row in rows])
     after = class_logits(built.policy, rows, built.collate)
-    return Asked(truth, shares(after), shares(known.logits(head, rows)))
+    said = None if decide is None else decide(rows, after)
+    return Asked(truth, shares(after), shares(known.logits(head, rows)), said)

@@ -53,6 +53,8 @@ def _against(recipe: Recipe, train: Sequence[Example], labelled: bool) -> str | 
     data = recipe.task.data
     if data.balance is not None:
         return "the ways that are tried learn rows as they are; leave data.balance or choose out"
+    if recipe.repair:
+        return "ways of learning are compared before anything is repaired; leave repair or choose out"
     if isinstance(recipe.schedule, SelfTrain):
         return "'selftrain' is none of the ways that are tried; leave schedule or choose out"
     if data.teacher is not None:  # it may have seen the labels, so asking about them would prove nothing

@@ -41,6 +41,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
 from tuneful.run.loop import Interrupted
 from tuneful.run.progress import Progress
+from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
 from tuneful.run.twice import told
 
@@ -60,10 +61,13 @@ def finish(
     """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
     between two measurements when `should_stop` says so; a resumed run measures again."""
     built.optimiser.forget()
+    repaired = repair(built, say)
     save_weights(built, folder)
+    if repaired.decisions is not None:
+        folder.write_json(folder.decisions, repaired.decisions.as_json())
     finish_training(built.policy.module)
     with built.policy.gathered():
-        report, answers = _measured(built, folder, progress, say=say, should_stop=should_stop)
+        report, answers = _measured(built, folder, progress, repaired, say=say, should_stop=should_stop)
     if is_first():
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
@@ -73,7 +77,13 @@ def finish(
 
 
 def _measured(
-    built: Built, folder: RunFolder, progress: Progress, *, say: Say, should_stop: Callable[[], bool]
+    built: Built,
+    folder: RunFolder,
+    progress: Progress,
+    repaired: Repaired,
+    *,
+    say: Say,
+    should_stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
     """The report, and the answers to the test rows."""
     measures = built.recipe.evaluate.enabled
@@ -82,7 +92,7 @@ def _measured(
     _go_on(should_stop)
     if measures and built.prepared.rows("test"):
         say("measuring the tuned model, the base model and simple baselines on the test rows")
-        examined = _examine(built)
+        examined = _examine(built, repaired.decide)
     elif measures and chosen.get("answers"):
         say("no rows are held out: cross-validation has measured the way that was taken")
         prepared, labels = built.prepared, built.prepared.labels
@@ -91,7 +101,7 @@ def _measured(
     _go_on(should_stop)
     generalisation, watching = generalise(built, progress, say) if measures else ({}, {})
     _go_on(should_stop)
-    treated = fairness(built, say, seconds=progress.seconds) if measures else Treated()
+    treated = fairness(built, say, seconds=progress.seconds, decide=repaired.decide) if measures else Treated()
     _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
     report = compose(
@@ -107,6 +117,7 @@ def _measured(
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
+        repair=repaired.facts,
     )
     return report, examined.answers if examined else ()
 
@@ -197,7 +208,7 @@ def provenance(built: Built) -> dict[str, Any]:
     }
 
 
-def _examine(built: Built) -> Examined | None:
+def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test, objective = prepared.rows("train"), prepared.rows("test"), prepared.resolved.objective
     if isinstance(objective, Masked):
@@ -215,7 +226,7 @@ def _examine(built: Built) -> Examined | None:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
     if prepared.labels is not None:
-        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings)
+        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings, decide=decide)
     return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
 
 

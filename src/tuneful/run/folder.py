@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def decisions(self) -> Path:
+        """Thresholds by group."""
+        return self.path / "decisions.json"
+
+    @property
     def answers(self) -> Path:
         return self.path / "answers.jsonl"
 

@@ -44,6 +44,10 @@ def axes_of(recipe: Recipe) -> frozenset[str]:
 def _told(example: Example, axes: frozenset[str]) -> Example:
     if example.text is None:
         raise DataError(f"{example.place} is no text with a label; data.mentions reads texts that are told apart")
-    groups = {group for group in mentioned(f"{example.text}\n{example.second or ''}") if group.axis in axes}
-    name = str(next(iter(groups))) if len(groups) == 1 else SEVERAL if groups else NOBODY
-    return replace(example, group=name)
+    return replace(example, group=group_in(example.text, example.second, axes))
+
+
+def group_in(text: str, second: str | None, axes: frozenset[str]) -> str:
+    """The group that a text, or a pair of texts, mentions."""
+    groups = {group for group in mentioned(f"{text}\n{second or ''}") if group.axis in axes}
+    return str(next(iter(groups))) if len(groups) == 1 else SEVERAL if groups else NOBODY

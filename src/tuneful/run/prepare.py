@@ -35,6 +35,7 @@ from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
 from tuneful.run.plan import fitted, planned_mb
 from tuneful.run.regularised import answer_of, check_looked_at, check_updates
+from tuneful.run.repairable import check_repair
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.select import Selection
 
@@ -139,6 +140,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     found.notes.extend(
         check_groups(resolved, resolved.recipe.schedule.learns(learned.repeated), streams=stream is not None)
     )
+    found.notes.extend(check_repair(resolved, rows.labels, learned.built, decided.folder, streams=stream is not None))
     prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,
         decided.size, rows.patched.sha256(_sha256(decided.gathered, learned.further, learned.chosen)),

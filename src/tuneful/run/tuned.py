@@ -21,7 +21,7 @@ from tuneful.core.types import Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import PROBLEMS, LabelSet
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
-from tuneful.evaluation.readers import predictions
+from tuneful.evaluation.readers import named, predictions
 from tuneful.evaluation.reading import class_logits
 from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load, locate
@@ -30,6 +30,7 @@ from tuneful.models.prompts import prompts_in
 from tuneful.models.sampling import Generator
 from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
+from tuneful.run.decisions import Decisions, read_decisions
 from tuneful.run.few import writes
 from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
@@ -54,6 +55,7 @@ class Tuned:
     encoding: str = "utf-8"
     finds: bool = False  # an encoder that places queries and documents, and answers nothing by itself
     form: str | None = None  # what training was told of the data's layout
+    decisions: Decisions | None = None  # thresholds by group
 
     @property
     def writes(self) -> bool:
@@ -99,7 +101,7 @@ class Tuned:
         """An answer, or a label, to each row of data as `data.inputs` reads it."""
         if self.labels is None:
             return list(self._write(examples, limit=limit, temperature=temperature, seed=0, stops=stops))
-        return self.classify([e.text if e.second is None else (e.text, e.second) for e in examples])  # type: ignore[misc]
+        return self._said(examples)
 
     def _write(
         self, examples: Sequence[Example], *, limit: int, temperature: float, seed: int, stops: Sequence[str]
@@ -114,11 +116,31 @@ class Tuned:
         )
         return [completion.text for completion in found]
 
-    def classify(self, texts: str | Sequence[str | tuple[str, str]]) -> Any:
-        """A label, a set of labels, or a number for one text, or a list of them for a list of texts or pairs."""
+    def classify(
+        self, texts: str | Sequence[str | tuple[str, str]], *, groups: str | Sequence[str | None] | None = None
+    ) -> Any:
+        """A label, a set of labels, or a number for one text, or a list of them for a list of texts or pairs. `groups`
+        says whose each text is, where the run has thresholds by group; where it is None the model alone answers, unless
+        it is by what texts mention that the run tells groups."""
         if isinstance(texts, str):
-            return self.classify([texts])[0]
-        return predictions(self.scores(texts), self._label_set())
+            return self.classify([texts], groups=None if groups is None else [str(groups)])[0]
+        if groups is not None and (self.decisions is None or len(groups) != len(texts)):
+            wanted = "a run with repair: thresholds" if self.decisions is None else f"one of each of {len(texts)} texts"
+            raise ModelError(f"groups: found {len(groups)}, expected {wanted}; leave groups out, or mend them")
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        whose = groups or [None] * len(pairs)
+        return self._said([
+            Example(Place("input", number), text=first, second=second, group=group)
+            for number, ((first, second), group) in enumerate(zip(pairs, whose, strict=True), 1)
+        ])  # fmt: skip
+
+    def _said(self, examples: Sequence[Example]) -> list[Any]:
+        """By the model, and by thresholds where there are any and the group is known."""
+        labels = self._label_set()
+        logits = self.scores([e.text if e.second is None else (e.text, e.second) for e in examples])  # type: ignore[misc]
+        if self.decisions is None:
+            return predictions(logits, labels)
+        return named(self.decisions.said(examples, logits), labels)
 
     def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
         """(R, C) logits."""
@@ -240,7 +262,8 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
     data = recipe_of(lock).task.data
     known = LabelSet(kind, tuple(names)) if names else None
-    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout)
+    decisions = read_decisions(folder)
+    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions)
 
 
 def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:

@@ -59,18 +59,21 @@ class Rate:
 
 
 def answers(
-    truth: np.ndarray, probabilities: np.ndarray, *, positive: int | None = None, threshold: float = 0.5
-) -> Answers:
+    truth: np.ndarray, probabilities: np.ndarray, *,
+    positive: int | None = None, threshold: float = 0.5, said: np.ndarray | None = None,
+) -> Answers:  # fmt: skip
     """`truth` (R,) class ids, `probabilities` (R, C). With `positive`, a row answers 1 where that class has at least
-    `threshold`; without, the likeliest class. Raises DataError."""
+    `threshold`; without, the likeliest class; or what is `said` (R,), class ids, where something else than the
+    probabilities decides. Raises DataError."""
     truth, shares = np.asarray(truth), np.asarray(probabilities, dtype=np.float64)
     _check(truth, shares, positive, threshold)
     if positive is None:
-        return Answers(truth.astype(np.int64), shares.argmax(1), shares, tuple(range(shares.shape[1])))
+        answered = shares.argmax(1) if said is None else said
+        return Answers(truth.astype(np.int64), answered, shares, tuple(range(shares.shape[1])))
     score = shares[:, positive]
     return Answers(
         (truth == positive).astype(np.int64),
-        (score >= threshold).astype(np.int64),
+        (score >= threshold if said is None else said == positive).astype(np.int64),
         np.stack([1 - score, score], 1),
         (1,),
         score,

@@ -74,16 +74,17 @@ class Findings:
 
 def examine_groups(
     truth: np.ndarray, probabilities: np.ndarray, groups: Columns, *,
-    positive: int | None = None, threshold: float = 0.5, seed: int = 0,
+    positive: int | None = None, threshold: float = 0.5, said: np.ndarray | None = None, seed: int = 0,
 ) -> Findings:  # fmt: skip
     """`truth` (R,) class ids, `probabilities` (R, C); `groups`: by name, columns (R,) of names of groups, or of true
     and false, see `memberships`. Each column is measured by itself; for groups of two columns at once, give a column
     that joins them.
 
     `positive`: the class that matters, which a row is answered with from `threshold` on. None: several classes matter
-    alike. The table then has accuracy, macro F1 and calibration, gaps between rates take each class against the rest
-    and tell the widest, and there are no areas. Raises DataError."""
-    given = answers(truth, probabilities, positive=positive, threshold=threshold)
+    alike. `said` (R,) are the answers, class ids, where something else than the probabilities decides. The table has
+    accuracy, macro F1 and calibration; of several classes gaps between rates take each class against the rest and tell
+    the widest, and there are no areas. Raises DataError."""
+    given = answers(truth, probabilities, positive=positive, threshold=threshold, said=said)
     columns, notes = memberships(groups, len(given))
     features = []
     for n, members in enumerate(columns):

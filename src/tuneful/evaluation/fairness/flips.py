@@ -51,9 +51,11 @@ class Flips:
 def flips(
     original: np.ndarray, counterfactual: np.ndarray, replaced: Sequence[Replaced | None], *,
     positive: int | None = None, threshold: float = 0.5, seed: int = 0,
+    said: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Flips:  # fmt: skip
     """Probabilities (R, C) of texts and of their counterfactuals, and (R,) which group replaced which; None where a row
-    has no counterfactual: its row of `counterfactual` is not read. Directions by how many rows they have. Raises
+    has no counterfactual: its row of `counterfactual` is not read. `said`: the answers (R,) to both, class ids, where
+    something else than the probabilities decides. Directions by how many rows they have. Raises
     DataError.
 
     Intervals: Wilson's for the rate, percentile bootstrap of rows for the means. Fewer than 30 rows: not measured."""
@@ -62,7 +64,10 @@ def flips(
     if not there.any():
         return Flips(0, refused("few_rows", 0), refused("few_rows", 0))
     pairs = [pair for pair in replaced if pair is not None]
-    one, other = (_answers(shares[there], positive, threshold) for shares in (original, counterfactual))
+    one, other = (
+        _answers(shares[there], positive, threshold, None if answered is None else answered[there])
+        for shares, answered in zip((original, counterfactual), said or (None, None), strict=True)
+    )
     changed, moved = one.said != other.said, np.abs(one.shares - other.shares).sum(1) / 2
     shift = None if one.score is None or other.score is None else other.score - one.score
     rng, parts = np.random.default_rng(seed), {}
@@ -78,9 +83,10 @@ def _check(original: np.ndarray, counterfactual: np.ndarray, there: np.ndarray) 
                         f"and {len(there)} rows say what was replaced; expected as many of each")  # fmt: skip
 
 
-def _answers(shares: np.ndarray, positive: int | None, threshold: float) -> Answers:
+def _answers(shares: np.ndarray, positive: int | None, threshold: float, said: np.ndarray | None) -> Answers:
     """What is right is not asked."""
-    return answers(np.zeros(len(shares), dtype=np.int64), shares, positive=positive, threshold=threshold)
+    nothing = np.zeros(len(shares), dtype=np.int64)
+    return answers(nothing, shares, positive=positive, threshold=threshold, said=said)
 
 
 def _flips(changed: np.ndarray, moved: np.ndarray, shift: np.ndarray | None, rng: np.random.Generator) -> Flips:

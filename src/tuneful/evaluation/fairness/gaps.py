@@ -68,6 +68,18 @@ def gaps(part: Case, found: Areas | None, rng: np.random.Generator) -> dict[str,
     return measured
 
 
+def plain(part: Case) -> dict[str, float]:
+    """The value of each gauge that can be measured, as `gaps` has it, and nothing of how sure it is."""
+    truth, said = part.answers.truth, part.answers.said
+    found = {}
+    for name, gauge in GAUGES.items():
+        if own := chosen(gauge, part):
+            shares = [(part.counts(rate.hits(truth, said)) / part.counts(rate.among(truth)).clip(1))[groups]
+                      for rate, groups in own]  # fmt: skip
+            found[name] = float(gauge(shares))
+    return found
+
+
 def chosen(gauge: Gauge, part: Case) -> Chosen:
     """Empty where the groups of one kind of rate are fewer than two."""
     found: Chosen = []

@@ -19,18 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuneful.core.errors import DataError
 from tuneful.data.folds import folds
 from tuneful.models.probe import Probe, fit_probe, right
+from tuneful.repairs.cells import cells_of, even
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the losses beside the penalty, as C of scikit-learn
 FOLDS = 5
 DRAWS = 10
-LEAST = 10  # rows of every cell; twice the folds, so that each fold has some to learn and some to ask
 
 
 @dataclass(frozen=True, slots=True)
-class BalancedHead:
+class SolvedHead:
     """The head, for vectors as they are, and how it came about."""
 
     probe: Probe  # weight (C, D), bias (C,)
@@ -47,9 +46,9 @@ def fit_balanced_head(
     classes: int,
     seed: int = 0,
     units: Sequence[Hashable] | None = None,
-) -> BalancedHead:
+) -> SolvedHead:
     """Labels 0..C-1 and group ids; rows with -1 for either are left out. Rows of one of the `units` (N,) are asked
-    about together. Raises DataError where a cell has fewer than `LEAST` rows, or there is but one group."""
+    about together. Raises DataError where a cell has fewer than `cells.LEAST` rows, or there is but one group."""
     known = (labels_N >= 0) & (groups_N >= 0)
     vectors, labels = vectors_ND[known].float(), labels_N[known].long()
     cells = cells_of(labels, groups_N[known], classes)
@@ -65,30 +64,7 @@ def fit_balanced_head(
         probes.append(fit_probe(vectors[drawn], labels[drawn], strength, start, classes=classes))
     weight = torch.stack([probe.weight for probe in probes]).mean(0) / scale
     bias = torch.stack([probe.bias for probe in probes]).mean(0) - weight @ mean
-    return BalancedHead(Probe(weight, bias), strength, worst, int(np.bincount(cells).min()))
-
-
-def cells_of(labels_N: Tensor, groups_N: Tensor, classes: int) -> np.ndarray:
-    """(N,) the cell of each row, 0..G*C-1. Raises DataError."""
-    names, places = groups_N.unique(return_inverse=True)
-    if len(names) < 2:
-        raise DataError(f"a head cannot be balanced: found {len(names)} groups, expected two or more; give the group "
-                        "of each row, or learn the head as it is")  # fmt: skip
-    cells = (places * classes + labels_N).cpu().numpy()
-    counts = np.bincount(cells, minlength=len(names) * classes)
-    if counts.min() < LEAST:
-        few = int(counts.argmin())
-        raise DataError(f"a head cannot be balanced: found {counts[few]} rows of label {few % classes} in group "
-                        f"{int(names[few // classes])}, expected at least {LEAST} of every label in every group; give "
-                        "more rows, or leave that group out")  # fmt: skip
-    return cells
-
-
-def even(cells_N: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Places of rows, as many of each cell as the smallest has, none twice."""
-    members = [np.flatnonzero(cells_N == cell) for cell in np.unique(cells_N)]
-    least = min(map(len, members))
-    return torch.from_numpy(np.concatenate([rng.permutation(places)[:least] for places in members]))
+    return SolvedHead(Probe(weight, bias), strength, worst, int(np.bincount(cells).min()))
 
 
 def cell_accuracies(logits_NC: Tensor, labels_N: Tensor, cells_N: np.ndarray) -> np.ndarray:
