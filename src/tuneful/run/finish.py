@@ -247,8 +247,8 @@ def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[s
         found["notes"].append({"key": Said("ungated").key})
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
-    first = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
-    found["notes"] += [{"key": said.key, **said.facts} for said in (*first, *progress.kept)]
+    twice = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
+    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept)]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})
