@@ -18,6 +18,7 @@ from tuneful.data.augment.counterfactual import Counterfactual
 from tuneful.data.identity import known_groups, mentioned, mentions, swapped, swapped_together
 from tuneful.data.identity.english import sounds_open, with_article
 from tuneful.data.identity.lexicon import LANGUAGES, NAME_AXIS, lexicon
+from tuneful.data.rows import NAMES
 from tuneful.run.api import recipe_for
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.vary import samples, varied
@@ -426,3 +427,35 @@ def test_texts_to_write_change_as_wholes(generator_folder: Path, tmp_path: Path)
     assert all(text.startswith("She lost her card") for text in changed if text)
     with pytest.raises(RecipeError, match="only text that is learned"):
         prepared('["counterfactual", "typos"]')
+
+
+def test_names_of_classes_stay(reader_folder: Path, tmp_path: Path) -> None:
+    """A class that is called by a group is learned by its own name."""
+    rows = [{"text": f"{word} number {n}", "label": f"{who} shoes"} for n in range(30)
+            for word, who in (("high heels", "women"), ("brown brogues", "men"))]  # fmt: skip
+    settings = {"augment": '[{"kind": "counterfactual", "share": 1.0}]', "objective.label_names": "true", "choose": "none",
+                "objective.pooling": "mean"}  # fmt: skip
+    rows[0]["text"] = "for my wife"
+    prepared = prepare(
+        recipe_for(write_rows(tmp_path / "rows.jsonl", rows), model=str(reader_folder), settings=settings)
+    )
+    vary = varied(prepared)
+    assert vary is not None
+    names = [row for row in prepared.repeated if row.example.place.source == NAMES]
+    assert len(names) == 2
+    assert all(vary(row, [0, 0, place]) is row for place, row in enumerate(names))
+
+
+def test_queries_are_not_changed_without_their_documents(reader_folder: Path, tmp_path: Path) -> None:
+    rows = [{"query": f"why is my wife tired {n}", "positive": f"A wife may be tired {n}"} for n in range(20)]
+    with pytest.raises(RecipeError, match="belong together"):
+        prepare(recipe_for(write_rows(tmp_path / "rows.jsonl", rows), model=str(reader_folder),
+                           settings={"augment": "counterfactual"}))  # fmt: skip
+
+
+def test_what_would_never_change_together_is_refused(generator_folder: Path, tmp_path: Path) -> None:
+    """A word of biology in the answer keeps the gender of the request as well."""
+    rows = [{"prompt": f"My wife is tired {n}", "completion": "She is pregnant."} for n in range(20)]
+    with pytest.raises(RecipeError, match="changes none"):
+        prepare(recipe_for(write_rows(tmp_path / "rows.jsonl", rows), model=str(generator_folder),
+                           settings={"augment": '[{"kind": "counterfactual", "axes": ["gender"]}]'}))  # fmt: skip

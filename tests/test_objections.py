@@ -48,7 +48,7 @@ def test_what_is_to_be_left_out_for_a_choice_is_what_a_choice_refuses(tmp_path: 
     plain: dict[str, Any] = {"data": {"source": source}, "model": str(reader_folder)}
     assert against_choosing(recipe_for(plain, model=None, settings={})) == []
     settings = {"data.select": "random", "data.balance": "sampling", "augment": "typos", "soup": 2, "interpolate": 0.5,
-                "schedule": "selftrain", "adapter": "head"}  # fmt: skip
+                "schedule": "selftrain", "adapter": "head", "repair": "balanced_head"}  # fmt: skip
     for name, value in settings.items():
         recipe = recipe_for(plain, model=None, settings={name: value, "choose.enabled": True})
         assert against_choosing(recipe) == [name]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import tuneful
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import CheckpointError, RecipeError
 from tuneful.data.balance import Jtt
 from tuneful.recipe import Recipe
 from tuneful.run.api import check
+from tuneful.run.loop import Interrupted
+from tuneful.run.session import run
 from tuneful.run.twice import weighed
 from work import MOODS, moods, whole_and_parts, write_rows
 
@@ -69,6 +71,7 @@ def test_whom_a_shortcut_fails_is_served_better(reader_folder: Path, tmp_path: P
         worst[name] = float(right[against].mean())
     assert worst["jtt"] >= worst["plain"] + 0.15, worst
     found = tuneful.fit(recipe(source, reader_folder, "jtt"), out=tmp_path / "said").report["data"]["notes"]
+    assert done.report["cost"]["first_seconds"] > 0
     (note,) = (note for note in found if note["key"] == "trained_twice")
     assert 0 < note["n"] < 60
     assert (note["updates"], note["of"] > 100) == (15, True)
@@ -77,8 +80,23 @@ def test_whom_a_shortcut_fails_is_served_better(reader_folder: Path, tmp_path: P
 def test_a_run_that_goes_on_draws_the_same_rows(reader_folder: Path, tmp_path: Path) -> None:
     given = Recipe.model_validate(recipe(shortcuts(tmp_path / "data"), reader_folder, "jtt"))
     whole, parts = whole_and_parts(given, tmp_path, after=40)
-    assert whole.read_json(whole.missed) == parts.read_json(parts.missed)
+    assert whole.read_json(whole.missed)["data_sha256"] == whole.read_json(whole.lock)["data_sha256"]
+    assert whole.read_json(whole.missed)["rows"] == parts.read_json(parts.missed)["rows"]
     assert (whole.model / "model.safetensors").read_bytes() == (parts.model / "model.safetensors").read_bytes()
+
+
+def test_other_rows_are_not_gone_on_with(reader_folder: Path, tmp_path: Path) -> None:
+    """Before anything is made of places that are others' by now."""
+    source = shortcuts(tmp_path / "data")
+    given = Recipe.model_validate(recipe(source, reader_folder, "jtt"))
+    asked = iter([*[False] * 20, True])
+    with pytest.raises(Interrupted):
+        for _ in run(given, tmp_path / "run", should_stop=lambda: next(asked, True)):
+            pass
+    lines = (source / "train.jsonl").read_text().splitlines(keepends=True)
+    (source / "train.jsonl").write_text("".join(lines[:20]))
+    with pytest.raises(CheckpointError, match="the data has changed"):
+        list(run(given, tmp_path / "run", resume=True))
 
 
 def test_nothing_missed_is_nothing_to_draw(reader_folder: Path, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def beside_head(
     found = {"tuned": round(tuned, 5), "head": round(head, 5), "n": len(truth), **gap.as_json()}
     if gap.delta > 0 or len(truth) < LEAST:
         return found
-    facts = {"tuned": _percent(tuned), "head": _percent(head), "low": _percent(-gap.high), "high": _percent(-gap.low)}
+    facts = {"tuned": _percent(tuned), "head": _percent(head), "low": _percent(-gap.high), "high": _percent(-gap.low),
+             "n": len(truth)}  # fmt: skip
     sentence = Said("head_better", facts) if gap.worse(higher_is_better=True) else Said("head_as_good", facts)
     return {**found, "advice": {"key": sentence.key, **sentence.facts}, "against": list(against)}
 

@@ -78,10 +78,10 @@ def gap(train: Told, unseen: Told) -> Difference:
     return apart(unseen.sums, train.sums, mean)
 
 
-def judged_by(parts: Mapping[str, Told]) -> str | None:
-    """The part that tells: test rows, as validation rows have chosen the weights; those all the same where they are
-    more than a handful of test rows. None: all rows are learned."""
-    rows = {part: len(parts[part].sums) for part in ("test", "validation") if part in parts}
+def judged_by(counts: Mapping[str, int]) -> str | None:
+    """The part that tells, of those that have so many rows: test rows, as validation rows have chosen the weights;
+    those all the same where they are more than a handful of test rows. None: all rows are learned."""
+    rows = {part: counts[part] for part in ("test", "validation") if part in counts}
     if rows.get("test", 0) >= MANY:
         return "test"
     return max(rows, key=rows.__getitem__, default=None)
@@ -135,7 +135,7 @@ def flattered(parts: Mapping[str, Told]) -> Said | None:
 
 def advice(parts: Mapping[str, Told], *, still_falling: bool) -> Said:
     """One sentence, about the part that tells."""
-    part = judged_by(parts)
+    part = judged_by({part: len(of.sums) for part, of in parts.items()})
     if part is None:
         return Said("gap_unknown")
     unseen, found = parts[part], gap(parts["train"], parts[part])

@@ -53,6 +53,11 @@ def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], streams: 
             "leave augment out"
         )
     for number, one in enumerate(recipe.augment):
+        if layout is Layout.PAIRS and isinstance(one, ChangesTogether):
+            yield (
+                f"augment.{number}: this changes texts that belong together, and of queries and documents only the query "
+                "is ever changed; leave it out"
+            )
         if one.modality != "text":
             yield f"augment.{number}: '{one.kind}' is for {one.modality}, and these rows are text; leave it out"
         if streams and isinstance(one, MADE):
@@ -71,13 +76,21 @@ def _idle(recipe: Recipe, rows: Sequence[Row]) -> Iterator[str]:
             continue
         told = all_texts if isinstance(one, ChangesTogether) else asked_texts
         texts = [text for example in looked for text in told(example)]
-        change, rng = one.over(texts), np.random.default_rng(recipe.seed)
-        if all((new := change(text, rng)) == text or not new.strip() for text in texts):
+        if not _changes(one, [told(example) for example in looked], np.random.default_rng(recipe.seed)):
             yield (
                 f"augment.{number}: '{one.kind}' changes none of {len(texts)} texts that were looked at, the first of "
                 f"them {texts[0][:60]!r}; it changes words and characters, but no numbers, names and addresses. "
                 "Leave it out"
             )
+
+
+def _changes(one: Any, examples: Sequence[list[str]], rng: np.random.Generator) -> bool:
+    """Whether any text of these examples becomes another that is not empty."""
+    if isinstance(one, ChangesTogether):
+        return any(list(one.together(texts, rng)) != texts for texts in examples)
+    texts = [text for own in examples for text in own]
+    change = one.over(texts)
+    return any((new := change(text, rng)) != text and new.strip() for text in texts)
 
 
 def augmented(recipe: Recipe) -> list[Said]:

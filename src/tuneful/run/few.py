@@ -80,7 +80,8 @@ def against_choosing(recipe: Recipe) -> list[str]:
     data = recipe.task.data
     given = {
         "data.select": data.select, "data.balance": data.balance, "augment": recipe.augment, "soup": recipe.soup,
-        "interpolate": recipe.interpolate, "sharded": recipe.sharded,
+        "interpolate": recipe.interpolate, "sharded": recipe.sharded, "repair": recipe.repair,
+        "data.teacher": data.teacher,
         "schedule": isinstance(recipe.schedule, SelfTrain), "adapter": isinstance(recipe.adapter, Head | Lora),
     }  # fmt: skip
     return [name for name, value in given.items() if value]

@@ -109,7 +109,7 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost={**_cost(built, progress, chosen), **_selecting(built, folder), "watching_seconds": watching},
+        cost={**_cost(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
         forgetting=forgotten,
@@ -257,12 +257,14 @@ def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[s
     return found
 
 
-def _selecting(built: Built, folder: RunFolder) -> dict[str, float]:
-    """What choosing rows took, beside the seconds of training."""
-    chosen = built.prepared.selection
-    if chosen is None:
-        return {}
-    return {"selecting_seconds": round(chosen.facts["seconds"] + _compared(folder).get("seconds", 0.0), 2)}
+def _before_training(built: Built, folder: RunFolder) -> dict[str, float]:
+    """What choosing rows took, and the first of two trainings, beside the seconds of training."""
+    found, chosen = {}, built.prepared.selection
+    if chosen is not None:
+        found["selecting_seconds"] = round(chosen.facts["seconds"] + _compared(folder).get("seconds", 0.0), 2)
+    if folder.missed.exists():
+        found["first_seconds"] = folder.read_json(folder.missed)["seconds"]
+    return found
 
 
 def _compared(folder: RunFolder) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tuneful.core.errors import RunFolderError
+from tuneful.core.errors import CheckpointError, RunFolderError
 from tuneful.core.files import write_text, writing
 from tuneful.core.ranks import gathered
 from tuneful.core.types import Record
@@ -60,6 +60,14 @@ class RunFolder:
     @property
     def compared(self) -> Path:
         return self.path / "compared.json"
+
+    def refuse_changed(self, saved: str, now: str) -> None:
+        """Raises CheckpointError where the data of the run, by their sum, are no longer what they were."""
+        if saved != now:
+            raise CheckpointError(
+                f"the data has changed since {self.path} was started, so going on would mix two data sets; "
+                "start a new run, or restore the data"
+            )
 
     @property
     def missed(self) -> Path:

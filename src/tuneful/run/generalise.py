@@ -19,9 +19,10 @@ from tuneful.evaluation.memorised import examine_memorised
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.robustness import examine_robustness, hurried, reworded
 from tuneful.models.probe import Probe
+from tuneful.repairs import Thresholds
 from tuneful.run.build import Built
 from tuneful.run.canaries import candidates
-from tuneful.run.few import against_choosing
+from tuneful.run.few import MOST, against_choosing
 from tuneful.run.losses import by_part, sampled
 from tuneful.run.progress import Progress
 
@@ -37,7 +38,8 @@ def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, An
         parts = _parts(built, rows)
         found: dict[str, Any] = {**(_losses(parts) if rows else by_part(built))}
     found["gap"], found["test_gap"] = (_apart(found[part], found["train"]) for part in ("validation", "test"))
-    found["judged_by"] = "validation" if found["test"] is None else "test"
+    counts = {part: len(built.prepared.rows(part)) for part in ("test", "validation") if found[part] is not None}
+    found["judged_by"] = gap.judged_by(counts)
     if "train" in parts:
         found |= _gap(parts, progress)
     if built.prepared.tells_classes:
@@ -83,7 +85,7 @@ def _gap(parts: Mapping[str, Told], progress: Progress) -> dict[str, Any]:
     return {
         "gap_ci95": ends["validation"],
         "test_gap_ci95": ends["test"],
-        "judged_by": gap.judged_by(parts),
+        "judged_by": gap.judged_by({part: len(of.sums) for part, of in parts.items()}),
         "gap_rows": {part: len(of.sums) for part, of in parts.items()},
         **({"accuracy": accuracy} if accuracy.keys() - {"gap"} else {}),
         "advice": as_json(sentence),
@@ -102,7 +104,7 @@ def _of_classes(
         head = known.head(built.recipe.seed) if test is not None else None
     if test is not None and head is not None:
         was = known.logits(head, rows["test"])
-        if built.prepared.resolved.steps:  # else what was learned is such a head
+        if _head_stands_beside(built):
             found["head"] = _beside_head(built, test, was)
         with timed(seconds, "calibration"):
             found["calibration"] = _calibration(test, parts.get("validation"), was)
@@ -120,6 +122,16 @@ def _of_classes(
             left_out = chosen.passed_over if chosen else 0
             found["learning_curve"] = learning_curve.forecast(curve, whole, left_out=left_out, seed=built.recipe.seed)
     return found
+
+
+def _head_stands_beside(built: Built) -> bool:
+    """Whether a head over the encoder as it was is another way of doing this: not where what was learned is such a
+    head, texts come in pairs, groups have thresholds of their own, or there is too much to solve one."""
+    prepared = built.prepared
+    cut = any(isinstance(one, Thresholds) for one in built.recipe.repair)
+    pairs = any(row.example.second is not None for row in prepared.rows("test"))
+    small = len(prepared.repeated) * len(prepared.labels.names if prepared.labels else ()) <= MOST
+    return bool(prepared.resolved.steps) and small and not cut and not pairs
 
 
 def _beside_head(built: Built, test: Told, was: np.ndarray) -> dict[str, Any]:

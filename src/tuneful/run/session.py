@@ -118,9 +118,9 @@ def _write_down(
     compared: Mapping[str, Any],
     missed: Mapping[str, Any],
 ) -> None:
-    write_lock(built, folder, command)
     if missed:
         folder.write_json(folder.missed, missed)
+    write_lock(built, folder, command)
     if compared:
         folder.write_json(folder.compared, compared)
     if choice is not None and choice.facts:  # something was tried

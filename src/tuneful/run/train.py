@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tuneful.core.errors import CheckpointError, Diverged, OutOfMemory
+from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Schedule, Stateful
 from tuneful.core.ranks import first_alone
@@ -115,11 +115,7 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
         return
 
     def same_data(notes: Mapping[str, Any]) -> None:
-        if notes["data_sha256"] != built.prepared.data_sha256:
-            raise CheckpointError(
-                f"the data has changed since {folder.path} was started, so going on would mix two data sets; "
-                "start a new run, or restore the data"
-            )
+        folder.refuse_changed(notes["data_sha256"], built.prepared.data_sha256)
 
     saved, passed = load_newest(folder.checkpoints, built.policy, built.optimiser, same_data)
     for words in passed:

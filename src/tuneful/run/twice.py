@@ -7,6 +7,7 @@ are, where the paper's grows by what is drawn again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.errors import RecipeError
+from tuneful.core.ranks import gathered
 from tuneful.core.types import Row, Said
 from tuneful.data.balance import Jtt
 from tuneful.evaluation.reading import class_logits
@@ -31,18 +33,22 @@ def twice(
     built: Built, folder: RunFolder, say: Say, should_stop: Callable[[], bool], *, resume: bool = False
 ) -> tuple[Built, Mapping[str, Any]]:
     """The run as it learns for the second time, and what is kept of the first; as it is where the recipe does not ask
-    for it. A run that goes on takes what the first has found. Raises Interrupted, and RecipeError where the first got
-    every row right."""
+    for it. A run that goes on takes what the first has found. Raises Interrupted, RecipeError where the first got every
+    row right, and CheckpointError where the rows are others by now."""
     balance = built.recipe.task.data.balance
     if not isinstance(balance, Jtt):
         return built, {}
-    found = folder.read_json(folder.missed) if resume else _missed(built, balance, say, should_stop)
+    if resume:
+        found = folder.read_json(folder.missed)
+        folder.refuse_changed(found["data_sha256"], built.prepared.data_sha256)
+    else:  # found by each rank, and machines may differ in a last digit
+        found = gathered(_missed(built, balance, say, should_stop))[0]
     return build_on(built.policy, weighed(built.prepared, balance, found["rows"])), found
 
 
 def _missed(built: Built, balance: Jtt, say: Say, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """The places of the rows that are answered wrongly after the first training."""
-    rows = built.prepared.repeated
+    rows, began = built.prepared.repeated, time.perf_counter()
     updates = max(1, round(balance.epochs * len(rows) / built.prepared.resolved.rows_per_step))
     say(f"training twice: {updates} updates, then as the recipe says, rows these get wrong {balance.times:g} times as "
         "often")  # fmt: skip
@@ -56,7 +62,8 @@ def _missed(built: Built, balance: Jtt, say: Say, should_stop: Callable[[], bool
         raise RecipeError([f"data.balance: jtt found no row that is answered wrongly after {updates} updates, so there "
                            "is nothing to learn more often; fewer data.balance.epochs, or leave it out"])  # fmt: skip
     say(f"  {len(wrong)} of {len(rows)} rows were answered wrongly")
-    return {"rows": wrong, "of": len(rows), "updates": updates}
+    return {"rows": wrong, "of": len(rows), "updates": updates, "data_sha256": built.prepared.data_sha256,
+            "seconds": round(time.perf_counter() - began, 2)}  # fmt: skip
 
 
 def _wrong(trial: Built, rows: Sequence[Row]) -> list[int]:

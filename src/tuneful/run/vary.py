@@ -13,7 +13,9 @@ from tuneful import objectives
 from tuneful.core.protocols import ChangesTogether
 from tuneful.core.types import Example, Layout, Row
 from tuneful.data.augment.reread import Change, Reader, all_texts, asked_texts, with_all_texts, with_texts
+from tuneful.data.balance import Jtt
 from tuneful.data.layouts import Collator
+from tuneful.data.rows import NAMES
 from tuneful.run.augment import MADE
 from tuneful.run.judge import Pool
 from tuneful.run.prepare import Prepared
@@ -46,7 +48,7 @@ class Together:
         return with_all_texts(example, self.change(all_texts(example), rng))
 
 
-Said = Asked | Together
+Changes = Asked | Together
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Varied:
     """A row at a visit: one augmentation after the other changes it, each in its share of the visits."""
 
     reader: Reader
-    changes: Sequence[tuple[float, Said]]
+    changes: Sequence[tuple[float, Changes]]
 
     def __call__(self, row: Row, key: Sequence[int]) -> Row:
         if not self.varies(row):
@@ -63,11 +65,13 @@ class Varied:
         return row if example is row.example else self.reader.read(row, example)
 
     def varies(self, row: Row) -> bool:
-        return any(self._takes(said, row) for _, said in self.changes)
+        return any(self._takes(change, row) for _, change in self.changes)
 
-    def _takes(self, said: Said, row: Row) -> bool:
-        """Of a row all of which is learned only what changes answers too can change anything."""
-        return (isinstance(said, Together) and bool(all_texts(row.example))) or self.reader.varies(row)
+    def _takes(self, change: Changes, row: Row) -> bool:
+        """Of a row all of which is learned only what changes answers too can change anything; names of classes stay."""
+        if isinstance(change, Together) and row.example.place.source != NAMES:
+            return any(all_texts(row.example))
+        return self.reader.varies(row)
 
     def example(self, row: Row, key: Sequence[int]) -> Example:
         """The row's own, the same object, where nothing is changed."""
@@ -94,10 +98,10 @@ def varied(prepared: Prepared) -> Varied | None:
     made = [(one.share, Asked(picked(prepared.variants.get(number, {})))) for number, one in enumerate(named)
             if isinstance(one, MADE)]  # fmt: skip
     # These know the texts as they stand, so they come first.
-    return Varied(reader, [*made, *((one.share, _said(one, texts)) for one in named if not isinstance(one, MADE))])
+    return Varied(reader, [*made, *((one.share, _changes(one, texts)) for one in named if not isinstance(one, MADE))])
 
 
-def _said(one: Any, texts: Sequence[str]) -> Said:
+def _changes(one: Any, texts: Sequence[str]) -> Changes:
     return Together(one.together) if isinstance(one, ChangesTogether) else Asked(one.over(texts))
 
 
@@ -126,7 +130,8 @@ def tokens_seen(prepared: Prepared) -> np.ndarray | None:
     seen = set(np.concatenate([row.ids for row in prepared.repeated]).tolist())
     if isinstance(objective, objectives.Masked) and objective.token is not None:
         seen.add(objective.token)
-    if comparing_twins(recipe) or (recipe.augment and recipe.soup):  # further runs draw otherwise
+    redrawn = recipe.soup or isinstance(recipe.task.data.balance, Jtt)  # by further runs, or by the second training
+    if comparing_twins(recipe) or (recipe.augment and redrawn):
         return None
     if recipe.augment:
         cut = Cut(prepared.resolved.rows_per_step, recipe.optimiser.micro_tokens)
