@@ -33,11 +33,6 @@ class Deal:
     def count(self) -> int:
         return int(self.parts.max()) + 1
 
-    @property
-    def learned(self) -> float:
-        """How often a training row is learned in all, in passes over all of them."""
-        return len(self.asked) * (1 - 1 / self.count)
-
 
 def deal(rows: Sequence[Row], seed: int) -> Deal:
     """Every class of every group is spread evenly, and what says nearly the same stays together. One third is set apart

@@ -17,8 +17,9 @@ def foretold(cost: float, done: Done) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Seconds of one call; None: as many as it takes. `whole` is how many times as long a run on all training rows
-    takes as a way, which is kept free for the way that is recommended; 0 where none is tuned so."""
+    """Seconds of one call; None: as many as it takes. `whole` is how long a run on all training rows takes beside
+    a way, which makes one for each part that it is asked about; so much is kept free for the way that is recommended,
+    and nothing where there are no test rows to tell it on."""
 
     seconds: float | None
     whole: float = 0.0

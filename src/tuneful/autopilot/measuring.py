@@ -75,16 +75,20 @@ def yardstick(measure: str, prepared: Prepared, asked: Questions) -> Yardstick:
     """Which of two classes is the rarer, and by which metric, the training rows say."""
     assert prepared.labels is not None
     counts = Counter(int(row.target) for row in prepared.rows("train") if row.target is not None)
-    uneven = max(counts.values()) > UNEVEN * min(counts.values())
     return Yardstick(
         measure,
-        "macro_f1" if uneven else "accuracy",
+        metric_of(counts),
         np.array([int(row.target) for row in asked.rows]),
         {prepared.recipe.task.data.group or MENTIONS: [row.example.group for row in asked.rows]},
         rarer(counts, len(prepared.labels.names)),
         asked.exchanged,
         prepared.recipe.seed,
     )
+
+
+def metric_of(counts: Mapping[int, int]) -> str:
+    """By rows of each class: accuracy, or where one is rare, macro F1."""
+    return "macro_f1" if max(counts.values()) > UNEVEN * min(counts.values()) else "accuracy"
 
 
 def check_measurable(by: Yardstick, classes: int) -> None:

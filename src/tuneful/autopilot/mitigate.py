@@ -15,7 +15,7 @@ from tuneful.autopilot.budget import Budget, Done
 from tuneful.autopilot.case import Case, opened
 from tuneful.autopilot.journal import Entry, Journal
 from tuneful.autopilot.measuring import Measured, measured
-from tuneful.autopilot.mitigations import PLAIN, Way, mitigations, recipe_with
+from tuneful.autopilot.mitigations import PLAIN, Way, check_texts, mitigations, recipe_with
 from tuneful.autopilot.points import LIMIT, Point, front, recommended
 from tuneful.autopilot.retelling import retold
 from tuneful.autopilot.trial import Say, Stop, answered, prepared_for
@@ -72,7 +72,7 @@ def mitigate(
 
 
 def _whole(case: Case) -> float:
-    return 1 / case.asked.deal.learned if case.prepared.rows("test") else 0.0
+    return 1 / len(case.asked.deal.asked) if case.prepared.rows("test") else 0.0
 
 
 def _tried(
@@ -107,6 +107,7 @@ def _entry(case: Case, way: Way, say: Say, should_stop: Stop) -> Entry:
         recipe = recipe_with(case.base, way, case.prepared.repeated)
         if recipe == case.base:
             raise RecipeError([f"{way.name}: the recipe has it already"])
+        check_texts(recipe, case.asked.exchanged.rows)
         prepared = prepared_for(recipe, lambda _: None)
     try:
         return Entry.of(way, answered(prepared, case.asked, should_stop))

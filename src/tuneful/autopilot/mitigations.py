@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuneful.core.errors import RecipeError
 from tuneful.core.types import Row
+from tuneful.evaluation.fairness import LEAST
 from tuneful.evaluation.treatment import FLIPS
 from tuneful.recipe import Recipe, from_mapping
-from tuneful.run.regularised import comparing
+from tuneful.run.regularised import comparing, comparing_twins
 from tuneful.run.resolve import PAIRED_TOKENS
 
 SAMPLED = {"data.balance": "group_sampling"}
@@ -65,6 +67,14 @@ def recipe_with(base: Recipe, way: Way, rows: Sequence[Row]) -> Recipe:
     if wanted <= (base.optimiser.rows_per_step or 0):
         return recipe
     return _with(base, {**settings, **_larger_updates(base, wanted)})
+
+
+def check_texts(recipe: Recipe, exchanged: Sequence[Row]) -> None:
+    """Raises RecipeError where texts are to speak of other groups and hardly any can: the way would be plain."""
+    swaps = comparing_twins(recipe) or any(one.kind == "counterfactual" for one in recipe.augment)
+    if swaps and len(exchanged) < LEAST:
+        raise RecipeError([f"{len(exchanged)} of the texts mention a group that can be exchanged; below {LEAST} this "
+                           "is not tried"])  # fmt: skip
 
 
 def _with(base: Recipe, settings: Mapping[str, Any]) -> Recipe:

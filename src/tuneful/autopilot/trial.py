@@ -45,13 +45,13 @@ def prepared_for(recipe: Recipe, say: Say) -> Prepared:
 
 
 def answered(prepared: Prepared, asked: Questions, should_stop: Stop) -> Answered:
-    """About each part of the rows, by what has learned the others. Raises Interrupted, RecipeError where the model does
-    not suit the recipe, Diverged and OutOfMemory."""
+    """About each part of the rows, by what has learned the others in as many updates as the run makes. Raises
+    Interrupted, RecipeError where the model does not suit the recipe, Diverged and OutOfMemory."""
     assert prepared.labels is not None
     began, classes = time.perf_counter(), len(prepared.labels.names)
     found = Answered(np.zeros((len(asked.rows), classes)), np.zeros((len(asked.exchanged.rows), classes)), 0.0)
     for part in asked.deal.asked:
-        built = tuned(_smaller(prepared, asked.learned(prepared.repeated, part)), should_stop)
+        built = tuned(replace(prepared, repeated=asked.learned(prepared.repeated, part)), should_stop)
         own, twins = asked.of(part)
         found.shares[own] = ask(built, [asked.rows[place] for place in own])
         found.twins[twins] = ask(built, [asked.exchanged.rows[place] for place in twins])
@@ -77,12 +77,3 @@ def ask(built: Built, rows: Sequence[Row]) -> np.ndarray:
         assert built.prepared.labels is not None
         return np.zeros((0, len(built.prepared.labels.names)))
     return shares(class_logits(built.policy, rows, built.collate))
-
-
-def _smaller(prepared: Prepared, rows: list[Row]) -> Prepared:
-    """The same run with fewer rows, in as many epochs and with as many looks."""
-    share, resolved = len(rows) / len(prepared.repeated), prepared.resolved
-    if resolved.steps:
-        steps = max(1, round(share * resolved.steps))
-        resolved = replace(resolved, steps=steps, look_every=max(1, round(share * resolved.look_every)))
-    return replace(prepared, repeated=rows, resolved=resolved)

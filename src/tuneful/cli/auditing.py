@@ -97,7 +97,8 @@ def mitigate_command(
             run, budget=_seconds(budget), language=lang or "en", should_stop=should_stop, say=say, **wanted
         )
     except Interrupted:
-        note(f"stopped; the ways that were tuned are kept. Go on with: tuneful audit {shlex.quote(run)} --mitigate")
+        note(f"stopped; the ways that were tuned are kept. The same command goes on: tuneful audit {shlex.quote(run)} "
+             "--mitigate")  # fmt: skip
         return INTERRUPTED
     print_json(found.report) if as_json else _print_ways(found.report, run, found.path)
     return 0
@@ -140,9 +141,14 @@ def _mark(line: Mapping[str, Any]) -> str:
 
 
 def _print_retold(report: Mapping[str, Any]) -> None:
+    from tuneful.evaluation.fairer import reason
+    from tuneful.evaluation.words import words
+
     told = report["retold"]
     quality, gap = told["quality"], told["gap"]
     rows = [[report["metric"], quality["before"], quality["after"], _pair(quality["ci95"])],
             [report["measure"], gap.get("before"), gap.get("after"), _pair(gap.get("ci95"))]]  # fmt: skip
-    table(f"\nOn the {told['n']:,} test rows, which had no part in the choice", ("", "before", "after", "change, 95 %"),
-          rows)  # fmt: skip
+    title = f"\nOn the {told['n']:,} test rows, which had no part in the choice"
+    table(title, ("", "before", "after", "change, 95 %"), rows)
+    if why := reason(gap, words("en")):
+        note(f"{report['measure']}: {why}")
