@@ -21,6 +21,7 @@ from tuneful.autopilot.case import opened
 from tuneful.autopilot.journal import Entry, Journal
 from tuneful.autopilot.measuring import MEASURES, System, Yardstick, check_measurable, measured, metric_of
 from tuneful.autopilot.mitigations import PLAIN, recipe_with
+from tuneful.autopilot.points import reason_of
 from tuneful.autopilot.trial import Answered
 from tuneful.core.errors import DataError, InputError, ModelError, RunFolderError
 from tuneful.core.types import Example, Place, Row
@@ -38,6 +39,7 @@ from tuneful.testing import tiny_reader
 from work import greetings, moods, typed, write_rows
 
 SAMPLING = next(way for way in mitigations("accuracy_gap") if way.name == "group_sampling")
+WILD = Way("wild", {"optimiser.learning_rate": 1e30})
 SWAPS = next(way for way in mitigations("accuracy_gap") if way.name == "counterfactual")
 
 
@@ -90,6 +92,21 @@ def test_the_limit_is_what_fairness_may_cost() -> None:
     assert recommended([dear], 0.02) == dear, "its interval reaches two points below"
     assert recommended([dear], 0.019) is None
     assert LIMIT == 0.01
+
+
+@pytest.mark.parametrize(
+    ("ways", "why"),
+    [
+        ([], "none_tried"),
+        ([point("unsure", 0.9, 0.1, EVEN, UNSURE)], "none_smaller"),
+        ([point("dear", 0.8, 0.1, WORSE, SURE)], "all_costly"),
+        ([point("good", 0.9, 0.1, EVEN, SURE)], "found"),
+    ],
+    ids=str,
+)
+def test_it_says_why(ways: list[Point], why: str) -> None:
+    points = [point("plain", 0.9, 0.3), *ways]
+    assert reason_of(points, recommended(points)) == why
 
 
 # Time
@@ -351,12 +368,12 @@ def found(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """Where it lies, and what was found."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(run_folder, folder)
-    return folder, mitigate(folder, ways=[SAMPLING, SWAPS])
+    return folder, mitigate(folder, ways=[SAMPLING, SWAPS, WILD])
 
 
 def test_a_way_that_surely_cuts_the_gap_is_recommended(found: tuple[Path, Mitigation]) -> None:
     folder, made = found
-    plain, sampled, swaps = made.report["ways"]
+    plain, sampled, swaps, wild = made.report["ways"]
     assert plain["gap"] > 0.4, "the city is what was learned"
     assert sampled["gap_change"][1] < 0
     assert sampled["quality_change"][1] > -LIMIT
@@ -364,6 +381,8 @@ def test_a_way_that_surely_cuts_the_gap_is_recommended(found: tuple[Path, Mitiga
     assert [sampled["recommended"], sampled["front"], plain["recommended"]] == [True, True, False]
     assert swaps["state"] == "left_out"
     assert "of the texts mention a group that can be exchanged" in swaps["reason"]
+    assert wild["state"] == "left_out"
+    assert "is nan; that update was not made" in wild["reason"]
     assert made.report["asked"] == {"rows": 640, "folds": 2, "all": True}
     again = json.loads((folder / "mitigation.json").read_text(encoding="utf-8"))
     assert {name: again[name] for name in made.report} == made.report
@@ -396,6 +415,7 @@ def test_no_test_row_is_asked(found: tuple[Path, Mitigation]) -> None:
     case = opened(found[0], "accuracy_gap", lambda _: None)
     known = Journal.opened(found[0] / "mitigation.json", case.identity)
     assert known.find(PLAIN), "answers serve every measure"
+    assert known.find(WILD), "what failed is not tuned again"
     asked = questions(case.prepared)
     held = {row.example.place for part in ("test", "validation") for row in case.prepared.rows(part)}
     places = {row.example.place for row in asked.rows}
@@ -429,8 +449,11 @@ def test_stopped_and_gone_on_is_the_same(run_folder: Path, found: tuple[Path, Mi
 
 
 def test_without_time_only_the_plain_way_is_tuned(found: tuple[Path, Mitigation], tmp_path: Path) -> None:
-    """On a copy of what was tried, all but the two ways that are known are left."""
+    """On a copy of what was tried, all but the two ways that are known are left, and nothing is told anew."""
     shutil.copytree(found[0], folder := tmp_path / "run")
+    kept = json.loads((folder / "mitigation.json").read_text(encoding="utf-8"))
+    kept["retold"]["mark"] = "told before"
+    (folder / "mitigation.json").write_text(json.dumps(kept), encoding="utf-8")
     done = typed("audit", folder, "--mitigate", "--budget", "0.001s", "--json", cwd=tmp_path)
     report = json.loads(done.stdout)
     states = {line["way"]: line["state"] for line in report["ways"]}
@@ -438,7 +461,7 @@ def test_without_time_only_the_plain_way_is_tuned(found: tuple[Path, Mitigation]
     assert states.pop("counterfactual") == "not_tried"
     assert set(states.values()) == {"not_tried"}
     assert report["recommended"] == "group_sampling"
-    assert report["retold"] == found[1].report["retold"], "told once"
+    assert report["retold"] == {**(found[1].report["retold"] or {}), "mark": "told before"}
     shown = typed("audit", folder, "--mitigate", "--budget", "0.001s", "--lang", "zh-TW", cwd=tmp_path)
     for told in ("group_sampling", "recommended", "recipe.fairer.yaml", "had no part in the choice", "not tried"):
         assert told in " ".join(shown.output.split()), told
@@ -449,7 +472,7 @@ def test_a_recipe_that_is_no_longer_recommended_goes(found: tuple[Path, Mitigati
     shutil.copytree(found[0], folder := tmp_path / "run")
     made = mitigate(folder, ways=[])
     assert made.report["recommended"] is made.recipe is made.path is None
-    assert made.report["why"] == "none_smaller"
+    assert made.report["why"] == "none_tried"
     assert made.report["retold"] is None
     assert not (folder / "recipe.fairer.yaml").exists()
 
@@ -557,7 +580,7 @@ def test_the_page_holds_everything_and_lets_nothing_in(language: str) -> None:
     assert mitigation_page(report(), language) == html
 
 
-@pytest.mark.parametrize("why", ["none_smaller", "all_costly"])
+@pytest.mark.parametrize("why", ["none_smaller", "all_costly", "none_tried"])
 def test_the_page_says_that_nothing_is_recommended(why: str) -> None:
     ways = [{**one, "recommended": False} for one in report()["ways"]]
     html = mitigation_page(report(ways=ways, recommended=None, why=why, retold=None), "en")

@@ -16,7 +16,7 @@ from tuneful.autopilot.case import Case, opened
 from tuneful.autopilot.journal import Entry, Journal
 from tuneful.autopilot.measuring import Measured, measured
 from tuneful.autopilot.mitigations import PLAIN, Way, check_texts, mitigations, recipe_with
-from tuneful.autopilot.points import LIMIT, Point, front, recommended
+from tuneful.autopilot.points import LIMIT, Point, front, reason_of, recommended
 from tuneful.autopilot.retelling import retold
 from tuneful.autopilot.trial import Say, Stop, answered, prepared_for
 from tuneful.core.errors import Diverged, OutOfMemory, RecipeError
@@ -166,7 +166,7 @@ def _report(
         "groups": next(iter(case.by.groups)),
         "ways": [_line(way, journal.find(way), left.get(way.name), found.get(way.name), ends, chosen) for way in ways],
         "recommended": chosen.way if chosen else None,
-        "why": _why(points, chosen),
+        "why": reason_of(points, chosen),
         "retold": journal.retold,
     }  # fmt: skip
 
@@ -191,13 +191,6 @@ def _line(
 
 def _rounded(ends: tuple[float, float] | None) -> list[float] | None:
     return None if ends is None else [round(end, 5) for end in ends]
-
-
-def _why(points: Sequence[Point], chosen: Point | None) -> str:
-    """Why one is recommended, or none."""
-    if chosen is not None:
-        return "found"
-    return "all_costly" if any(point.surely_smaller for point in points) else "none_smaller"
 
 
 def _written(

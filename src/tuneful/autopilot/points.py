@@ -46,3 +46,13 @@ def recommended(points: Sequence[Point], limit: float = LIMIT) -> Point | None:
     it, the one of the smallest gap; of equal gaps the better. None where there is no such way."""
     kept = [point for point in points if point.surely_smaller and not point.surely_worse(limit)]
     return min(kept, key=lambda point: (point.gap, -point.quality), default=None)
+
+
+def reason_of(points: Sequence[Point], chosen: Point | None) -> str:
+    """Why that one is recommended, or none: found, none_tried beside the plain way, none_smaller for sure, or
+    all_costly, those that are."""
+    if chosen is not None:
+        return "found"
+    if all(point.gap_change is None for point in points):
+        return "none_tried"
+    return "all_costly" if any(point.surely_smaller for point in points) else "none_smaller"

@@ -103,9 +103,10 @@ def _bars(dot: Dot, x: Axis, y: Axis) -> str:
 
 def _dot(dot: Dot, x: Axis, y: Axis) -> str:
     size = {"chosen": 8.0, "plain": 6.5}.get(dot.mark, 4.5)
+    aside = 14 if dot.mark == "chosen" else 9
     ring = f'<circle class="ring" cx="{x(dot.x):.1f}" cy="{y(dot.y):.1f}" r="13"/>' if dot.mark == "chosen" else ""
     return (
         f'{ring}<circle class="{f"dot {dot.mark}".strip()}" cx="{x(dot.x):.1f}" cy="{y(dot.y):.1f}" r="{size}">'
         f"<title>{escape(dot.name)}</title></circle>"
-        f'<text class="count" x="{x(dot.x) + 9:.1f}" y="{y(dot.y) - 8:.1f}">{dot.number}</text>'
+        f'<text class="count" x="{x(dot.x) + aside:.1f}" y="{y(dot.y) - 8:.1f}">{dot.number}</text>'
     )
