@@ -189,12 +189,21 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.option("--probe", "probes", multiple=True, metavar="NAME[=FILE]", help="For example crows_pairs=pairs.csv.")
 @click.option("--rows", type=click.IntRange(1), help="Questions of a probe, at most.")
 @click.option("--language", type=click.Choice(["en", "zh"]), help="Of the built-in probe. Default: en.")
+@click.option("--mitigate", is_flag=True, help="Try ways to make the gap between groups of a run smaller.")
+@click.option("--budget", metavar="20m", help="Time for --mitigate. Default: as much as all ways take.")
+@click.option("--measure", metavar="NAME", help="Gap for --mitigate. Default: equalised_odds_difference.")
+@click.option("--lang", type=click.Choice(["en", "zh-TW"]), help="Of the page of --mitigate. Default: en.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @quiet_libraries
-def audit(model_or_run: str, data: str | None, **asked: Any) -> None:
-    """Bias: what a model that writes finds likelier to be said of whom, or how a classifier treats groups in DATA."""
-    from tuneful.cli.auditing import audit_command
+def audit(model_or_run: str, data: str | None, mitigate: bool, **asked: Any) -> None:
+    """Bias: what a model that writes finds likelier to be said of whom, how a classifier treats groups in DATA, or what
+    would make a run fairer."""
+    from tuneful.cli.auditing import audit_command, mitigate_command
 
+    if mitigate:
+        stop = Stop()
+        signal.signal(signal.SIGINT, stop)
+        sys.exit(mitigate_command(model_or_run, data, should_stop=stop.asked, **asked))
     audit_command(model_or_run, data, **asked)
 
 
