@@ -55,8 +55,8 @@ def _problems(recipe: Recipe, resolved: Resolved, rows: Sequence[Row], streams: 
     for number, one in enumerate(recipe.augment):
         if layout is Layout.PAIRS and isinstance(one, ChangesTogether):
             yield (
-                f"augment.{number}: this changes texts that belong together, and of queries and documents only the query "
-                "is ever changed; leave it out"
+                f"augment.{number}: this changes texts that belong together, and of queries and documents only queries "
+                "are changed; leave it out"
             )
         if one.modality != "text":
             yield f"augment.{number}: '{one.kind}' is for {one.modality}, and these rows are text; leave it out"
