@@ -28,6 +28,9 @@ JSON, PAGE, RECIPE = "mitigation.json", "mitigation.html", "recipe.fairer.yaml"
 HEAD = "# The recipe of {path} with what makes it fairer ({way}): chosen by tuneful audit --mitigate.\n"
 
 
+USUAL = "equalised_odds_difference"  # the measure, where none is named
+
+
 @dataclass(frozen=True, slots=True)
 class Mitigation:
     """What came of a search; `report` is what mitigation.json holds of it, without the answers."""
@@ -46,7 +49,7 @@ class Left:
 
 
 def mitigate(
-    run: str | Path, *, measure: str = "equalised_odds_difference", budget: float | None = None, limit: float = LIMIT,
+    run: str | Path, *, measure: str = USUAL, budget: float | None = None, limit: float = LIMIT,
     ways: Sequence[Way] | None = None, language: str = "en", should_stop: Stop = lambda: False,
     say: Say = lambda _: None,
 ) -> Mitigation:  # fmt: skip
