@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tuneful.adapters import Full, Lora
-from tuneful.core.errors import InputError, ModelError, RecipeError, RunFolderError
-from tuneful.core.types import Example, Layout, Place
+from tuneful.core.errors import DataError, InputError, ModelError, RecipeError, RunFolderError
+from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.fairness import examine_groups
 from tuneful.evaluation.phrases import filled
@@ -29,6 +30,7 @@ from tuneful.models.last import last_of, listening, put
 from tuneful.models.probe import fit_probe
 from tuneful.recipe import Recipe, from_mapping
 from tuneful.repairs import BalancedHead, Erase, Thresholds
+from tuneful.repairs.cells import spread
 from tuneful.repairs.settings import Seen
 from tuneful.repairs.thresholds import Cut, Mixture, Rule
 from tuneful.run.api import fit, load
@@ -37,6 +39,7 @@ from tuneful.run.decisions import Decisions, read_decisions
 from tuneful.run.finish import save_weights
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import undone, updates
+from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.repaired import in_order, repair
 from tuneful.testing import tiny_policy, tiny_rows
@@ -124,6 +127,7 @@ def test_a_balanced_head_lifts_the_worst_group(trained: Built) -> None:
     assert part["rows"] == 960
     counts = np.unique([f"{row['label']}{row['side']}" for row in planted(960, 0.85, 0)], return_counts=True)[1]
     assert part["rows_of_each_cell"] == counts.min()
+    assert 0.5 < part["worst_cell_by_folds"] <= 1
 
 
 def side_told_by(vectors: Tensor, sides: Tensor) -> float:
@@ -214,6 +218,26 @@ def test_repairs_are_done_in_one_order_and_each_says_what_it_changed(trained: Bu
     assert np.mean(said["test"] == right) == pytest.approx(parts[2]["changed"]["accuracy"]["after"])
     east = np.array([row.example.group == "east" for row in built.prepared.rows("validation")])
     assert abs(said["validation"][east].mean() - said["validation"][~east].mean()) < 0.06, "asked of these rows"
+
+
+def test_the_smallest_cells_are_kept_whole() -> None:
+    """Of 5, 40 and 100 rows 45 are asked for: 5, then 20 of each."""
+    cells = np.repeat([0, 1, 2], [5, 40, 100])
+    kept = spread(cells, 45, np.random.default_rng(0))
+    assert np.bincount(cells[kept]).tolist() == [5, 20, 20]
+    assert kept.tolist() == sorted(set(kept.tolist())), "none twice, in their order"
+    assert kept.max() > 120, "drawn, and not the first"
+    np.testing.assert_array_equal(kept, spread(cells, 45, np.random.default_rng(0)))
+    np.testing.assert_array_equal(spread(cells, 145, np.random.default_rng(0)), np.arange(145))
+
+
+def test_no_more_rows_are_read_than_may_be_held(trained: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneful.run.repaired.MOST", 400)
+    (part,) = repair(asking(trained, "balanced_head"), quiet).facts["parts"]
+    counts = np.unique([f"{row['label']}{row['side']}" for row in planted(960, 0.85, 0)], return_counts=True)[1]
+    assert counts.min() < 100
+    assert part["rows_of_each_cell"] == counts.min(), "of the smallest all"
+    assert 398 <= part["rows"] <= 400
 
 
 def test_numbers_are_those_of_the_report_by_hand() -> None:
@@ -439,6 +463,29 @@ def test_check_refuses_as_well(reader_folder: Path, tmp_path: Path) -> None:
     assert "training rows of every class in every group" in " ".join(done.output.split())
 
 
+def test_groups_by_mention_that_are_too_small_have_a_way_out(reader_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"the {('women', 'men')[n // 2 % 2]} are here {n}" if n else "a tree", "label": LABELS[n % 2]}
+            for n in range(160)]  # fmt: skip
+    source = write_rows(tmp_path / "rows.jsonl", rows)
+    data = {"group": None, "mentions": ["gender"], "validation": 0, "test": 0}
+    for part in ("erase", "thresholds"):
+        with pytest.raises(RecipeError, match=r"of group 'nobody'.*give the groups in a column instead") as refused:
+            prepared_of(reader_folder, source, part, data=data)
+        assert "leave the field" not in str(refused.value)
+
+
+def test_check_asks_the_model_whether_its_last_layer_can_be_replaced(generator_folder: Path, tmp_path: Path) -> None:
+    """What only its own code can tell is told before a run. Nothing is asked where the head stays as it is."""
+    source = data_in(tmp_path / "data", train=120, validation=0, test=8, agree=0.5)
+    found = prepared_of(generator_folder, source, objective="classify", data={"validation": 0})
+    check_start(found)
+    for part, refused in ((Thresholds(), False), (Erase(), True)):
+        recipe = found.recipe.model_copy(update={"repair": [part]})
+        asked = replace(found, resolved=replace(found.resolved, recipe=recipe))
+        with pytest.raises(ModelError, match="adds a constant") if refused else nullcontext():
+            check_start(asked)
+
+
 def test_few_labels_are_not_chosen_about_where_repairs_are_named(reader_folder: Path, tmp_path: Path) -> None:
     """What is measured is what was repaired: ways are compared before."""
     even = [{**row, "side": SIDES[number // 2 % 2]} for number, row in enumerate(planted(40, 0.5, 0))]
@@ -470,7 +517,27 @@ def test_answers_by_hand() -> None:
     assert turned.said(given, np.log(shares[:, ::-1])).tolist() == [0, 1, 1, 0, 0, 1]
     assert "2 of 6 rows do not say their group" in str(decisions.ignored(given))
     assert "'side'" in str(decisions.ignored(given))
-    assert decisions.ignored(given[:4]) is None
+    assert "2 of 4 rows are of groups without thresholds ('c'; known: a, b)" in str(decisions.ignored(given[:4]))
+    assert decisions.ignored(given[:2]) is None
+    assert (decisions.known(given), decisions.strange(given)) == (2, 2)
+    decisions.check(given)
+    decisions.check(given[4:])
+    with pytest.raises(DataError, match=r"none of 2 rows.*found 'c', expected one of: a, b"):
+        decisions.check(given[2:4])
+
+
+def test_a_twin_is_decided_by_the_coin_of_its_original() -> None:
+    """Where score and group are the same, a coin alone makes no two answers."""
+    even = Mixture(0.0, Cut(2.0), 0.0, Cut(2.0), 1.0, 0.5)  # a coin for everybody
+    decisions = Decisions(Rule("equalised_odds", "accuracy", {"a": even}, Cut(0.5)), ("no", "yes"), 1, "side")
+    ids, learned = np.arange(3), np.zeros(3, dtype=bool)
+    rows = [Row(example, ids, learned) for example in examples(*"a" * 200)]
+    twins = [replace(row, example=replace(row.example, text=f"twin of {row.example.text}")) for row in rows]
+    logits = np.zeros((200, 2))
+    said = decisions.of_rows(rows, logits)
+    assert 60 < said.sum() < 140
+    assert (decisions.of_rows(twins, logits) != said).mean() > 0.3, "other texts, other coins"
+    np.testing.assert_array_equal(decisions.of_rows(twins, logits, rows), said)
 
 
 def test_mentions_tell_the_group_of_any_text() -> None:
@@ -524,7 +591,11 @@ def test_a_report_says_what_thresholds_changed(cut_run: Path) -> None:
     for page in ("report.html", "README.md"):
         written = (cut_run / page).read_text(encoding="utf-8")
         assert "Scores are cut for each group apart" in written
-        assert "equalised_odds_difference" in written
+        assert "Equalised odds difference" in written
+        assert "Thresholds by group" in written
+    weights = cut_run / "model" / "model.safetensors"
+    decisions = cut_run / "decisions.json"
+    assert decisions.stat().st_mtime_ns < weights.stat().st_mtime_ns, "a folder that answers has its thresholds"
     assert "answers without the thresholds by group" in (cut_run / "README.md").read_text(encoding="utf-8")
 
 
@@ -536,6 +607,20 @@ def test_every_repair_is_told_in_both_languages(language: str) -> None:
     assert len(found["sentences"]) == 4, "the last says that nothing was measured"
     assert all("7" in sentence for sentence in found["sentences"][:3])
     assert repaired(filled({}), words(language)) == {}
+
+
+@pytest.mark.parametrize(
+    ("language", "shown"),
+    [("en", [("Balanced head", "Accuracy"), ("Balanced head", "Equalised odds difference")]),
+     ("zh-TW", [("均衡的最後一層", "正確率"), ("均衡的最後一層", "機會均等差異（真、偽陽性率）")])],
+)  # fmt: skip
+def test_the_table_of_repairs_is_in_words(language: str, shown: list[tuple[str, str]]) -> None:
+    change = {"before": 0.5, "after": 0.25}
+    facts = {"part": "train", "rows": 7, "rows_of_each_cell": 3}
+    part = {"kind": "balanced_head", **facts, "changed": {"accuracy": change, "equalised_odds_difference": change}}
+    found = repaired(filled({"repair": {"n": 9, "parts": [part]}}), words(language))["rows"]
+    assert [(row["repair"], row["measure"]) for row in found] == shown
+    assert all((row["before"], row["after"]) == (0.5, 0.25) for row in found)
 
 
 def answered(*arguments: object, cwd: Path) -> list[str]:
@@ -556,6 +641,10 @@ def test_a_run_answers_by_its_thresholds_wherever_it_is_asked(cut_run: Path, tmp
     assert alone[:20] == measured[:20]
     assert sum(one != other for one, other in zip(alone, measured, strict=True)) > 40
     assert tuned.classify(texts[30], groups=sides[30]) == measured[30], "a coin falls alike in any company"
+    with pytest.raises(ModelError, match="found the text 'ew', expected a list"):
+        tuned.classify(texts[:2], groups="ew")
+    with pytest.raises(DataError, match=r"'East'.*expected one of: east, west"):
+        tuned.classify(texts[:2], groups=["East", "East"])
 
     renamed = write_rows(tmp_path / "renamed.jsonl", [{"text": row["text"], "whose": row["side"]} for row in rows])
     assert answered(cut_run, renamed, "--group", "whose", "--column", "text", cwd=tmp_path) == measured
@@ -608,12 +697,44 @@ def test_measuring_a_run_is_by_its_thresholds(cut_run: Path, tmp_path: Path) -> 
     test = cut_run.parent / "data" / "test.jsonl"
     found = json.loads(typed("eval", cut_run, test, "--json", cwd=tmp_path).stdout)
     assert found["quality"]["accuracy"]["tuned"] == report["quality"]["accuracy"]["tuned"]
-    assert found["thresholds"] == {"constraint": "equalised_odds", "rows": 380, "unknown": 20}
+    assert found["thresholds"] == {"constraint": "equalised_odds", "rows": 380, "unknown": 20, "unfamiliar": 0}
     audit = json.loads(typed("audit", cut_run, test, "--group", "side", "--json", cwd=tmp_path).stdout)
     assert audit["bias"]["equalised_odds_difference"]["after"] == pytest.approx(
         report["bias"]["equalised_odds_difference"]["after"], abs=1e-5
     )
     assert audit["thresholds"]["rows"] == 380
+
+
+def test_an_audit_by_another_column_asks_the_classifier_that_answers(cut_run: Path, tmp_path: Path) -> None:
+    """The groups that are compared are not those the scores are cut by."""
+    rows = [json.loads(line) for line in (cut_run.parent / "data" / "test.jsonl").read_text().splitlines()]
+    measured = [json.loads(line)["tuned"] for line in (cut_run / "answers.jsonl").read_text().splitlines()]
+    both = [{**row, "city": ("here", "there")[n % 4 // 2]} for n, row in enumerate(rows)]
+    tables = {
+        "both": both, "one": [{**row, "side": None} for row in both],
+        "spelt": [{**row, "side": row["side"].title()} for row in both],
+    }  # fmt: skip
+    files = {name: write_rows(tmp_path / f"{name}.jsonl", table) for name, table in tables.items()}
+    audit = json.loads(typed("audit", cut_run, files["both"], "--group", "city", "--json", cwd=tmp_path).stdout)
+    assert audit["thresholds"]["rows"] == 380
+    found = audit["groups"]["features"]["city"]["groups"]
+    alone = load(cut_run).classify([row["text"] for row in rows])
+    by_rule, by_model = (
+        {city: np.mean([says == row["label"] for says, row in zip(said, both, strict=True) if row["city"] == city])
+         for city in ("here", "there")} for said in (measured, alone)
+    )  # fmt: skip
+    assert by_rule != pytest.approx(by_model, abs=1e-3)
+    assert {city: cells["accuracy"]["value"] for city, cells in found.items()} == pytest.approx(by_rule, abs=1e-4)
+
+    without = typed("audit", cut_run, files["one"], "--group", "city", "--json", cwd=tmp_path)
+    told = json.loads(without.stdout)
+    assert (told["thresholds"]["rows"], told["thresholds"]["unknown"]) == (0, 400)
+    shown = {city: cells["accuracy"]["value"] for city, cells in told["groups"]["features"]["city"]["groups"].items()}
+    assert shown == pytest.approx(by_model, abs=1e-4)
+    for command in ("audit", "predict"):
+        refused = typed(command, cut_run, files["spelt"], "--group", "side", cwd=tmp_path)
+        assert refused.exit_code == 2
+        assert "expected one of: east, west" in " ".join(refused.output.split())
 
 
 def test_groups_for_a_run_that_has_none_are_refused(reader_folder: Path, tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ def _tell_groups(name: str, model: Tuned, examples: Sequence[Example], group: st
         raise InputError(f"--group: {name} has no thresholds by group (repair: thresholds); leave it out")
     if group is not None and decisions is not None and decisions.axes:
         raise InputError(f"--group: {name} cuts scores by the group that a text mentions; leave it out")
+    if decisions is not None:
+        decisions.check(examples)
     if decisions is not None and (words := decisions.ignored(examples)):
         note(words)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,9 +24,14 @@ READER_METRICS = {
     "labels": ("macro_f1", "accuracy"),
     "number": ("rmse", "mae", "pearson", "spearman"),
 }
-Decide = Callable[[Sequence[Row], np.ndarray], np.ndarray]  # rows and their logits (R, C) -> class ids (R,)
 NEIGHBOURS = 5
 REMEMBERED = 5000  # training rows the base looks among
+
+
+class Decide(Protocol):
+    """Rows and their logits (R, C) -> class ids (R,). `originals` (R) are the rows that these are changed copies of."""
+
+    def __call__(self, rows: Sequence[Row], logits: np.ndarray, /, originals: Sequence[Row] = ()) -> np.ndarray: ...
 
 
 def examine(

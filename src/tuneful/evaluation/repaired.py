@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneful.evaluation import phrases
+from tuneful.evaluation.fairer import name_of
 from tuneful.evaluation.phrases import Say
 
 
@@ -15,7 +16,7 @@ def repaired(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
     if not parts:
         return {}
     rows = [
-        {"repair": part["kind"], "measure": measure, **change}
+        {"repair": say[f"repair_name_{part['kind']}"], "measure": _measure(measure, say), **change}
         for part in parts for measure, change in part["changed"].items()
     ]  # fmt: skip
     caption = say["repair_caption"].format(n=phrases.number(report["repair"].get("n")))
@@ -30,6 +31,10 @@ def repaired(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
 def cuts(report: Mapping[str, Any]) -> bool:
     """Thresholds answer, which no other tool knows of."""
     return any(part["kind"] == "thresholds" for part in report["repair"].get("parts") or [])
+
+
+def _measure(name: str, say: Say) -> str:
+    return say["metric_accuracy"] if name == "accuracy" else name_of(name, say)
 
 
 def _sentence(part: Mapping[str, Any], say: Say) -> str:

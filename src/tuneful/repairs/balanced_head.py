@@ -34,7 +34,8 @@ class SolvedHead:
 
     probe: Probe  # weight (C, D), bias (C,)
     strength: float
-    worst: float  # share of right answers in the worst cell, rows asked about that were not learned
+    worst: float  # share of right answers in the worst cell, each row asked of a head that did not learn it; of a body
+    # that learned these rows, and the best of five strengths, so more than rows that are new will show
     rows: int  # of each cell in a draw
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from tuneful.core.errors import DataError
 
-LEAST = 10  # rows of every cell; twice the folds of a balanced head, so that each has some to learn and some to ask
+# Rows (units are not counted: where one unit is a whole cell, a fold asks about it without having learned any of it) of
+# every cell; twice the folds of a balanced head, so that each has some to learn and some to ask.
+LEAST = 10
 
 
 def cells_of(labels_N: Tensor, groups_N: Tensor, classes: int) -> np.ndarray:
@@ -32,3 +34,14 @@ def even(cells_N: np.ndarray, rng: np.random.Generator) -> Tensor:
     members = [np.flatnonzero(cells_N == cell) for cell in np.unique(cells_N)]
     least = min(map(len, members))
     return torch.from_numpy(np.concatenate([rng.permutation(places)[:least] for places in members]))
+
+
+def spread(cells_N: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of at most that many rows, in their order: small cells whole, and of large ones as many of each."""
+    members = sorted((np.flatnonzero(cells_N == cell) for cell in np.unique(cells_N)), key=len)
+    kept, left = [], most
+    for number, places in enumerate(members):
+        share = min(len(places), left // (len(members) - number))
+        kept.append(rng.permutation(places)[:share])
+        left -= share
+    return np.sort(np.concatenate(kept))

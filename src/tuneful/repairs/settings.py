@@ -51,7 +51,7 @@ class BalancedHead(Spec):
             seen.vectors, seen.labels, seen.groups, classes=seen.classes, seed=seen.seed, units=seen.units
         )
         facts = {"rows": len(seen.labels), "rows_of_each_cell": found.rows, "strength": found.strength,
-                 "worst_cell_unseen": round(found.worst, 5)}  # fmt: skip
+                 "worst_cell_by_folds": round(found.worst, 5)}  # fmt: skip
         return Mended(_layer(found.probe.weight, found.probe.bias), facts)
 
 

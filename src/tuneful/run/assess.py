@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from tuneful.core.errors import DataError, InputError, RunFolderError
 from tuneful.core.types import Dropped, Layout, Row
+from tuneful.data.columns import name_or_none
 from tuneful.data.duplicates import said_in
 from tuneful.data.formats import PAIRS, detect, understand
 from tuneful.data.layouts import Collator
@@ -71,25 +73,38 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
 
 
 def by_group(tuned: Tuned, rows: Sequence[Row], say: Say) -> dict[str, Any]:
-    """How many rows thresholds by group have answered, where a run has any; `say` hears of those they have not."""
+    """How many rows thresholds by group have answered, where a run has any; `say` hears of those they have not. Raises
+    DataError where rows say groups and none of them has thresholds."""
     if tuned.decisions is None:
         return {}
     examples = [row.example for row in rows]
+    tuned.decisions.check(examples)
     if words := tuned.decisions.ignored(examples):
         say(words)
-    known = tuned.decisions.known(examples)
-    return {"thresholds": {"constraint": tuned.decisions.rule.constraint, "rows": known, "unknown": len(rows) - known}}
+    known, strange = tuned.decisions.known(examples), tuned.decisions.strange(examples)
+    counts = {"rows": known, "unknown": len(rows) - known - strange, "unfamiliar": strange}
+    return {"thresholds": {"constraint": tuned.decisions.rule.constraint, **counts}}
 
 
-def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row]]:
-    """A model, and the test rows of a source, or all rows of a single table."""
+def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row], list[Row]]:
+    """A model, and the test rows of a source, or all rows of a single table; and the same rows with the groups that
+    thresholds of the model go by, which need not be those of `columns`."""
     tuned, tables = _opened(name, source, columns, say)
     table = tables.get("test") or tables.get("validation") or next(iter(tables.values()))
     dropped: list[Dropped] = []
     rows = _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
     if dropped:
         say(f"{len(dropped)} rows cannot be used; the first: {dropped[0].place}: {dropped[0].reason}")
-    return tuned, rows
+    return tuned, rows, _as_decided(tuned, table, rows)
+
+
+def _as_decided(tuned: Tuned, table: Sequence[Raw], rows: list[Row]) -> list[Row]:
+    """With the groups in the column of training; without any where it is not there."""
+    column = None if tuned.decisions is None else tuned.decisions.column
+    if column is None:
+        return rows
+    groups = {raw.place: name_or_none(raw.fields.get(column)) for raw in table}
+    return [replace(row, example=replace(row.example, group=groups[row.example.place])) for row in rows]
 
 
 def _tell_seen(train: Sequence[Row], test: Sequence[Row], say: Say) -> None:

@@ -31,15 +31,16 @@ def audit(
     """`bias` as a report has it, and `groups` of a classifier. A run that writes is asked before and after tuning.
     Raises InputError where nothing could be asked."""
     if data is not None:
-        tuned, rows = rows_of(name, data, columns, say)
+        tuned, rows, decided = rows_of(name, data, columns, say)
         if tuned.labels is None or tuned.labels.kind != "class":
             raise ModelError(f"{name} tells no classes apart, so its answers to {data} cannot be compared by group; "
                              "leave the data out to ask probes of language")  # fmt: skip
-        found = _of_rows(tuned, rows, columns.get("group"), seed)
+        told = by_group(tuned, decided, say)
+        found = _of_rows(tuned, rows, decided, columns.get("group"), seed)
         if not found.bias:
             raise DataError(f"no two groups of {data} have rows enough, and too few texts mention one: name the column "
                             "that says whose rows they are (--group COLUMN)")  # fmt: skip
-        return {"model": name, "data": data, "bias": found.bias, "groups": found.groups, **by_group(tuned, rows, say)}
+        return {"model": name, "data": data, "bias": found.bias, "groups": found.groups, **told}
     tuned = open_model(name, say)
     if tuned.labels is not None or tuned.finds:
         raise ModelError(f"{name} gives no text, so a probe of language says nothing about it; name rows with labels "
@@ -73,20 +74,23 @@ def _asked(tuned: Tuned, probe: Any, seed: int, *, is_run: bool, say: Say) -> di
     return {"after": now.score, "gap": False, **told}
 
 
-def _of_rows(tuned: Tuned, rows: list[Row], column: str | None, seed: int) -> Treated:
+def _of_rows(tuned: Tuned, rows: list[Row], decided: list[Row], column: str | None, seed: int) -> Treated:
+    """Of `rows` by their groups, as a model answers that goes by the groups of `decided`."""
     assert tuned.labels is not None
     reader = Reader(Layout.LABELS, tuned.processor, min(LONGEST, tuned.processor.max_tokens))
     collate = Collator(Layout.LABELS)
 
-    def asked(rows: list[Row]) -> Asked:
+    def asked(rows: list[Row], originals: list[Row]) -> Asked:
         truth, logits = np.array([int(row.target) for row in rows]), class_logits(tuned.policy, rows, collate)
-        said = None if tuned.decisions is None else tuned.decisions.of_rows(rows, logits)
+        said = None if tuned.decisions is None else tuned.decisions.of_rows(rows, logits, originals)
         return Asked(truth, shares(logits), said=said)
 
     columns = columns_of([row.example for row in rows], column)
-    exchanged = exchange(rows, reader.read, seed=seed)
+    exchanged = exchange(decided, reader.read, seed=seed)
     positive = rarer(Counter(row.target for row in rows), len(tuned.labels.names))
-    whole = asked(rows)
+    whole = asked(decided, decided)
     found = treatment(whole, columns, positive, seed=seed)
-    flips = flipped(whole, asked(exchanged.rows), exchanged, positive) if exchanged.rows else {}
-    return Treated({**found.bias, **flips}, found.groups)
+    if not exchanged.rows:
+        return found
+    twins = asked(exchanged.rows, [decided[place] for place in exchanged.places])
+    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)

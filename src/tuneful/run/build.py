@@ -77,7 +77,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
     check_parts(prepared.recipe.regularisers, policy)
-    _check_last(prepared, policy)
+    check_last(prepared, policy)
     attached = policy.attached
     narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay
     seen = tokens_seen(prepared) if narrows else None
@@ -95,7 +95,7 @@ def check_parts(parts: Sequence[Spec], policy: Policy) -> None:
         raise RecipeError(problems)
 
 
-def _check_last(prepared: Prepared, policy: Policy) -> None:
+def check_last(prepared: Prepared, policy: Policy) -> None:
     """Raises ModelError where the last layer is to be replaced and cannot be, before anything is learned."""
     if any(part.mends for part in prepared.recipe.repair):
         read_last(policy, prepared.rows("train")[:1], Collator(prepared.layout))

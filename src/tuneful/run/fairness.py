@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,16 @@ def _of_classes(built: Built, say: Say, decide: Decide | None) -> Treated:
     known = before_of(built)
     head = known.head(built.recipe.seed)
 
-    def asked(rows: list[Row]) -> Asked:
-        return _asked(built, known, head, rows, decide)
+    def asked(rows: list[Row], originals: list[Row]) -> Asked:
+        return _asked(built, known, head, rows, None if decide is None else partial(decide, originals=originals))
 
     positive = rarer(Counter(row.target for row in prepared.rows("train")), len(prepared.labels.names))
-    whole = asked(test)
+    whole = asked(test, test)
     found = treatment(whole, columns, positive, seed=built.recipe.seed)
     if not exchanged.rows:
         return found
-    return Treated({**found.bias, **flipped(whole, asked(exchanged.rows), exchanged, positive)}, found.groups)
+    twins = asked(exchanged.rows, [test[place] for place in exchanged.places])
+    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)
 
 
 def _asked(built: Built, known: Before, head: Probe, rows: list[Row], decide: Decide | None) -> Asked:

@@ -62,9 +62,9 @@ def finish(
     between two measurements when `should_stop` says so; a resumed run measures again."""
     built.optimiser.forget()
     repaired = repair(built, say)
-    save_weights(built, folder)
-    if repaired.decisions is not None:
+    if repaired.decisions is not None:  # before the weights: with those a folder answers, and must not without these
         folder.write_json(folder.decisions, repaired.decisions.as_json())
+    save_weights(built, folder)
     finish_training(built.policy.module)
     with built.policy.gathered():
         report, answers = _measured(built, folder, progress, repaired, say=say, should_stop=should_stop)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tuneful.core.protocols import Objects
 from tuneful.data.augment import Masked
-from tuneful.run.build import build_policy, check_parts
+from tuneful.run.build import build_policy, check_last, check_parts
 from tuneful.run.insert import folder_of
 from tuneful.run.prepare import Prepared
 
@@ -20,6 +20,9 @@ def check_start(prepared: Prepared, say: Say = lambda _: None) -> None:
     for one in prepared.recipe.augment:
         if isinstance(one, Masked):
             folder_of(one, prepared, say)
-    if any(isinstance(part, Objects) for part in prepared.recipe.regularisers):
+    recipe = prepared.recipe
+    if any(isinstance(part, Objects) for part in recipe.regularisers) or any(part.mends for part in recipe.repair):
         say("loading the model: what the recipe names depends on it")
-        check_parts(prepared.recipe.regularisers, build_policy(prepared, say))
+        policy = build_policy(prepared, say)
+        check_parts(recipe.regularisers, policy)
+        check_last(prepared, policy)

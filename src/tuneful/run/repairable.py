@@ -106,10 +106,18 @@ def _small(recipe: Recipe, labels: LabelSet, built: Mapping[str, Rows]) -> Itera
     few = [cell for cell in wanted if counts[cell] < cells.LEAST]
     for group, place in few[:SHOWN]:
         yield (f"repair: {', '.join(mends)} needs {cells.LEAST} training rows of every class in every group, and "
-               f"{counts[group, place]} of class '{labels.names[place]}' are of group '{group}'; bring more, or leave "
-               "the field of that group empty")  # fmt: skip
+               f"{counts[group, place]} of class '{labels.names[place]}' are of group '{group}'; bring more, or "
+               f"{_way_out(recipe)}")  # fmt: skip
     if len(few) > SHOWN:
         yield f"repair: so are {len(few) - SHOWN} more classes of groups"
+
+
+def _way_out(recipe: Recipe) -> str:
+    """Of a group that is too small. What a text mentions is in no field that could be left empty."""
+    if recipe.task.data.mentions is None:
+        return "leave the field of that group empty"
+    return ("name other kinds of people in data.mentions, or give the groups in a column instead (data.group), empty "
+            "for rows that are to be left out")  # fmt: skip
 
 
 def _undecidable(recipe: Recipe, labels: LabelSet, built: Mapping[str, Rows]) -> Iterator[str]:
@@ -131,6 +139,6 @@ def _undecidable(recipe: Recipe, labels: LabelSet, built: Mapping[str, Rows]) ->
         more = "data.validation=0.3 holds out more, data.validation=0 takes the training rows; or bring more rows"
         yield (f"repair: thresholds need {thresholds.LEAST} {where} rows of both classes in every group, and "
                f"{counts[group, place]} of class '{labels.names[place]}' are of group '{group}'; "
-               f"{'bring more' if where == 'train' else more}, or leave the field of that group empty")  # fmt: skip
+               f"{'bring more' if where == 'train' else more}, or {_way_out(recipe)}")  # fmt: skip
     if len(few) > SHOWN:
         yield f"repair: so are {len(few) - SHOWN} more classes of groups"

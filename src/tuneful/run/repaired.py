@@ -20,6 +20,7 @@ from tuneful.evaluation.treatment import shares
 from tuneful.models.last import put
 from tuneful.recipe import Recipe
 from tuneful.repairs import REPAIRS, Thresholds
+from tuneful.repairs.cells import spread
 from tuneful.repairs.settings import Seen
 from tuneful.repairs.thresholds import fit_thresholds
 from tuneful.run.build import Built
@@ -29,6 +30,7 @@ from tuneful.run.mentions import axes_of
 from tuneful.run.repairable import fitted_on, positive_of, told_apart
 
 Say = Callable[[str], None]
+MOST = 20_000  # rows whose vectors are held; a linear layer is settled long before, and 768 columns take 61 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,17 @@ def in_order(recipe: Recipe) -> list[Any]:
 
 
 def _seen(built: Built) -> tuple[nn.Linear, Seen]:
-    """Of the training rows whose class and group are known."""
+    """Of the training rows whose class and group are known, or of a sample of them."""
     prepared, rows = built.prepared, told_apart(built.prepared.rows("train"))
     assert prepared.labels is not None
-    layer, vectors = read_last(built.policy, rows, built.collate)
     names = {name: place for place, name in enumerate(names_of(rows))}
+    classes = len(prepared.labels.names)
+    cells = np.array([names[str(row.example.group)] * classes + int(row.target) for row in rows])
+    rows = [rows[place] for place in spread(cells, MOST, np.random.default_rng([built.recipe.seed, 3]))]
+    layer, vectors = read_last(built.policy, rows, built.collate)
     groups = torch.tensor([names[str(row.example.group)] for row in rows])
     labels, units = torch.tensor([int(row.target) for row in rows]), units_of([row.example for row in rows])
-    return layer, Seen(vectors, labels, groups, units, len(prepared.labels.names), built.recipe.seed)
+    return layer, Seen(vectors, labels, groups, units, classes, built.recipe.seed)
 
 
 def _decided(built: Built, part: Thresholds) -> tuple[Decisions, dict[str, Any]]:

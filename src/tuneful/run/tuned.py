@@ -124,15 +124,22 @@ class Tuned:
         it is by what texts mention that the run tells groups."""
         if isinstance(texts, str):
             return self.classify([texts], groups=None if groups is None else [str(groups)])[0]
+        if isinstance(groups, str):
+            raise ModelError(
+                f"groups: found the text '{groups}', expected a list with one of each of {len(texts)} texts"
+            )
         if groups is not None and (self.decisions is None or len(groups) != len(texts)):
             wanted = "a run with repair: thresholds" if self.decisions is None else f"one of each of {len(texts)} texts"
             raise ModelError(f"groups: found {len(groups)}, expected {wanted}; leave groups out, or mend them")
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         whose = groups or [None] * len(pairs)
-        return self._said([
+        examples = [
             Example(Place("input", number), text=first, second=second, group=group)
             for number, ((first, second), group) in enumerate(zip(pairs, whose, strict=True), 1)
-        ])  # fmt: skip
+        ]
+        if self.decisions is not None:
+            self.decisions.check(examples)
+        return self._said(examples)
 
     def _said(self, examples: Sequence[Example]) -> list[Any]:
         """By the model, and by thresholds where there are any and the group is known."""
