@@ -84,18 +84,18 @@ def mitigate_command(
     **of_audit: Any,
 ) -> int:
     """The exit code."""
-    from tuneful.autopilot import mitigate
+    from tuneful.autopilot import MEASURES, mitigate
     from tuneful.run.loop import Interrupted
 
     if data is not None or any(of_audit.values()):
         raise InputError("--mitigate tries ways on the data and the groups of a run's own recipe; leave DATA, --group, "
                          "--column, --probe, --rows and --language out")  # fmt: skip
-    wanted = {"measure": measure} if measure else {}
     say: Callable[[str], None] = (lambda _: None) if as_json else note
     try:
         found = mitigate(
-            run, budget=_seconds(budget), language=lang or "en", should_stop=should_stop, say=say, **wanted
-        )
+            run, measure=measure or MEASURES[0], budget=_seconds(budget), language=lang or "en",
+            should_stop=should_stop, say=say,
+        )  # fmt: skip
     except Interrupted:
         note(f"stopped; the ways that were tuned are kept. The same command goes on: tuneful audit {shlex.quote(run)} "
              "--mitigate")  # fmt: skip
