@@ -126,6 +126,17 @@ def test_a_step_needs_rows_of_each_group(reader_folder: Path, tmp_path: Path) ->
         assert len(cells) == 4
 
 
+def test_as_many_as_are_needed_are_enough(reader_folder: Path, tmp_path: Path) -> None:
+    """Four cells drawn alike, three of each in twelve, though a quarter of the sum of these weights is a little less."""
+    cells = dict(zip(UNEVEN, (3, 3, 3, 7), strict=True))
+    mmd = {"regularisers": [{"kind": "mmd", "least": 3}], "optimiser": {"rows_per_step": 12}}
+    found = prepared(tmp_path, reader_folder, cities(cells), **mmd, data={"balance": "group_sampling"})
+    assert found.resolved.rows_per_step == 12
+    less = {**mmd, "optimiser": {"rows_per_step": 11}}
+    with pytest.raises(RecipeError, match="needs 3 rows"):
+        prepared(tmp_path, reader_folder, cities(cells), **less, data={"balance": "group_sampling"})
+
+
 @pytest.mark.parametrize(
     ("rows", "words"),
     [

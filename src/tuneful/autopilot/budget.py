@@ -23,6 +23,7 @@ class Budget:
 
     seconds: float | None
     whole: float = 0.0
+    began: float = 0.0  # by the clock of whoever asks
 
     def allows(self, cost: float, done: Done, spent: float) -> bool:
         if self.seconds is None:

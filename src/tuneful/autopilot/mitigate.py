@@ -14,7 +14,7 @@ import yaml
 from tuneful.autopilot.budget import Budget, Done
 from tuneful.autopilot.case import Case, opened
 from tuneful.autopilot.journal import Entry, Journal
-from tuneful.autopilot.measuring import Measured, measured
+from tuneful.autopilot.measuring import MEASURES, Measured, measured
 from tuneful.autopilot.mitigations import PLAIN, Way, check_texts, mitigations, recipe_with
 from tuneful.autopilot.points import LIMIT, Point, front, reason_of, recommended
 from tuneful.autopilot.retelling import retold
@@ -26,9 +26,6 @@ from tuneful.recipe import Recipe
 
 JSON, PAGE, RECIPE = "mitigation.json", "mitigation.html", "recipe.fairer.yaml"
 HEAD = "# The recipe of {path} with what makes it fairer ({way}): chosen by tuneful audit --mitigate.\n"
-
-
-USUAL = "equalised_odds_difference"  # the measure, where none is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Left:
 
 
 def mitigate(
-    run: str | Path, *, measure: str = USUAL, budget: float | None = None, limit: float = LIMIT,
+    run: str | Path, *, measure: str = MEASURES[0], budget: float | None = None, limit: float = LIMIT,
     ways: Sequence[Way] | None = None, language: str = "en", should_stop: Stop = lambda: False,
     say: Say = lambda _: None,
 ) -> Mitigation:  # fmt: skip
@@ -59,11 +56,12 @@ def mitigate(
 
     `limit` is how much quality fairness may cost; `ways` stand in place of the table's. Raises InputError, and
     Interrupted when `should_stop` says so."""
+    began = time.perf_counter()
     case = opened(Path(run), measure, say)
     with case.folder.claimed():
         journal = Journal.opened(case.folder.path / JSON, case.identity)
         named = [PLAIN, *(mitigations(measure) if ways is None else ways)]
-        left = _tried(case, named, journal, Budget(budget, _whole(case)), say, should_stop)
+        left = _tried(case, named, journal, Budget(budget, _whole(case), began), say, should_stop)
         found = _measured(case, named, journal)
         chosen = recommended([one.point for one in found.values()], limit)
         way = next((way for way in named if chosen is not None and way.name == chosen.way), None)
@@ -82,11 +80,11 @@ def _tried(
     case: Case, ways: Sequence[Way], journal: Journal, budget: Budget, say: Say, should_stop: Stop
 ) -> dict[str, Left]:
     """Tunes what the journal has not; what was left, by name. Raises Interrupted."""
-    began, left = time.perf_counter(), dict[str, Left]()
+    left: dict[str, Left] = {}
     for way in ways:
         done: Done = [(one.cost, entry.seconds) for one in ways if (entry := journal.find(one)) and not entry.reason]
         entry = journal.find(way)
-        if entry is None and way is not PLAIN and not budget.allows(way.cost, done, time.perf_counter() - began):
+        if entry is None and way is not PLAIN and not budget.allows(way.cost, done, time.perf_counter() - budget.began):
             left[way.name] = Left("not_tried")
         elif entry is None:
             try:

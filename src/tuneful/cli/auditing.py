@@ -84,7 +84,7 @@ def mitigate_command(
     **of_audit: Any,
 ) -> int:
     """The exit code."""
-    from tuneful.autopilot import USUAL, mitigate
+    from tuneful.autopilot import MEASURES, mitigate
     from tuneful.run.loop import Interrupted
 
     if data is not None or any(of_audit.values()):
@@ -93,13 +93,9 @@ def mitigate_command(
     say: Callable[[str], None] = (lambda _: None) if as_json else note
     try:
         found = mitigate(
-            run,
-            measure=measure or USUAL,
-            budget=_seconds(budget),
-            language=lang or "en",
-            should_stop=should_stop,
-            say=say,
-        )
+            run, measure=measure or MEASURES[0], budget=_seconds(budget), language=lang or "en",
+            should_stop=should_stop, say=say,
+        )  # fmt: skip
     except Interrupted:
         note(f"stopped; the ways that were tuned are kept. The same command goes on: tuneful audit {shlex.quote(run)} "
              "--mitigate")  # fmt: skip

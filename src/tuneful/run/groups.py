@@ -21,6 +21,7 @@ from tuneful.schedules.selftrain import SelfTrainSteps
 
 Steps = TypeVar("Steps", EpochSteps, SelfTrainSteps, EpisodeSteps)
 MOST = 50  # groups that are compared in training
+ROUNDING = 1e-6  # of a row: shares are sums of many floats
 
 
 def names_of(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ def _small(resolved: Resolved, rows: Sequence[Row]) -> Iterator[str]:
                 drawn[stratum(row)] += row.times  # type: ignore[assignment]
         share = min(drawn.values()) / sum(row.times for row in rows)
         rarest = min(drawn, key=lambda cell: drawn[cell])
-        if share * resolved.rows_per_step < part.least:
+        if share * resolved.rows_per_step < part.least - ROUNDING:
             name = " and class ".join(map(str, rarest)) if isinstance(rarest, tuple) else str(rarest)
             wanted = -(-part.least // share)
             yield (f"regularisers: {part.kind} needs {part.least} rows of each group{' and class' * part.by_label} in "
