@@ -16,8 +16,8 @@ from tuneful.recipe import Recipe
 from tuneful.regularisers import LabelSmoothing
 from tuneful.run.api import fit
 from tuneful.run.defaults import FEW, by_amount, decay
-from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.run.prepare import prepare
 from work import moods, write_rows
 

@@ -23,7 +23,7 @@ from tuneful.cli import main
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.files import writing
 from tuneful.models.load import locate
-from tuneful.run.finish import recipe_of
+from tuneful.run.lock import recipe_of
 from work import greetings, moods, write_rows
 
 GOOD = "".join(json.dumps(row) + "\n" for row in greetings(30))

@@ -101,7 +101,7 @@ def speed_command(model: str, *, as_json: bool) -> None:
 def doctor_command(*, as_json: bool) -> None:
     from tuneful.core.device import cache_folder, machine
     from tuneful.models.embedded import EMBEDDED
-    from tuneful.run.finish import versions
+    from tuneful.run.lock import versions
 
     here = machine()
     cache = cache_folder()

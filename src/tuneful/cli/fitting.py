@@ -21,8 +21,8 @@ from tuneful.evaluation.phrases import gap_of
 from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
-from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.lock import recipe_of
 from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
 

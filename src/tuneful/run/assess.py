@@ -27,8 +27,8 @@ from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.verdict import as_json
 from tuneful.recipe import Data
 from tuneful.run.encoded import LONGEST
-from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.run.prepare import prepare
 from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from tuneful.adapters.lowrank import attach_saved
-from tuneful.core.device import give_back_freed_memory, is_first, machine, peak_memory_mb
-from tuneful.core.errors import RunFolderError
+from tuneful.core.device import give_back_freed_memory, is_first, peak_memory_mb
 from tuneful.core.files import new_folder, write_text
 from tuneful.core.linear import count
 from tuneful.core.protocols import Attached
@@ -30,15 +24,14 @@ from tuneful.evaluation.report import compose, write_faces
 from tuneful.evaluation.treatment import Treated
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
-from tuneful.models.load import fingerprint, load
+from tuneful.models.load import load
 from tuneful.objectives import Contrast, Denoise, Masked, Prototype, Retrieve
-from tuneful.recipe import Recipe
-from tuneful.recipe.explain import explain
 from tuneful.run.beside import with_selection
 from tuneful.run.build import Built
 from tuneful.run.fairness import fairness
 from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
+from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
@@ -46,7 +39,6 @@ from tuneful.run.scale import in_own_unit
 from tuneful.run.twice import told
 
 Say = Callable[[str], None]
-LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
 
 
 def finish(
@@ -61,7 +53,7 @@ def finish(
     """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
     between two measurements when `should_stop` says so; a resumed run measures again."""
     built.optimiser.forget()
-    repaired = repair(built, say)
+    repaired = repair(built, say, built.prepared.rows("test") if built.recipe.evaluate.enabled else ())
     if repaired.decisions is not None:  # before the weights: with those a folder answers, and must not without these
         folder.write_json(folder.decisions, repaired.decisions.as_json())
     save_weights(built, folder)
@@ -167,47 +159,6 @@ def _on_own_weights(built: Built, adapter: str) -> Attached:
     return attach_saved(loaded.module, adapter)
 
 
-def write_lock(built: Built, folder: RunFolder, command: str) -> None:
-    """`recipe.yaml` as given is the caller's; the lock is the recipe with every default, and what it ran on."""
-    lock = {
-        "recipe": built.recipe.model_dump(mode="json"),
-        "versions": versions(),
-        "data_sha256": built.prepared.data_sha256,
-        "model_sha256": fingerprint(built.prepared.folder),
-        "labels": list(built.prepared.labels.names) if built.prepared.labels else None,
-        "label_kind": built.prepared.labels.kind if built.prepared.labels else None,
-        "command": command,
-    }
-    folder.write_json(folder.lock, lock)
-
-
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-
-
-def provenance(built: Built) -> dict[str, Any]:
-    here = machine()
-    recipe = built.recipe.model_dump_json()
-    return {
-        "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
-        "data_sha256": built.prepared.data_sha256,
-        "model": str(built.recipe.model),
-        "model_sha256": fingerprint(built.prepared.folder),
-        "versions": versions(),
-        "machine": {
-            "device": here.device,
-            "name": here.name,
-            "cores": here.cores,
-            "memory_mb": here.memory_mb,
-            "fp32_gflops": round(here.fp32_gflops),
-            "bf16_gflops": round(here.bf16_gflops),
-        },
-        "seed": built.recipe.seed,
-        "command": " ".join(sys.argv),
-        "recipe": json.loads(recipe),
-    }
-
-
 def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test, objective = prepared.rows("train"), prepared.rows("test"), prepared.resolved.objective
@@ -301,18 +252,3 @@ def _curves(folder: RunFolder) -> dict[str, Any]:
 
 def _thinned(curves: Mapping[str, list[list[float]]], most: int = 400) -> dict[str, Any]:
     return {name: points[:: max(1, len(points) // most)] for name, points in curves.items()}
-
-
-def recipe_of(lock: Mapping[str, Any]) -> Recipe:
-    """The resolved recipe of a lock file. Raises RunFolderError when this version does not know what stands there."""
-    if "recipe" not in lock:
-        raise RunFolderError("recipe.lock.json of this run holds no recipe; start anew from its recipe.yaml")
-    try:
-        return Recipe.model_validate(lock["recipe"])
-    except ValidationError as error:
-        wrote = lock.get("versions", {}).get("tuneful")
-        raise RunFolderError(
-            f"recipe.lock.json was written by {f'tuneful {wrote}' if wrote else 'an unknown version of tuneful'}, and "
-            f"tuneful {version('tuneful')} does not understand it; go on with that version, or start anew:\n"
-            + "\n".join(f"  {problem}" for problem in explain(error, Recipe))
-        ) from None

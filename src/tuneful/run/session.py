@@ -21,8 +21,9 @@ from tuneful.recipe import Recipe
 from tuneful.run.beside import compare
 from tuneful.run.build import Built, build
 from tuneful.run.choose import Choice, choose, to_choose
-from tuneful.run.finish import finish, recipe_of, write_lock
+from tuneful.run.finish import finish
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of, write_lock
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.progress import Progress

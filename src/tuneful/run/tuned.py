@@ -32,8 +32,8 @@ from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
 from tuneful.run.decisions import Decisions, read_decisions
 from tuneful.run.few import writes
-from tuneful.run.finish import recipe_of
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.run.resolve import pools
 
 Say = Callable[[str], None]
