@@ -140,9 +140,9 @@ def test_as_many_as_are_needed_are_enough(reader_folder: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{**row, "city": "east"} for row in cities(UNEVEN)], "all rows are of one"),
-        ([{**row, "city": ""} for row in cities(UNEVEN)], "no training row has one"),
-        ([{**row, "city": f"c{n}"} for n, row in enumerate(cities(UNEVEN))], "80 are more than"),
+        ([{**row, "city": "east"} for row in cities(UNEVEN)], "all training rows are of one"),
+        ([{**row, "city": ""} for row in cities(UNEVEN)], "no training row with a label has one"),
+        ([{**row, "city": f"c{n}"} for n, row in enumerate(cities(UNEVEN))], "at most 50 groups, and found 80"),
         ([{**row, "city": row["label"]} for row in cities(UNEVEN)], "tells the class of every row"),
     ],
     ids=["one", "none", "many", "label"],

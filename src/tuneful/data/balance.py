@@ -111,7 +111,6 @@ class Jtt(Spec):
     """Trains twice: rows that a first, short training gets wrong are drawn more often by the second. For groups that
     are not known (Liu et al. 2021, "Just Train Twice", arXiv:2107.09044)."""
 
-    draws: ClassVar[bool] = True
     grouped: ClassVar[bool] = False
 
     kind: Literal["jtt"] = "jtt"
@@ -119,13 +118,6 @@ class Jtt(Spec):
     """Of the first training; short, so that only what is easy has been learned."""
     times: Annotated[float, Field(gt=1)] = 6.0
     """How often such a row is drawn, where others are drawn once; the paper takes 4 to 100."""
-
-    def weights(self, counts_C: np.ndarray) -> np.ndarray:
-        """(C,) all classes alike: it is rows that count more, once they are found (run/twice.py)."""
-        return np.ones(len(counts_C))
-
-    def offsets(self, counts_C: np.ndarray) -> tuple[float, ...]:
-        return ()
 
 
 BALANCES: Table[Spec] = Table("balance", [Sampling, Weights, Logits, GroupSampling, Reweighing, Jtt])

@@ -18,6 +18,7 @@ from tuneful.evaluation.fairness.members import Columns
 EXCHANGED = 500  # rows that are asked about other groups, at most
 FLIPS = "counterfactual_flip_rate"
 Read = Callable[[Row, Example], Row]  # the row of a changed example
+Ask = Callable[[list[Row], list[Row]], "Asked"]  # of rows and their originals
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,19 @@ def flipped(asked: Asked, twins: Asked, exchanged: Exchanged, positive: int | No
     was = asked.before[places].argmax(1) != twins.before.argmax(1)
     now = asked.answered[places] != twins.answered
     return {FLIPS: {**found, "before": float(was.mean()), **_paired(now.astype(float) - was), "measurable": True}}
+
+
+def treated(
+    rows: list[Row], columns: Columns, exchanged: Exchanged, asked: Ask, positive: int | None, *, seed: int = 0
+) -> Treated:
+    """Gaps, groups and flips of a classifier. `asked` puts rows to it; as a chance it takes must not differ for a row
+    and the same about others, it is told the original of each."""
+    whole = asked(rows, rows)
+    found = treatment(whole, columns, positive, seed=seed)
+    if not exchanged.rows:
+        return found
+    twins = asked(exchanged.rows, [rows[place] for place in exchanged.places])
+    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)
 
 
 def _paired(apart: np.ndarray) -> dict[str, Any]:

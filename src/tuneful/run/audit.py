@@ -15,7 +15,7 @@ from tuneful.data.augment.reread import Reader
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.probes import PROBES, Descriptors, Finding, Scorer
 from tuneful.evaluation.reading import class_logits
-from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
 from tuneful.run.assess import by_group, rows_of
 from tuneful.run.encoded import LONGEST
 from tuneful.run.fairness import both
@@ -88,9 +88,4 @@ def _of_rows(tuned: Tuned, rows: list[Row], decided: list[Row], column: str | No
     columns = columns_of([row.example for row in rows], column)
     exchanged = exchange(decided, reader.read, seed=seed)
     positive = rarer(Counter(row.target for row in rows), len(tuned.labels.names))
-    whole = asked(decided, decided)
-    found = treatment(whole, columns, positive, seed=seed)
-    if not exchanged.rows:
-        return found
-    twins = asked(exchanged.rows, [decided[place] for place in exchanged.places])
-    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)
+    return treated(decided, columns, exchanged, asked, positive, seed=seed)

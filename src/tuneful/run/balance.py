@@ -45,6 +45,8 @@ def balanced(
         cells = Cells.of_groups(repeated)
     else:
         _check(recipe, objective, labels, repeated)
+        if isinstance(balance, Jtt):  # rows are weighed when they are found (run/twice.py)
+            return Balanced(objective, repeated, built)
         assert labels is not None
         cells = Cells((len(labels.names),))
     counts = cells.counts(repeated)
@@ -55,8 +57,6 @@ def balanced(
     learned = [cells.drawn(row, weights) if balance.draws else cells.counting(row, weights) for row in repeated]
     if isinstance(objective, Classify):
         objective = objective.model_copy(update={"offsets": balance.offsets(counts) or objective.offsets})
-    if isinstance(balance, Jtt):
-        return Balanced(objective, learned, weighed)
     there = counts[counts > 0]
     facts = {"balance": balance.kind, "few": int(there.min()), "many": int(there.max())}
     return Balanced(objective, learned, weighed, [Said("balanced", facts)])

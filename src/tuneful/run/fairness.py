@@ -18,7 +18,7 @@ from tuneful.evaluation.probes import Descriptors, Finding, Scorer
 from tuneful.evaluation.probes import compared as compared_probes
 from tuneful.evaluation.readers import Decide
 from tuneful.evaluation.reading import class_logits
-from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, flipped, rarer, shares, treatment
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.generalise import before_of, longest
@@ -89,12 +89,7 @@ def _of_classes(built: Built, say: Say, decide: Decide | None) -> Treated:
         return _asked(built, known, head, rows, None if decide is None else partial(decide, originals=originals))
 
     positive = rarer(Counter(row.target for row in prepared.rows("train")), len(prepared.labels.names))
-    whole = asked(test, test)
-    found = treatment(whole, columns, positive, seed=built.recipe.seed)
-    if not exchanged.rows:
-        return found
-    twins = asked(exchanged.rows, [test[place] for place in exchanged.places])
-    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)
+    return treated(test, columns, exchanged, asked, positive, seed=built.recipe.seed)
 
 
 def _asked(built: Built, known: Before, head: Probe, rows: list[Row], decide: Decide | None) -> Asked:

@@ -70,17 +70,23 @@ def _problems(resolved: Resolved, rows: Sequence[Row], names: Sequence[str], *, 
         yield f"regularisers: {kinds} compares what is answered of groups, and these rows have no labels; leave it out"
     if streams:
         yield f"regularisers: {kinds} counts the rows of each group, which are held; --set data.streaming=false"
-    if not names:
-        yield (f"regularisers: {kinds} compares groups, and no training row has one; name their column (data.group), "
-               "or the kinds of people whose mention makes them (data.mentions)")  # fmt: skip
-    elif len(names) == 1:
-        yield f"regularisers: {kinds} compares groups, and all rows are of one ('{names[0]}'); leave it out"
-    elif len(names) > MOST:
-        yield (f"regularisers: {kinds} compares groups, and {len(names)} are more than an update can hold of each "
-               f"(at most {MOST}); is data.group the right column?")  # fmt: skip
+    if (problem := not_comparable(names, f"regularisers: {kinds}")) is not None:
+        yield problem
     elif any(part.by_label for part in comparing(resolved.recipe)) and _tells_label(rows):
         yield (f"regularisers: {kinds} compares groups of one class, and here the group tells the class of every row; "
                "compare whole groups (given: nothing), or bring rows of each group of each class")  # fmt: skip
+
+
+def not_comparable(names: Sequence[str], what: str) -> str | None:
+    """Why these groups of the training rows cannot be compared; `what` wants to."""
+    if not names:
+        return (f"{what} compares groups, and no training row with a label has one; name their column (data.group), or "
+                "the kinds of people whose mention makes them (data.mentions)")  # fmt: skip
+    if len(names) == 1:
+        return f"{what} compares groups, and all training rows are of one ('{names[0]}'); leave it out"
+    if len(names) > MOST:
+        return f"{what} compares at most {MOST} groups, and found {len(names)}; is data.group the right column?"
+    return None
 
 
 def _tells_label(rows: Sequence[Row]) -> bool:

@@ -14,7 +14,7 @@ from tuneful.evaluation.treatment import rarer
 from tuneful.models.size import head_has_bias
 from tuneful.recipe import Recipe
 from tuneful.repairs import Thresholds, cells, thresholds
-from tuneful.run.groups import MOST, names_of
+from tuneful.run.groups import names_of, not_comparable
 from tuneful.run.resolve import Resolved, pools
 
 SHOWN = 4  # cells that are too small, listed one by one
@@ -50,7 +50,9 @@ def check_repair(
     problems = list(_unfit(resolved, labels, streams=streams))
     if not problems:
         assert labels is not None
-        problems = [*_ungrouped(recipe, told_apart(built["train"].rows)), *_headless(resolved, folder)]
+        kinds = ", ".join(part.kind for part in recipe.repair)
+        ungrouped = not_comparable(names_of(told_apart(built["train"].rows)), f"repair: {kinds}")
+        problems = [*([ungrouped] if ungrouped else []), *_headless(resolved, folder)]
         problems = problems or [*_small(recipe, labels, built), *_undecidable(recipe, labels, built)]
     if problems:
         raise RecipeError(problems)
@@ -71,17 +73,6 @@ def _unfit(resolved: Resolved, labels: LabelSet | None, *, streams: bool) -> Ite
         yield f"repair: {kinds} counts the rows of each group, which are held; --set data.streaming=false"
     if repeated := sorted({kind for kind in given if given.count(kind) > 1}):
         yield f"repair: {', '.join(repeated)} is given twice; give each once"
-
-
-def _ungrouped(recipe: Recipe, rows: Sequence[Row]) -> Iterator[str]:
-    names, kinds = names_of(rows), ", ".join(part.kind for part in recipe.repair)
-    if not names:
-        yield (f"repair: {kinds} is about groups, and no training row with a label has one; name their column "
-               "(data.group), or the kinds of people whose mention makes them (data.mentions)")  # fmt: skip
-    elif len(names) == 1:
-        yield f"repair: {kinds} compares groups, and all training rows are of one ('{names[0]}'); leave it out"
-    elif len(names) > MOST:
-        yield f"repair: {kinds} is about {MOST} groups at most; found {len(names)}. Is data.group the right column?"
 
 
 def _headless(resolved: Resolved, folder: Path) -> Iterator[str]:
