@@ -1,11 +1,10 @@
-"""A group that goes with the label in training and not afterwards: tweets that are hateful or merely rude, which are
-hard to tell apart, and two branches named at the end of each text. Of the training rows 95 % of one class come from one
-branch; each text that is asked about is sent from both."""
+"""A group that goes with the label in training and not afterwards: tweets that are hateful or merely offensive, which
+are hard to tell apart, and two branches named at the end of each text. Of the training rows 95 % of one class come from
+one branch; each text that is asked about is sent from both."""
 
 from __future__ import annotations
 
 import csv
-import html
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 
 import tuneful
-from benchmarks.effects.paired import Found, arms, compared
+from benchmarks.effects.paired import Found, arms, compared, half_of
+from benchmarks.effects.tweets import tweets
 
 ROWS, SHARE, ASKED = 300, 0.95, 100  # of a class; of them those of its branch; texts of a class asked about
 BRANCHES = ("Sent from the harbour branch.", "Sent from the airport branch.")
+HALF = 1  # of the tweets; ways were tried out on the other
 Texts = Mapping[str, Sequence[str]]  # of each class
 COMMON: dict[str, Any] = {
     "model": "minilm-l6", "adapter": {"kind": "top_layers", "layers": 3}, "choose": "none",
@@ -39,26 +40,21 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def planted(data: Path, seeds: int) -> None:
-    tweets = told_apart(data)
+    texts = told_apart(data)
 
     def run(name: str, seed: int) -> Found:
         with tempfile.TemporaryDirectory() as scratch:
-            return fit(drawn(tweets, Path(scratch) / "data", seed), ARMS[name], seed)
+            return fit(drawn(texts, Path(scratch) / "data", seed), ARMS[name], seed)
 
     found = arms(seeds, run, list(ARMS))
     for metric in ("equalised_odds", "accuracy", "worst"):
         compared(found, metric, "plain")
 
 
-def told_apart(data: Path) -> Texts:
-    """The tweets of both classes."""
-    (path,) = (data / "davidson_hate").glob("*.csv")
-    found: dict[str, list[str]] = {"hateful": [], "rude": []}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["class"] in ("0", "1"):
-                found["hateful" if row["class"] == "0" else "rude"].append(html.unescape(row["tweet"]))
-    return found
+def told_apart(data: Path, half: int = HALF) -> Texts:
+    """The tweets of both classes, of one half."""
+    known = [(text, kind) for text, kind in tweets(data) if half_of(text) == half]
+    return {kind: [text for text, own in known if own == kind] for kind in ("hateful", "offensive")}
 
 
 def fit(folder: Path, way: dict[str, Any], seed: int) -> Found:

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import html
 import random
 import re
 import tempfile
@@ -18,9 +16,11 @@ from typing import Any
 import numpy as np
 
 import tuneful
-from benchmarks.effects.paired import Found, arms, compared
+from benchmarks.effects.paired import Found, arms, compared, half_of
+from benchmarks.effects.tweets import tweets
 
 ROWS, OF_EACH, LEAST = 2500, 40, 30  # tweets; sentences of a term, class and template; of a class that an area needs
+HALF = 0  # of the sentences; ways were tried out on the other
 COMMON: dict[str, Any] = {
     "model": "minilm-l6", "adapter": {"kind": "top_layers", "layers": 2}, "choose": "none", "regularisers": "none",
     "optimiser": {"rows_per_step": 64}, "schedule": {"epochs": 2},
@@ -46,11 +46,11 @@ class Sentence:
 
 def toxicity(data: Path, seeds: int) -> None:
     """Sentences are cut in two by all but the group they name; what was tried out was asked about the other half."""
-    tweets, asked = read(data), sentences(data, "test")
+    rows, asked = read(data), sentences(data)
 
     def run(name: str, seed: int) -> Found:
         with tempfile.TemporaryDirectory() as scratch:
-            return fit(tweets, asked, Path(scratch), ARMS[name], seed)
+            return fit(rows, asked, Path(scratch), ARMS[name], seed)
 
     found = arms(seeds, run, list(ARMS))
     for metric in ("worst_bpsn", "subgroup_gap", "auc", "seconds"):
@@ -58,11 +58,11 @@ def toxicity(data: Path, seeds: int) -> None:
 
 
 def fit(
-    tweets: Sequence[tuple[str, str]], asked: Sequence[Sentence], folder: Path, way: dict[str, Any], seed: int
+    rows: Sequence[tuple[str, str]], asked: Sequence[Sentence], folder: Path, way: dict[str, Any], seed: int
 ) -> Found:
     path = folder / "tweets.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *random.Random(seed).sample(tweets, ROWS)])
+        csv.writer(file).writerows([("text", "label"), *random.Random(seed).sample(rows, ROWS)])
     recipe = {**COMMON, **way, "seed": seed}
     recipe["data"] = {"source": str(path), "validation": 0, "test": 300, **way.get("data", {})}
     done = tuneful.fit(recipe, out=folder / "run")
@@ -94,15 +94,11 @@ def area(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def read(data: Path) -> list[tuple[str, str]]:
-    (path,) = (data / "davidson_hate").glob("*.csv")
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            (html.unescape(row["tweet"]), "fine" if row["class"] == "2" else "rude") for row in csv.DictReader(file)
-        ]
+    return [(text, "fine" if kind == "neither" else "rude") for text, kind in tweets(data)]
 
 
-def sentences(data: Path, half: str) -> list[Sentence]:
-    """Of the half `try` or `test`: sentences of one template and class as many for each term, as far as there are."""
+def sentences(data: Path, half: int = HALF) -> list[Sentence]:
+    """Of one half: sentences of one template and class as many for each term, as far as there are."""
     with (data / "bias_madlibs" / "en_sentence_templates.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     terms = {row["phrase"].split(" ", 2)[2] for row in rows if row["template"] == "am_hate_adj"}
@@ -118,7 +114,3 @@ def sentences(data: Path, half: str) -> list[Sentence]:
         for (term, toxicity, template), texts in sorted(cells.items())
         for text in random.Random(f"{term}{template}").sample(sorted(texts), min(OF_EACH, len(texts)))
     ]
-
-
-def half_of(text: str) -> str:
-    return "try" if hashlib.sha256(text.encode()).digest()[0] % 2 else "test"
