@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tuneful.autopilot.journal import Entry, Journal
 from tuneful.autopilot.measuring import MEASURES, System, Yardstick, check_measurable, measured, metric_of
 from tuneful.autopilot.mitigations import PLAIN, recipe_with
 from tuneful.autopilot.points import reason_of
-from tuneful.autopilot.trial import Answered
+from tuneful.autopilot.trial import Answered, answered, prepared_for
 from tuneful.core.errors import DataError, InputError, ModelError, RunFolderError
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.rows import GENERATED
@@ -409,6 +410,35 @@ def test_the_recipe_that_is_recommended_is_a_recipe(found: tuple[Path, Mitigatio
     assert written.pop("tasks")[0]["data"].pop("balance")
     lock.pop("tasks")
     assert written == lock, "nothing else has changed"
+
+
+@pytest.mark.parametrize("name", ["jtt", "balanced_head", "erase"])
+def test_what_trains_twice_or_repairs_is_not_the_plain_way(name: str, run_folder: Path) -> None:
+    """And whoever repairs knows nothing of the rows that are asked about: with other labels there it answers the
+    same."""
+    case = opened(run_folder, "equalised_odds_difference", lambda _: None)
+    asked = replace(case.asked, deal=replace(case.asked.deal, asked=(0,)))
+    (way,) = (one for one in mitigations("equalised_odds_difference") if one.name == name)
+    prepared = prepared_for(recipe_with(case.base, way, case.prepared.repeated), lambda _: None)
+    plain, changed = (answered(one, asked, lambda: False).shares for one in (case.prepared, prepared))
+    own = asked.of(0)[0]
+    assert np.abs(plain[own] - changed[own]).max() > 1e-3
+    hidden = {asked.rows[place].example.place for place in own}
+    turned = [replace(row, target=1 - int(row.target)) if row.example.place in hidden else row
+              for row in prepared.rows("train")]  # fmt: skip
+    train = replace(prepared.built["train"], rows=turned)
+    other = answered(replace(prepared, built={**prepared.built, "train": train}), asked, lambda: False).shares
+    np.testing.assert_array_equal(other[own], changed[own])
+
+
+def test_a_run_that_answers_by_thresholds_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    lock = json.loads((folder / "recipe.lock.json").read_text(encoding="utf-8"))
+    lock["recipe"]["repair"] = ["thresholds"]
+    (folder / "recipe.lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    with pytest.raises(ModelError, match="answers by thresholds of groups"):
+        opened(folder, "equalised_odds_difference", lambda _: None)
 
 
 def test_no_test_row_is_asked(found: tuple[Path, Mitigation]) -> None:

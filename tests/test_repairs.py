@@ -24,7 +24,7 @@ from tuneful.evaluation.phrases import filled
 from tuneful.evaluation.reading import class_logits, read_last
 from tuneful.evaluation.repaired import repaired
 from tuneful.evaluation.standing import standing
-from tuneful.evaluation.treatment import Asked, Exchanged, flipped
+from tuneful.evaluation.treatment import FLIPS, Asked, Exchanged, flipped, treated
 from tuneful.evaluation.words import words
 from tuneful.models.last import last_of, listening, put
 from tuneful.models.probe import fit_probe
@@ -41,7 +41,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.loop import undone, updates
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
-from tuneful.run.repaired import in_order, repair
+from tuneful.run.repaired import Repaired, in_order, repair
 from tuneful.testing import tiny_policy, tiny_rows
 from work import typed, whole_and_parts, write_rows
 
@@ -49,7 +49,9 @@ QUIET: dict[str, Any] = {"forgetting": False, "robustness": False, "learning_cur
 SIDES, LABELS = ("east", "west"), ("no", "yes")
 
 
-def quiet(_: str) -> None: ...
+def measured(built: Built) -> Repaired:
+    """What a run does after training, told on its test rows."""
+    return repair(built, lambda _: None, built.prepared.rows("test"))
 
 
 def planted(count: int, agree: float, seed: int) -> list[dict[str, str]]:
@@ -119,7 +121,7 @@ def test_the_planted_run_took_the_short_cut(trained: Built) -> None:
 
 
 def test_a_balanced_head_lifts_the_worst_group(trained: Built) -> None:
-    (part,) = repair(asking(trained, "balanced_head"), quiet).facts["parts"]
+    (part,) = measured(asking(trained, "balanced_head")).facts["parts"]
     changed = part["changed"]
     assert changed["worst_group_accuracy"]["after"] > changed["worst_group_accuracy"]["before"] + 0.15
     assert changed["equalised_odds_difference"]["after"] < changed["equalised_odds_difference"]["before"] - 0.4
@@ -160,7 +162,7 @@ def test_what_the_head_reads_no_longer_tells_the_group(trained: Built) -> None:
         assert side_told_by(erased, told) < 0.62
         expected = layer(erased)
 
-    (part,) = repair(asking(built, "erase"), quiet).facts["parts"]
+    (part,) = measured(asking(built, "erase")).facts["parts"]
     torch.testing.assert_close(
         torch.from_numpy(class_logits(built.policy, test, built.collate)), expected, atol=1e-4, rtol=1e-4
     )
@@ -189,7 +191,7 @@ def test_erasure_keeps_the_label(trained: Built) -> None:
 
 def test_thresholds_treat_groups_alike(trained: Built) -> None:
     before = class_logits(trained.policy, trained.prepared.rows("test"), trained.collate)
-    done = repair(asking(trained, "thresholds"), quiet)
+    done = measured(asking(trained, "thresholds"))
     (part,) = done.facts["parts"]
     gap = part["changed"]["equalised_odds_difference"]
     assert gap["before"] > 0.8
@@ -203,7 +205,7 @@ def test_thresholds_treat_groups_alike(trained: Built) -> None:
 def test_repairs_are_done_in_one_order_and_each_says_what_it_changed(trained: Built) -> None:
     built = asking(trained, {"kind": "thresholds", "constraint": "demographic_parity"}, "erase", "balanced_head")
     assert [part.kind for part in in_order(built.recipe)] == ["balanced_head", "erase", "thresholds"]
-    done = repair(built, quiet)
+    done = measured(built)
     parts = done.facts["parts"]
     assert [part["kind"] for part in parts] == ["balanced_head", "erase", "thresholds"]
     for name in parts[0]["changed"]:
@@ -233,7 +235,7 @@ def test_the_smallest_cells_are_kept_whole() -> None:
 
 def test_no_more_rows_are_read_than_may_be_held(trained: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuneful.run.repaired.MOST", 400)
-    (part,) = repair(asking(trained, "balanced_head"), quiet).facts["parts"]
+    (part,) = measured(asking(trained, "balanced_head")).facts["parts"]
     counts = np.unique([f"{row['label']}{row['side']}" for row in planted(960, 0.85, 0)], return_counts=True)[1]
     assert counts.min() < 100
     assert part["rows_of_each_cell"] == counts.min(), "of the smallest all"
@@ -358,7 +360,7 @@ def test_the_repaired_layer_is_what_is_saved_and_others_load(adapter: str, reade
         pass
     rows = built.prepared.rows("test")
     before = class_logits(built.policy, rows, built.collate)
-    repair(built, quiet)
+    measured(built)
     after = class_logits(built.policy, rows, built.collate)
     assert np.abs(after - before).max() > 0.05
     save_weights(built, RunFolder(tmp_path / "run"))
@@ -428,7 +430,7 @@ def test_what_cannot_be_repaired_is_refused(
     ("change", "words"),
     [
         (lambda n, row: {**row, "side": "east"}, "all training rows are of one"),
-        (lambda n, row: {**row, "side": f"s{n}"}, "50 groups at most; found 120"),
+        (lambda n, row: {**row, "side": f"s{n}"}, "at most 50 groups, and found 120"),
         (lambda n, row: {**row, "label": str(n % 3)}, "thresholds are for two classes, and there are 3"),
         (lambda n, row: {"text": row["text"], "label": n / 7, "side": row["side"]}, "gives each row one class"),
         (lambda n, row: {"prompt": row["text"], "completion": "ok", "side": row["side"]}, "gives each row one class"),
@@ -540,6 +542,23 @@ def test_a_twin_is_decided_by_the_coin_of_its_original() -> None:
     np.testing.assert_array_equal(decisions.of_rows(twins, logits, rows), said)
 
 
+def test_whoever_is_asked_about_others_is_asked_with_the_coin_of_its_original() -> None:
+    """However the exchanged rows are ordered: one group, one score, and nobody is answered otherwise."""
+    even = Mixture(0.0, Cut(2.0), 0.0, Cut(2.0), 1.0, 0.5)
+    decisions = Decisions(Rule("equalised_odds", "accuracy", {"a": even}, Cut(0.5)), ("no", "yes"), 1, "side")
+    ids, learned = np.arange(3), np.zeros(3, dtype=bool)
+    rows = [Row(example, ids, learned, target=n % 2) for n, example in enumerate(examples(*"a" * 60))]
+    places = list(range(60))[::-1]
+    twins = [replace(rows[n], example=replace(rows[n].example, text=f"twin {n}")) for n in places]
+
+    def asked(own: list[Row], originals: list[Row]) -> Asked:
+        truth, half = np.array([row.target for row in own]), np.full((len(own), 2), 0.5)
+        return Asked(truth, half, said=decisions.of_rows(own, np.zeros((len(own), 2)), originals))
+
+    exchanged = Exchanged(places, twins, [("gender: male", "gender: female")] * 60)
+    assert treated(rows, {}, exchanged, asked, 1).bias[FLIPS]["after"] == 0.0
+
+
 def test_mentions_tell_the_group_of_any_text() -> None:
     decisions = Decisions(
         Rule("equalised_odds", "accuracy", {"gender: female": ALWAYS, "nobody": NEVER}, Cut(2.0)),
@@ -587,6 +606,7 @@ def test_a_report_says_what_thresholds_changed(cut_run: Path) -> None:
     assert bias["before"] != gap["before"], "the one is before tuning, the other before the repair"
     assert report["quality"]["accuracy"]["tuned"] == pytest.approx(part["changed"]["accuracy"]["after"], abs=1e-5)
     assert part["positive"] in LABELS
+    assert "head" not in report["generalisation"], "a head over the encoder has no thresholds, so it is another matter"
     assert report["provenance"]["recipe"]["repair"][1]["constraint"] == "equalised_odds"
     for page in ("report.html", "README.md"):
         written = (cut_run / page).read_text(encoding="utf-8")
@@ -685,7 +705,7 @@ def test_groups_by_mention_go_into_the_rule(reader_folder: Path, tmp_path: Path)
         )
     )
     next(updates(built))
-    done = repair(built, quiet)
+    done = measured(built)
     assert done.decisions is not None
     assert set(done.decisions.rule.groups) == {"gender: female", "gender: male"}
     assert (done.decisions.column, done.decisions.axes) == (None, frozenset({"gender"}))
@@ -754,5 +774,5 @@ def test_without_validation_rows_thresholds_say_what_they_were_fitted_on(reader_
     found = prepared_of(reader_folder, source, "thresholds", data={"validation": 0})
     assert any(note.key == "thresholds_learned" and note.facts["n"] == 160 for note in found.xray.notes)
     built = build(found)
-    (part,) = repair(built, quiet).facts["parts"]
+    (part,) = measured(built).facts["parts"]
     assert (part["part"], part["rows"]) == ("train", 160)

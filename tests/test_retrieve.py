@@ -193,9 +193,10 @@ def test_lora_is_one_of_the_encoder_for_any_tool(reader_folder: Path, tmp_path: 
     from peft import PeftModel
     from transformers import AutoModel
 
-    recipe = {"data": str(write_rows(tmp_path / "asked.jsonl", asked(64))), "model": str(reader_folder), **SMALL,
-              "adapter": "lora", "schedule": {"steps": 3}}  # fmt: skip
+    data = {"source": str(write_rows(tmp_path / "asked.jsonl", asked(64))), "validation": 20, "test": 6}
+    recipe = {"data": data, "model": str(reader_folder), **SMALL, "adapter": "lora", "schedule": {"steps": 3}}
     run = tuneful.fit(recipe, out=tmp_path / "run")
+    assert run.report["generalisation"]["judged_by"] == "validation", "six test queries tell less than twenty others"
     plain = PeftModel.from_pretrained(AutoModel.from_pretrained(reader_folder), str(run.path / "adapter")).eval()
     tuned = run.load()
     ids = torch.tensor([tuned.processor.query("bread soup", limit=64)[0].ids.tolist()])

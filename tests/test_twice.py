@@ -18,6 +18,7 @@ from tuneful.run.api import check
 from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
 from tuneful.run.twice import weighed
+from tuneful.run.vary import tokens_seen
 from work import MOODS, moods, whole_and_parts, write_rows
 
 PORTS = {"glad": "harbour", "sad": "airport"}
@@ -97,6 +98,13 @@ def test_other_rows_are_not_gone_on_with(reader_folder: Path, tmp_path: Path) ->
     (source / "train.jsonl").write_text("".join(lines[:20]))
     with pytest.raises(CheckpointError, match="the data has changed"):
         list(run(given, tmp_path / "run", resume=True))
+
+
+def test_what_the_second_training_draws_is_not_foretold(reader_folder: Path, tmp_path: Path) -> None:
+    """Its rows come at other visits, so their augmentations bring other tokens than those of the first."""
+    given = recipe(shortcuts(tmp_path / "data"), reader_folder, augment=["typos"])
+    assert tokens_seen(check(given)) is not None
+    assert tokens_seen(check({**given, "data": {**given["data"], "balance": "jtt"}})) is None
 
 
 def test_nothing_missed_is_nothing_to_draw(reader_folder: Path, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from tuneful.autopilot.trial import prepared_for
 from tuneful.core.errors import DataError, InputError, ModelError, RunFolderError
 from tuneful.core.spec import unknown
 from tuneful.recipe import Recipe
-from tuneful.run.finish import recipe_of
+from tuneful.repairs import Thresholds
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.run.prepare import Prepared
 
 Say = Callable[[str], None]
@@ -82,6 +83,9 @@ def _check(folder: RunFolder, lock: Mapping[str, Any], prepared: Prepared) -> No
                         "--set data.streaming=false")  # fmt: skip
     if not prepared.tells_classes:
         raise ModelError(f"{path} knows its classes by their names alone, so no rows with labels can be set apart")
+    if any(isinstance(part, Thresholds) for part in prepared.recipe.repair):
+        raise ModelError(f"{path} answers by thresholds of groups, and the ways that are compared answer by the model "
+                         "alone; tune it without repair: thresholds")  # fmt: skip
     if prepared.data_sha256 != lock["data_sha256"]:
         raise DataError(f"{path}: its data has changed since it was tuned, so other rows would be held out; restore "
                         "the data, or tune a new run")  # fmt: skip

@@ -19,7 +19,7 @@ from tuneful.autopilot.mitigations import PLAIN, Way, check_texts, mitigations, 
 from tuneful.autopilot.points import LIMIT, Point, front, reason_of, recommended
 from tuneful.autopilot.retelling import retold
 from tuneful.autopilot.trial import Say, Stop, answered, prepared_for
-from tuneful.core.errors import Diverged, OutOfMemory, RecipeError
+from tuneful.core.errors import DataError, Diverged, OutOfMemory, RecipeError
 from tuneful.core.files import write_text
 from tuneful.evaluation.mitigation_page import mitigation_page
 from tuneful.recipe import Recipe
@@ -112,7 +112,7 @@ def _entry(case: Case, way: Way, say: Say, should_stop: Stop) -> Entry:
         prepared = prepared_for(recipe, lambda _: None)
     try:
         return Entry.of(way, answered(prepared, case.asked, should_stop))
-    except (Diverged, OutOfMemory) as error:
+    except (DataError, Diverged, OutOfMemory) as error:
         if way is PLAIN:
             raise
         return Entry(way.settings, time.perf_counter() - began, reason=str(error))

@@ -41,9 +41,12 @@ def mitigations(measure: str) -> list[Way]:
     found = [
         Way("group_sampling", SAMPLED),
         Way("reweighing", {"data.balance": "reweighing"}),
+        Way("balanced_head", {"repair": ["balanced_head"]}),
         Way("group_dro", {**SAMPLED, "regularisers": [{"kind": "group_dro", "by": "group_label"}]}, 1.1),
         *(Way(f"{kind} {strength:g}", {**SAMPLED, "regularisers": [penalty(kind, strength, given)]}, 1.2)
           for strength in STRENGTHS for kind in PENALTIES),
+        Way("jtt", {"data.balance": "jtt"}, 1.3),
+        Way("erase", {"repair": ["erase"]}),
         Way("counterfactual", swaps, 1.1),
         Way("counterfactual_pairing", {**swaps, "regularisers": ["counterfactual_pairing"]}, 2.0),
     ]  # fmt: skip

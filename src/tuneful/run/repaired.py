@@ -46,15 +46,14 @@ class Repaired:
         return None if self.decisions is None else self.decisions.of_rows
 
 
-def repair(built: Built, say: Say) -> Repaired:
-    """Changes the last layer in place. Each repair is told by what it changed on the test rows, where they are
-    measured."""
+def repair(built: Built, say: Say, test: Sequence[Row]) -> Repaired:
+    """Changes the last layer in place. Each repair is told by what it changed on the `test` rows, where there are
+    any."""
     parts = in_order(built.recipe)
     if not parts:
         return Repaired()
     say(f"repairing the classifier: {', '.join(part.kind for part in parts)}")
     built.policy.autocast = None  # as the saved model is read: in bf16 the numbers of a solved head would be rounded
-    test = built.prepared.rows("test") if built.recipe.evaluate.enabled else []
     seen: tuple[nn.Linear, Seen] | None = None
     decisions, told, before = None, [], _standing(built, test)
     for part in parts:
