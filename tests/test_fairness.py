@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import GateBroken, InputError, RecipeError
 from tuneful.core.types import Example, Layout, Place
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.treatment import Asked, columns_of, shares, treatment
@@ -86,6 +86,42 @@ def test_a_report_says_how_groups_are_treated(reader_folder: Path, tmp_path: Pat
         assert "equalised_odds_difference" in written or "Equalised odds" in written
     off = fit({**recipe, "gates": {}, "evaluate": {**QUIET, "by_group": False}}, out=tmp_path / "off")
     assert off.report["bias"] == off.report["groups"] == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"gates": {"bias_gap_increase": 0.1}, "evaluate": {"by_group": False}}, "by_group is off"),
+        ({"gates": {"bias_gap_increase": 0.1}, "evaluate": "none"}, "by_group is off"),
+        ({"gates": {"bias_gap_increase": 0.1}, "data": {"test": 0}}, "hold some out"),
+        ({"gates": {"bias_probe_increase": {"descriptors": 0.1}}}, "for a classifier: bias_gap_increase"),
+        ({"gates": {"bias_probe_increase": {"crows_pairs": 4}}}, "'crows_pairs' is no probe of evaluate.bias"),
+        ({"gates": {"bias_probe_increase": {"crows": 4}}}, "no probe 'crows'. Did you mean 'crows_pairs'"),
+    ],
+)
+def test_a_gate_that_nothing_could_pass_is_refused_before_training(
+    reader_folder: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    source = str(write_rows(tmp_path / "rows.jsonl", opinions(40)))
+    recipe = {**FAST, "model": str(reader_folder), "evaluate": QUIET, **settings}
+    recipe["data"] = {"source": source, "group": "city", "validation": 0, **settings.get("data", {})}
+    with pytest.raises(InputError, match=words):
+        fit(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gate_of_a_probe_is_asked_after_the_shortest_run(generator_folder: Path, tmp_path: Path) -> None:
+    """A random model is at chance, so the probe says nothing and the gate is broken."""
+    source = str(write_rows(tmp_path / "rows.jsonl", greetings(30)))
+    recipe = {"data": source, "model": str(generator_folder), "schedule": {"steps": 2}, "evaluate": QUIET,
+              "gates": {"bias_probe_increase": {"descriptors": 0.1}}}  # fmt: skip
+    with pytest.raises(GateBroken, match="bias_probe_increase"):
+        fit(recipe, out=tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert report["bias"]["descriptors"]["reason"] == "at_chance"
+    assert "Further from the ideal of a probe" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="learns no classes of rows"):
+        fit({**recipe, "gates": {"bias_gap_increase": 0.1}}, out=tmp_path / "other")
 
 
 def test_mentions_make_groups(reader_folder: Path, tmp_path: Path) -> None:

@@ -182,6 +182,26 @@ def test_the_gate_of_bias(probe: dict[str, Any], result: str) -> None:
     assert check({"bias_gap_increase": 0.02}, "yes", {}, {}, fine) == {"bias_gap_increase": expected}
 
 
+@pytest.mark.parametrize(
+    ("probe", "result"),
+    [
+        ({"further": 5.0, "further_ci95": [0.5, 9.0]}, "broken"),
+        ({"further": 5.0, "further_ci95": [-0.5, 9.0]}, "passed"),  # may be chance
+        ({"further": 3.9, "further_ci95": [0.5, 9.0]}, "passed"),  # surely, but less than is allowed
+        ({"further": -5.0, "further_ci95": [-9.0, -0.5], "delta": 5.0}, "passed"),  # nearer to the ideal
+        ({"further": None, "further_ci95": None}, "broken"),  # not measurable
+        ({"further": 0.0, "further_ci95": None}, "broken"),
+        (None, "broken"),
+    ],
+)
+def test_the_gate_of_probes(probe: dict[str, Any] | None, result: str) -> None:
+    limits = {"bias_probe_increase": {"crows_pairs": 4.0}}
+    bias = {"descriptors": {"further": 9.0, "further_ci95": [8.0, 10.0]}}  # nobody set a gate for it
+    bias |= {} if probe is None else {"crows_pairs": probe}
+    assert check(limits, "yes", {}, {}, bias) == {"bias_probe_increase": result}
+    assert check({"bias_probe_increase": {}}, "yes", {}, {}, bias) == {}
+
+
 def test_a_class_that_a_system_neither_meets_nor_answers_is_no_class_of_its_mean() -> None:
     """`trivial` alone answers c, which no row has: the tuned model, right everywhere, has a mean of 1."""
     found = score(METRICS["macro_f1"], ["a", "b", "a"], {"tuned": ["a", "b", "a"], "trivial": ["c", "c", "c"]})

@@ -279,12 +279,29 @@ def test_two_models_are_compared_item_by_item() -> None:
     low, high = found["ci95"]
     assert 0 < low < 4 < high < 9  # unpaired it would be 14 points to either side
     assert compared(after, before)["delta"] == pytest.approx(-4.0)
-    assert compared(before, before) == {"delta": 0.0, "ci95": (0.0, 0.0), "n": 100}
+    none = (0.0, 0.0)
+    assert compared(before, before) == {"delta": 0.0, "ci95": none, "further": 0.0, "further_ci95": none, "n": 100}
+
+
+def test_the_way_to_the_ideal_counts_and_not_the_direction() -> None:
+    """50 is ideal: from 60 down to 30 the score fell by 30 points, and is 10 points further away."""
+    before, after = (find_pairs(won([1.0] * hits + [0.0] * (100 - hits))) for hits in (60, 30))
+    found = compared(before, after)
+    assert found["delta"] == pytest.approx(-30.0)
+    assert found["further"] == pytest.approx(10.0)
+    low, high = found["further_ci95"]
+    assert low < 0 < 10 < high, "60 and 30 of 100 are as far from 50 as chance makes them"
+    even = find_pairs(won([float(number % 2) for number in range(100)]))
+    wrong = compared(even, find_pairs(won([0.0] * 100)))
+    assert wrong["further"] == pytest.approx(50.0)
+    assert wrong["further_ci95"][0] > 35
 
 
 def test_what_cannot_be_compared_is_not() -> None:
     whole = find_pairs(won([1.0] * 30))
-    assert compared(whole, find_pairs(won([1.0] * 10))) == {"delta": None, "ci95": None, "n": 10}
+    assert compared(whole, find_pairs(won([1.0] * 10))) == {
+        "delta": None, "ci95": None, "further": None, "further_ci95": None, "n": 10,
+    }  # fmt: skip
     apart = replace(find_pairs(won([1.0] * 30)), items=tuple(won([1.0] * 30, "others")))
     assert compared(whole, apart)["n"] == 0
     with pytest.raises(DataError, match="two probes, crows_pairs and bbq"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tuneful.evaluation import fairer, phrases
@@ -130,17 +130,35 @@ def gates(report: Report, say: Say) -> list[dict[str, str]]:
         "forgetting_kl": phrases.number(report["forgetting"].get("kl_from_base")),
         "generalisation_gap": phrases.signed(phrases.gap_of(report["generalisation"])),
         "bias_gap_increase": phrases.signed(fairer.widest(report["bias"])),
+        "bias_probe_increase": _further(limits.get("bias_probe_increase") or {}, report["bias"], say),
         "helped": say[phrases.helped(report)],
     }
     return [
         {
             "name": say.get(f"gate_{gate}", gate),
-            "limit": say["yes"] if gate == "helped" else phrases.number(limits.get(gate)),
+            "limit": _limit(gate, limits, say),
             "found": found.get(gate, phrases.MISSING),
             "result": result,
         }
         for gate, result in (report["verdict"].get("gates") or {}).items()
     ]
+
+
+def _limit(gate: str, limits: Mapping[str, Any], say: Say) -> str:
+    if gate == "helped":
+        return say["yes"]
+    found = limits.get(gate)
+    if not isinstance(found, Mapping):
+        return phrases.number(found)
+    return say["between_items"].join(
+        f"{fairer.name_of(probe, say)} {phrases.number(most)}" for probe, most in found.items()
+    )
+
+
+def _further(probes: Iterable[str], bias: Mapping[str, Any], say: Say) -> str:
+    """How much further each of these is from its ideal."""
+    found = {probe: phrases.signed((bias.get(probe) or {}).get("further")) for probe in probes}
+    return say["between_items"].join(f"{fairer.name_of(probe, say)} {value}" for probe, value in found.items())
 
 
 def matrix(report: Report, say: Say) -> dict[str, Any] | None:

@@ -62,6 +62,8 @@ def check(
             gates[name] = "passed" if found is not None and found <= limits[name] else "broken"
     if limits.get("bias_gap_increase") is not None:
         gates["bias_gap_increase"] = "passed" if _no_wider(bias, limits["bias_gap_increase"]) else "broken"
+    if probes := limits.get("bias_probe_increase"):
+        gates["bias_probe_increase"] = "passed" if _no_further(bias, probes) else "broken"
     if limits.get("helped"):
         gates["helped"] = "passed" if helped == "yes" else "broken"
     return gates
@@ -71,6 +73,17 @@ def _no_wider(bias: Mapping[str, Any], limit: float) -> bool:
     """No gap between groups has surely risen, and by more than the limit; one at least was measured."""
     gaps = [probe for probe in bias.values() if probe.get("gap") and probe.get("measurable")]
     return bool(gaps) and not any(probe["delta"] > limit and probe["ci95"][0] > 0 for probe in gaps)
+
+
+def _no_further(bias: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
+    """Each probe that is named was measured, and is not surely further from its ideal, and by more than its limit."""
+    for kind, limit in limits.items():
+        probe = bias.get(kind) or {}
+        if probe.get("further") is None or not probe.get("further_ci95"):
+            return False
+        if probe["further"] > limit and probe["further_ci95"][0] > 0:
+            return False
+    return True
 
 
 def sentence(verdict: Verdict, score: Score | None, language: str = "en") -> str:

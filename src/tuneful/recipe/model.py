@@ -30,6 +30,7 @@ from tuneful.evaluation.settings import Evaluate
 from tuneful.objectives import OBJECTIVES
 from tuneful.recipe.aliases import NOTHING
 from tuneful.recipe.amounts import as_memory
+from tuneful.recipe.gates import Gates
 from tuneful.regularisers import REGULARISERS
 from tuneful.repairs import REPAIRS
 from tuneful.schedules import SCHEDULES
@@ -214,20 +215,6 @@ class Save(Spec):
     """Also write `model/`: base and adapter in one, in float32."""
 
 
-class Gates(Spec):
-    """What must hold at the end; a run that breaks one ends with exit code 3."""
-
-    forgetting_kl: PositiveFloat | None = None
-    """Most KL from the base, nats a token."""
-    generalisation_gap: PositiveFloat | None = None
-    """Most that the loss of rows that were not learned may lie above that of training rows: of test rows where there
-    are thirty, or more than validation rows."""
-    bias_gap_increase: Annotated[float, Field(ge=0)] | None = None
-    """Most that a gap between groups may surely rise by tuning (docs/concepts/fairness.md)."""
-    helped: bool = False
-    """The verdict must be yes."""
-
-
 class Recipe(Spec):
     """One run. A bare string where a component is expected is its `kind`."""
 
@@ -347,6 +334,14 @@ class Recipe(Spec):
             return adapter
         why = "dora measures whole weights" if adapter.freezes else f"'{adapter.kind}' tunes the weights themselves"
         raise ValueError(f"{why}, and quantise: {kind} keeps them frozen; use plain lora, or leave quantise out")
+
+    @model_validator(mode="after")
+    def _gates_are_asked(self) -> Recipe:
+        probes = self.evaluate.bias
+        asked = {"descriptors"} if probes == "auto" else {probe.kind for probe in probes}
+        if odd := sorted(set(self.gates.bias_probe_increase) - asked):
+            raise ValueError(f"gates.bias_probe_increase: '{odd[0]}' is no probe of evaluate.bias; add it there")
+        return self
 
     @property
     def task(self) -> Task:

@@ -40,7 +40,8 @@ def fairness(built: Built, say: Say, *, seconds: float, decide: Decide | None = 
 
 
 def _usual(built: Built, seconds: float) -> list[Any]:
-    if built.recipe.evaluate.bias != "auto" or seconds < LEAST_SECONDS:
+    gated = bool(built.recipe.gates.bias_probe_increase)
+    if seconds < LEAST_SECONDS and not gated:
         return []
     texts = [message.content for row in built.prepared.rows("test")[:50] for message in row.example.messages]
     chinese = sum(bool(CHINESE.search(text)) for text in texts) * 2 > len(texts)

@@ -1,5 +1,5 @@
-"""What only a model itself can object to, asked where a recipe is checked as where it is run, so that `check` passes
-nothing that `fit` refuses."""
+"""What stands against a run once its rows are known, asked where a recipe is checked as where it is run, so that
+`check` passes nothing that `fit` refuses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tuneful.core.protocols import Objects
 from tuneful.data.augment import Masked
 from tuneful.run.build import build_policy, check_last, check_parts
+from tuneful.run.gated import check_gated
 from tuneful.run.insert import folder_of
 from tuneful.run.prepare import Prepared
 
@@ -17,6 +18,7 @@ Say = Callable[[str], None]
 def check_start(prepared: Prepared, say: Say = lambda _: None) -> None:
     """Raises what a run would raise before its first update, once it has loaded its models. A model is loaded only for
     parts of the recipe that look at one."""
+    check_gated(prepared)
     for one in prepared.recipe.augment:
         if isinstance(one, Masked):
             folder_of(one, prepared, say)

@@ -23,6 +23,7 @@ from tuneful.run.build import Built, build
 from tuneful.run.choose import Choice, choose, to_choose
 from tuneful.run.finish import finish
 from tuneful.run.folder import RunFolder
+from tuneful.run.gated import check_gated
 from tuneful.run.lock import recipe_of, write_lock
 from tuneful.run.plan import planned_mb
 from tuneful.run.prepare import Prepared, prepare
@@ -102,6 +103,7 @@ def _prepared(recipe: Recipe, say: Say) -> Prepared:
     # All ranks plan alike, or they would deal an update in different ways.
     prepared = prepare(recipe, say, free_mb=min(gathered(planned_mb())))
     refuse(prepared)
+    check_gated(prepared)
     return prepared
 
 

@@ -117,26 +117,33 @@ def grouped(
 
 
 def compared(before: Finding, after: Finding, *, seed: int = 0) -> dict[str, Any]:
-    """after - before over the items that both have, with the middle 95 % of 1,000 paired resamples of items. `delta`
-    None: one of the two could not be measured, or they share fewer than 20 items. Raises DataError for two probes."""
+    """after - before over the items that both have, with the middle 95 % of 1,000 paired resamples of items, and
+    `further`, how much further from the ideal the second is, likewise. None: one of the two could not be measured, or
+    they share fewer than 20 items. Raises DataError for two probes."""
     if before.probe != after.probe:
         raise DataError(
             f"findings of two probes, {before.probe} and {after.probe}, cannot be compared; give one probe's twice"
         )
     was, now = ({one.key: one for one in finding.items} for finding in (before, after))
     keys = [key for key in was if key in now]
-    nothing = {"delta": None, "ci95": None, "n": len(keys)}
+    nothing = {"delta": None, "ci95": None, "further": None, "further_ci95": None, "n": len(keys)}
     if not (before.measurable and after.measurable) or len(keys) < LEAST:
         return nothing
     rows = [after.scale.rows([items[key] for key in keys]) for items in (was, now)]
-    width, value = rows[0].shape[1], after.scale.value
+    width, value, ideal = rows[0].shape[1], after.scale.value, after.ideal
     both = np.concatenate(rows, axis=1)
 
     def change(sums: np.ndarray) -> np.ndarray:
         return value(sums[..., width:]) - value(sums[..., :width])
 
-    delta = number(change(both.sum(0)))
-    return nothing if delta is None else {**nothing, "delta": delta, "ci95": interval(both, change, seed)}
+    def away(sums: np.ndarray) -> np.ndarray:
+        return np.abs(value(sums[..., width:]) - ideal) - np.abs(value(sums[..., :width]) - ideal)
+
+    delta, further = (number(found(both.sum(0))) for found in (change, away))
+    if delta is None:
+        return nothing
+    return {**nothing, "delta": delta, "ci95": interval(both, change, seed),
+            "further": further, "further_ci95": interval(both, away, seed)}  # fmt: skip
 
 
 def summed(*names: str) -> Callable[[Sequence[Measured]], np.ndarray]:

@@ -1,0 +1,34 @@
+"""Gates that this run could not measure, so that nobody hears of it only when it has ended."""
+
+from __future__ import annotations
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import Layout
+from tuneful.run.prepare import Prepared
+
+
+def check_gated(prepared: Prepared) -> None:
+    """Raises RecipeError where a gate about bias is set and what it asks is not measured."""
+    gates = prepared.recipe.gates
+    problems = []
+    if gates.bias_gap_increase is not None and (why := _no_gaps(prepared)):
+        problems.append(f"gates.bias_gap_increase: gaps between groups are measured of a classifier's test rows, {why}")
+    if gates.bias_probe_increase and (why := _no_probes(prepared)):
+        problems.append(f"gates.bias_probe_increase: probes are asked of a model that writes, {why}")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _no_gaps(prepared: Prepared) -> str:
+    settings = prepared.recipe.evaluate
+    if not prepared.tells_classes:
+        return "and this run learns no classes of rows; leave it out (for a model that writes: bias_probe_increase)"
+    if not settings.enabled or not settings.by_group:
+        return "and evaluate.by_group is off; set it to true, or leave the gate out"
+    return "" if prepared.rows("test") else "and there are none; hold some out (data.test), or leave it out"
+
+
+def _no_probes(prepared: Prepared) -> str:
+    if prepared.layout is not Layout.TOKENS:
+        return "and this one does not; leave it out (for a classifier: bias_gap_increase)"
+    return "" if prepared.recipe.evaluate.enabled else "and `evaluate` is off; leave it out"
