@@ -8,9 +8,11 @@ from pathlib import Path
 
 from benchmarks.effects import coach
 from benchmarks.effects.augment import augment
-from benchmarks.effects.cost import cost
+from benchmarks.effects.cost import cost, cost_fair
 from benchmarks.effects.curve import curve
+from benchmarks.effects.erasure import erasure
 from benchmarks.effects.fairness import planted
+from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
@@ -21,8 +23,11 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "coach": coach.effect,
     "coach_fit": coach.effect_of_fit,
     "cost": cost,
+    "cost_fair": cost_fair,
     "curve": curve,
     "default_set": default_set,
+    "erasure": erasure,
+    "gate": gate,
     "imbalance": imbalance,
     "imbalance_head": only_head,
     "planted": planted,

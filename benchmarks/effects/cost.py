@@ -8,12 +8,13 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.effects.fairness import COMMON, drawn, told_apart
 from benchmarks.effects.regularisers import ALONE, PLAIN, draw
 from tuneful.core.types import Record
 from tuneful.recipe import Recipe
@@ -29,17 +30,41 @@ WAYS: dict[str, dict[str, Any]] = {
     "augment words": {"augment": ["words"]},
     "augment typos, words, case": {"augment": ["typos", "words", "case"]},
 }
+FAIR: dict[str, dict[str, Any]] = {
+    "plain": {},
+    **{name: {"regularisers": [name]} for name in ("mmd", "hsic", "parity_gap", "group_dro", "adversary")},
+}
 
 
 def cost(data: Path, seeds: int) -> None:
     """A line a way: the median of the ratio, update by update, and its quartiles over all draws."""
+
+    def recipe(folder: Path, seed: int) -> dict[str, Any]:
+        draw(data / "banking77", folder, seed, "train")
+        return {**PLAIN, "data": str(folder)}
+
+    _compared(seeds, recipe, WAYS)
+
+
+def cost_fair(data: Path, seeds: int) -> None:
+    """The same of what treats groups alike: updates of 64 tweets of two branches, the upper half of the encoder."""
+    texts = told_apart(data)
+
+    def recipe(folder: Path, seed: int) -> dict[str, Any]:
+        source = drawn(texts, folder, seed, share=0.5)
+        return {**COMMON, "optimiser": {"rows_per_step": 64}, "regularisers": "none",
+                "data": {"source": str(source), "group": "branch", "validation": 0}}  # fmt: skip
+
+    _compared(seeds, recipe, FAIR)
+
+
+def _compared(seeds: int, recipe: Callable[[Path, int], dict[str, Any]], given: Mapping[str, dict[str, Any]]) -> None:
     torch.set_num_threads(1)  # or waiting for one another would count as work
-    ratios: dict[str, list[float]] = {name: [] for name in WAYS}
+    ratios: dict[str, list[float]] = {name: [] for name in given}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(seeds):
-            folder = Path(scratch) / str(seed)
-            draw(data / "banking77", folder, seed, "train")
-            ways = {name: _going({**PLAIN, **way, "data": str(folder), "seed": seed}) for name, way in WAYS.items()}
+            common = {**recipe(Path(scratch) / str(seed), seed), "seed": seed}
+            ways = {name: _going({**common, **way}) for name, way in given.items()}
             for number in range(WARM + UPDATES):
                 spent = {name: _spent(records) for name, records in ways.items()}
                 if number >= WARM:

@@ -78,15 +78,15 @@ def by_cell(rows: Sequence[dict[str, str]], right: np.ndarray) -> Found:
     return {"equalised_odds": max(gaps), "accuracy": float(right.mean()), "worst": min(share.values())}
 
 
-def drawn(texts: Texts, folder: Path, seed: int) -> Path:
-    """train.csv and test.csv of text, label and branch."""
+def drawn(texts: Texts, folder: Path, seed: int, share: float = SHARE) -> Path:
+    """train.csv and test.csv of text, label and branch; `share` of a class learned comes from its own branch."""
     folder.mkdir()
     draw = random.Random(seed)
     rows: dict[str, list[tuple[str, str, str]]] = {"train": [], "test": []}
     for place, (name, known) in enumerate(sorted(texts.items())):
         own = draw.sample(sorted(set(known)), ROWS + ASKED)
         for number, text in enumerate(own[:ROWS]):
-            rows["train"].append(sent(text, name, place if number < round(SHARE * ROWS) else 1 - place))
+            rows["train"].append(sent(text, name, place if number < round(share * ROWS) else 1 - place))
         rows["test"] += [sent(text, name, branch) for text in own[ROWS:] for branch in range(2)]
     for part, lines in rows.items():
         draw.shuffle(lines)
