@@ -15,6 +15,7 @@ from tuneful.core.errors import CheckpointError, RecipeError
 from tuneful.data.balance import Jtt
 from tuneful.recipe import Recipe
 from tuneful.run.api import check
+from tuneful.run.build import cost
 from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
 from tuneful.run.twice import weighed
@@ -58,6 +59,14 @@ def test_the_weights_of_rows_by_hand(reader_folder: Path, tmp_path: Path) -> Non
     four = replace(prepared, repeated=prepared.repeated[:4])
     times = [row.times for row in weighed(four, Jtt(times=5), [2]).repeated]
     assert times == pytest.approx([0.5, 0.5, 2.5, 0.5])
+
+
+def test_the_first_training_is_in_the_plan(reader_folder: Path, tmp_path: Path) -> None:
+    """Four epochs of 120 rows, 8 an update, are 60 updates; two epochs before them are 30 more."""
+    source = shortcuts(tmp_path / "data")
+    plain, first = (cost(check(recipe(source, reader_folder, way))) for way in (None, {"kind": "jtt", "epochs": 2}))
+    assert (plain.steps, first.steps) == (60, 90)
+    assert first.tflop == pytest.approx(1.5 * plain.tflop, rel=1e-6)
 
 
 def test_whom_a_shortcut_fails_is_served_better(reader_folder: Path, tmp_path: Path) -> None:

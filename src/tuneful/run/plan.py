@@ -13,6 +13,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Climbs, Objective
 from tuneful.core.quantised import BYTES
 from tuneful.core.types import Layout, Row
+from tuneful.data.balance import Jtt
 from tuneful.engine import memory
 from tuneful.engine.work import Work
 from tuneful.models.size import Size
@@ -69,7 +70,8 @@ def work_of(
     """Counted from architecture and rows, for each of which there are `scale`; `trainable` and `joined` are guessed
     while no model is loaded."""
     runs = resolved.recipe.soup or 1
-    seen = runs * resolved.epochs * scale * _passes(resolved.recipe)
+    first = _first_epochs(resolved.recipe)
+    seen = (runs * resolved.epochs + first) * scale * _passes(resolved.recipe)
     layout = resolved.objective.layout
     tokens = layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     views = _views(resolved)
@@ -80,7 +82,7 @@ def work_of(
     return Work(
         tokens=round(read * seen * sum(map(len, rows))),
         learned=round(seen * told * sum(row.learned for row in rows)) if not layout.compares else 0,
-        steps=runs * resolved.steps,
+        steps=runs * resolved.steps + round(first * scale * len(rows) / resolved.rows_per_step),
         body=size.body + (round(DECODER * size.width**2 / read) if layout is Layout.REBUILT else 0),
         vocabulary=size.vocabulary if tokens else 0,
         trainable=_trainable(resolved, size) if trainable is None else trainable,
@@ -99,6 +101,12 @@ def work_of(
         copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0),  # the start, the mean
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
+
+
+def _first_epochs(recipe: Recipe) -> float:
+    """Of a training before the one that is kept."""
+    balance = recipe.task.data.balance
+    return balance.epochs if isinstance(balance, Jtt) else 0.0
 
 
 def _passes(recipe: Recipe) -> int:
