@@ -19,7 +19,8 @@ from tuneful.evaluation.people import group_name, sentences
 from tuneful.evaluation.people_chart import AXES, BARS, NAMES, bars, drawn_axis, labels_table, not_drawn, shown
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.recipe import from_mapping
-from tuneful.run.people import offers
+from tuneful.run.looked import look_at
+from tuneful.run.people import offers, people_in
 from tuneful.run.prepare import Prepared, prepare
 from work import typed, write_rows
 
@@ -313,6 +314,32 @@ def test_groups_of_a_column_are_sampled(reader_folder: Path, tmp_path: Path) -> 
     assert set(offered(prepared(given, reader_folder, tmp_path, group="team"), "team")) == {"group_sampling"}
     even = [{**row, "team": "ab"[number // 4 % 2]} for number, row in enumerate(given)]
     assert offered(prepared(even, reader_folder, tmp_path, group="team"), "team") == {}
+
+
+def test_only_axes_that_can_be_compared_are_offered(reader_folder: Path, tmp_path: Path) -> None:
+    """Thirty rows that mention one and thirty that do not, as a report wants them."""
+    ready = prepared(rows(), reader_folder, tmp_path, "data.test=0", "data.validation=0")
+    for some, rest, wanted in ((30, 30, ["mentions"]), (29, 31, []), (31, 29, [])):
+        found = people(examples(["She came."] * some + ["A Sikh came."] * 2 + ["It came."] * (rest - 2)))
+        assert [one.key.removeprefix("people_offer_") for one in offers(ready, found)] == wanted, some
+
+
+@pytest.mark.parametrize(
+    ("sets", "wanted"),
+    [
+        ((), ("group", "column")),
+        (("data.group=team",), ("team", "column")),
+        (("data.mentions=[age]",), ("gender", "words")),
+    ],
+)
+def test_which_column_says_whose_rows_they_are(
+    sets: tuple[str, ...], wanted: tuple[str, str], reader_folder: Path, tmp_path: Path
+) -> None:
+    """One called `group` unless another is named; groups that mentions make are none of a column."""
+    ready = prepared(rows(team="red", group="blue"), reader_folder, tmp_path, *sets)
+    first, *others = people_in(look_at(ready, str(reader_folder), "en", lambda _: None))["axes"]
+    assert (first["name"], first["of"]) == wanted
+    assert all(one["of"] == "words" for one in others)
 
 
 def test_a_head_that_is_solved_is_offered_no_more_than_it_takes(reader_folder: Path, tmp_path: Path) -> None:
