@@ -309,11 +309,13 @@ def test_where_mentions_are_named_the_rest_is_offered(reader_folder: Path, tmp_p
 
 
 def test_groups_of_a_column_are_sampled(reader_folder: Path, tmp_path: Path) -> None:
-    """Where labels go with its groups; texts that mention nobody cannot speak of others."""
+    """Where labels go with its groups, whatever they go with beside; texts that mention nobody cannot speak of others."""
     given = [{**row, "text": f"w{number:03} " * 4, "team": row["label"][0]} for number, row in enumerate(rows())]
     assert set(offered(prepared(given, reader_folder, tmp_path, group="team"), "team")) == {"group_sampling"}
     even = [{**row, "team": "ab"[number // 4 % 2]} for number, row in enumerate(given)]
     assert offered(prepared(even, reader_folder, tmp_path, group="team"), "team") == {}
+    mentioning = [{**row, "team": one["team"]} for row, one in zip(rows(), even, strict=True)]
+    assert set(offered(prepared(mentioning, reader_folder, tmp_path, group="team"), "team")) == {"counterfactual"}
 
 
 def test_only_axes_that_can_be_compared_are_offered(reader_folder: Path, tmp_path: Path) -> None:
