@@ -10,7 +10,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import fisher_exact
 
 from tuneful.core.errors import DataError
 from tuneful.data.identity import Group, census, known_groups, mentioned, mentions
@@ -272,6 +274,30 @@ class TestCensus:
     def test_fisher_of_a_known_table(self) -> None:
         """Fisher's lady tasting tea: three of four right, p = 0.4857 on both sides."""
         assert exact([[3, 1], [1, 3]]) == pytest.approx(34 / 70)
+
+    def test_fisher_of_many_tables_is_scipys(self) -> None:
+        """Small ones, ones that are likely twice over by symmetry, and ones of many rows."""
+        rng = np.random.default_rng(0)
+        tables = [rng.integers(0, size, (2, 2)).tolist() for size in (3, 8, 8, 400) for _ in range(20)]
+        for table in [*tables, [[8, 2], [2, 8]], [[0, 5], [0, 7]], [[0, 0], [3, 4]], [[500, 20], [900, 12_000]]]:
+            assert exact(table) == pytest.approx(fisher_exact(table)[1], rel=1e-7, abs=1e-300), table
+
+    def test_several_labels_of_one_text(self) -> None:
+        """Of four texts three are rude and two of these loud; both that mention women are rude, one loud."""
+        labels = [frozenset({"rude", "loud"}), frozenset({"rude"}), frozenset({"rude", "loud"}), frozenset[str]()]
+        loud, rude = census(["She", "She", "it", "it"], labels=labels).axes["gender"].groups["female"].labels
+        assert (loud.label, loud.rows, loud.rate, loud.difference) == ("loud", 1, 0.5, 0.0)
+        assert (rude.label, rude.rows, rude.rate, rude.difference) == ("rude", 2, 1.0, 0.25)
+
+    def test_only_the_most_frequent_groups_are_tested(self) -> None:
+        """And p is adjusted for what was tested alone: two labels of one group."""
+        texts = ["She came."] * 4 + ["He came."] * 2 + ["It came."] * 6
+        labels = ["bad"] * 4 + ["good"] * 8
+        gender = census(texts, labels=labels, tested=1).axes["gender"].groups
+        assert gender["male"].labels == ()
+        bad, good = gender["female"].labels
+        assert bad.p == pytest.approx(1 / math.comb(12, 4))
+        assert bad.p_adjusted == good.p_adjusted == pytest.approx(2 * bad.p)
 
     def test_groups_known_otherwise(self) -> None:
         groups = [[Group("gender", "female")], [Group("team", "red")], []]

@@ -81,6 +81,9 @@ def show(found: Coached) -> None:
         table(f"\nLeast like what is asked, the first {shown} (not dropped)", ("row", "text", "likeness"),
               [[one["row"], one["text"][:CUT], one["likeness"]] for one in facts["least_like"][:WORST]])  # fmt: skip
     _groups(found)
+    console.print(Text("\nWho is in the data", style="bold"))
+    for words in facts["people"]["sentences"]:
+        console.print(Text(words))
     for words in facts["not_applied"]:
         console.print(Text(f"note: {words}", style="yellow"))
 

@@ -143,7 +143,7 @@ def fit(
 @main.command()
 @click.argument("target")
 @recipe_options
-@click.option("--coach", is_flag=True, help="Look for wrong labels, repeats, leaks and odd rows too.")
+@click.option("--coach", is_flag=True, help="Look for wrong labels, repeats, leaks, odd rows, and who is in the data.")
 @click.option("--patch", type=click.Path(path_type=Path), help="Write the coach's suggestions, one JSON line each.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write what the coach found as a web page with a map.")
 @click.option("--encoder", metavar="NAME", help="Encoder that reads the rows for the coach.")

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from tuneful.evaluation import phrases
 from tuneful.evaluation.coverage import Point, drawn
+from tuneful.evaluation.people_chart import drawn_axis, labels_table, not_drawn, shown
 from tuneful.evaluation.words import words
 
 LISTED = 50  # suggestions of a kind
@@ -25,6 +26,7 @@ def coach_page(found: Mapping[str, Any], points: Sequence[Point], language: str)
     made.filters["answer"] = partial(phrases.answer, say=say)
     names = {number: group["name"] for number, group in enumerate(found["groups"])}
     rows = found["rows"]
+    people = found["people"]
     label = say["coach_map_label"].format(rows=phrases.number(rows["looked_at"]), groups=len(names))
     kinds = {
         kind: [line for line in found["suggestions"] if line["kind"] == kind]
@@ -38,6 +40,9 @@ def coach_page(found: Mapping[str, Any], points: Sequence[Point], language: str)
         kinds=kinds,
         listed=LISTED,
         css=Markup(_asset("report.css") + _asset("coach.css")),
+        axes=[drawn_axis(axis, people["rows"], language) for axis in shown(people)],
+        not_drawn=not_drawn(people, language),
+        with_labels=labels_table(people, language),
         map=Markup(drawn(points, names, label=label)),
     )
 

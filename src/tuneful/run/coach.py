@@ -20,6 +20,7 @@ from tuneful.models.landscape import grouped, likeness, plane, vendi
 from tuneful.run.looked import Looked, Say, look_at
 from tuneful.run.mislabelled import Judged, judge
 from tuneful.run.oddities import answers, leaks, outliers, repeats
+from tuneful.run.people import people_in
 from tuneful.run.prepare import Prepared
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -107,6 +108,7 @@ def _facts(looked: Looked, judged: Judged, lines: Sequence[Line]) -> dict[str, A
                     "rare": sorted(balance, key=lambda name: balance[name])[:5]} if balance else None,
         "lengths": _lengths(looked),
         "diversity": {"vendi": round(score, 2), "rows": len(looked.rows), "distinct_2": xray.diversity},
+        "people": people_in(looked),
         "least_like": _least_like(looked),
         "not_applied": [say[f"said_{said.key}"].format(**said.facts) for said in _not_applied(looked, judged)],
     }  # fmt: skip
