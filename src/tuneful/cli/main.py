@@ -19,6 +19,10 @@ from tuneful.cli.stop import Stop
 from tuneful.core.errors import InputError, TunefulError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+UNWANTED = (
+    "toxicity", "severe_toxicity", "insult", "identity_attack", "threat", "profanity", "sexual", "stereotype",
+)  # fmt: skip
+"""As `models/selfdebias.py` knows them, which would bring torch."""
 Command = Callable[..., Any]
 
 
@@ -85,6 +89,10 @@ def labels_in(text: str) -> list[str]:
 def how_to_write(command: Command) -> Command:
     """What `predict` and `chat` share."""
     for option in (
+        click.option(
+            "--language", type=click.Choice(["en", "zh-TW"]), help="In which --less is told. Default: by row."
+        ),
+        click.option("--less", metavar="A,B", help=f"Write with less of: {', '.join(UNWANTED)}; or all."),
         click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
         click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer."),
@@ -230,6 +238,8 @@ def predict(
     new_tokens: int,
     temperature: float,
     stops: tuple[str, ...],
+    less: str | None,
+    language: str | None,
 ) -> None:
     """Answers or labels for every row of SOURCE (a file, or - for lines on standard input), one JSON object a line."""
     from tuneful.cli.using import predict_command
@@ -237,6 +247,7 @@ def predict(
     predict_command(
         model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops,
         labels=None if labels is None else labels_in(labels), group=group, shots=shots, shown=shown,
+        less=less, language=language,
     )  # fmt: skip
 
 
@@ -263,11 +274,11 @@ def label(source: str, labels: str | None, **given: Any) -> None:
 @click.option("--system", help="A system message to begin with.")
 @how_to_write
 @quiet_libraries
-def chat(model_or_run: str, temperature: float, system: str | None, new_tokens: int, stops: tuple[str, ...]) -> None:
+def chat(model_or_run: str, new_tokens: int, **given: Any) -> None:
     """Talk to a model or run in the terminal; an empty line ends."""
     from tuneful.cli.using import chat_command
 
-    chat_command(model_or_run, temperature=temperature, system=system, limit=new_tokens, stops=stops)
+    chat_command(model_or_run, limit=new_tokens, **given)
 
 
 @main.command()

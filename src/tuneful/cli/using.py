@@ -17,6 +17,7 @@ from tuneful.core.types import Example, Message, Place
 
 if TYPE_CHECKING:
     from tuneful.run.tuned import Tuned
+    from tuneful.run.unwanted import Unwanted
 
 TOGETHER = 256  # rows answered before they are written
 SHOTS = 4  # rows shown before a request
@@ -51,16 +52,21 @@ def predict_command(
     group: str | None = None,
     shots: str | None = None,
     shown: int | None = None,
+    less: str | None = None,
+    language: str | None = None,
 ) -> None:
     from tuneful.run.incontext import with_examples
 
     _check_out(out)
+    unwanted = _unwanted(less, language)
     if shown is not None and shots is None:
         raise InputError("--shown says how many rows of --shots are shown; name those too")
     if labels is not None and shots is not None:
         raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
     if labels is not None and group is not None:
         raise InputError("--group: classes known by name have no thresholds by group; leave it out")
+    if labels is not None and less is not None:
+        raise InputError("--labels and --less: labels are not written, so they have no less of anything; leave one out")
     if labels is not None:
         _predict_by_name(name, source, labels, out=out, column=column)
         return
@@ -71,13 +77,26 @@ def predict_command(
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
         part = examples[start : start + TOGETHER]
-        answers = model.answers_to(asked[start : start + TOGETHER], limit=limit, temperature=temperature, stops=stops)
+        answers = model.answers_to(
+            asked[start : start + TOGETHER], limit=limit, temperature=temperature, stops=stops, less=unwanted
+        )
         for example, answer in zip(part, answers, strict=True):
             lines.append(_line(example, answer))
             if out is None:
                 click.echo(lines[-1])
     if out is not None:
         _write(lines, out)
+
+
+def _unwanted(less: str | None, language: str | None) -> Unwanted:
+    from tuneful.run.unwanted import Unwanted
+
+    if less is None and language is not None:
+        raise InputError("--language says in which language a model is told of --less; name that too, or leave it out")
+    found = Unwanted(less or "", language)
+    if less is not None and not found:
+        raise InputError("--less: found no attribute; expected some of those that --help lists, or all")
+    return found
 
 
 def _check_out(out: Path | None) -> None:
@@ -140,15 +159,27 @@ def _write(lines: Sequence[str], out: Path) -> None:
     note(f"{len(lines)} rows written to {out}")
 
 
-def chat_command(name: str, *, temperature: float, system: str | None, limit: int, stops: Sequence[str]) -> None:
+def chat_command(
+    name: str,
+    *,
+    temperature: float,
+    system: str | None,
+    limit: int,
+    stops: Sequence[str],
+    less: str | None,
+    language: str | None,
+) -> None:
     from tuneful.run.tuned import open_model
 
+    unwanted = _unwanted(less, language)
     model = open_model(name, note)
     turns = [Message("system", system)] if system else []
     note("an empty line ends the chat")
     while words := click.prompt("you", default="", show_default=False).strip():
         turns.append(Message("user", words))
-        answer = model.generate(turns, limit=limit, temperature=temperature, seed=len(turns), stops=stops)
+        answer = model.generate(
+            turns, limit=limit, temperature=temperature, seed=len(turns), stops=stops, less=unwanted
+        )
         turns.append(Message("assistant", answer))
         console.print(answer, markup=False)
 

@@ -9,7 +9,7 @@ Self-debiasing of Schick, Udupa and Schütze 2021, "Self-diagnosis and self-debi
 
 No weight changes. It costs a row more an attribute, and only knows what the model does: small models hardly tell the
 attributes apart. Fluency falls with it, and talk about a group may be avoided where talk against it was meant, so
-perplexity and what is said of groups are to be measured beside what was wanted.
+perplexity and what is said of groups are to be measured beside what was wanted. `run/unwanted.py` switches it on.
 
 Shapes: B rows, K attributes, V vocabulary.
 """
@@ -18,21 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tuneful.core.errors import InputError
+from tuneful.core.errors import InputError, ModelError
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Processor
-from tuneful.core.types import Completion
-from tuneful.core.vocabulary import Vocabulary
-from tuneful.models.cached import PackedRows
-from tuneful.models.padded import PaddedRows, RereadRows, remembers
+from tuneful.core.sharded import is_sharded
+from tuneful.core.spec import did_you_mean
+from tuneful.core.types import Completion, Message
+from tuneful.models.writing import Writing, write
 
 DECAY, FLOOR = 50.0, 0.01  # the paper's
 TOGETHER = 64  # rows decoded at once, those of attributes included
@@ -80,24 +78,21 @@ def told(text: str, language: str = "en", attributes: Sequence[str] | None = Non
     words = ATTRIBUTES[language]
     names = list(words) if attributes is None else attributes
     if unknown := [name for name in names if name not in words]:
-        raise InputError(f"self-debiasing knows no attribute '{unknown[0]}'; known: {', '.join(words)}")
+        near = did_you_mean(unknown[0], words)
+        raise InputError(f"self-debiasing knows no attribute '{unknown[0]}'.{near} Known: {', '.join(words)}")
     return [SAYING[language].format(what=words[name]) + text for name in names]
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """How an answer is drawn, and how long it may get."""
-
-    limit: int
-    temperature: float
-    random: torch.Generator
-
-    def choose(self, logits_BV: Tensor) -> Tensor:
-        """(B,) the next token of each answer."""
-        if self.temperature == 0:
-            return logits_BV.argmax(-1)
-        shares = torch.softmax(logits_BV / self.temperature, -1)
-        return torch.multinomial(shares, 1, generator=self.random).squeeze(1)
+def told_of(messages: Sequence[Message], language: str, attributes: Sequence[str]) -> list[list[Message]]:
+    """K conversations: the same, the sentence before what the user said last, whatever the template then makes of it.
+    Raises InputError as `told`, and where no user speaks."""
+    place = max((at for at, message in enumerate(messages) if message.role == "user"), default=None)
+    if place is None:
+        raise InputError("self-debiasing puts its sentence before what the user says; found no turn of a user")
+    return [
+        [*messages[:place], replace(messages[place], content=text), *messages[place + 1 :]]
+        for text in told(messages[place].content, language, attributes)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,57 +113,28 @@ class DebiasedGenerator:
         temperature: float = 0.0,
         seed: int = 0,
         original: bool = False,
+        stops: Sequence[str] = (),
     ) -> list[Completion]:
         """One answer a prompt. `biased` holds the K prompts that stand beside each (`told`, in the same template); all
-        have as many. Other settings as `sampling.Generator.sample`. Raises InputError where numbers differ."""
+        have as many. Other settings as `sampling.Generator.sample`. Raises InputError where numbers differ, or where
+        the model is shared out."""
         beside = _attributes(prompts, biased)
-        policy.module.eval()
-        wanted = _Wanted(limit, temperature, torch.Generator(policy.device).manual_seed(seed))
-        scope = policy.attached.original() if original else nullcontext(policy.module)
-        produced: list[list[int]] = []
-        with scope as module, torch.no_grad(), policy.autocasting():
-            vocabulary = policy.network.vocabulary(module).often()
-            count = max(1, TOGETHER // (1 + beside))
-            for start in range(0, len(prompts), count):
-                part = list(prompts[start : start + count])
-                rows = part + [others[place] for place in range(beside) for others in biased[start : start + count]]
-                produced += self._write(policy.network, module, vocabulary, rows, len(part), wanted)
-        return [self._completion(ids) for ids in produced]
+        _check_whole(policy)
+        random = torch.Generator(policy.device).manual_seed(seed)
+        writing = Writing(self.processor, limit, temperature, random, tuple(filter(None, stops)))
+        groups = [[own, *others] for own, others in zip(prompts, biased, strict=True)]
+        count = max(1, TOGETHER // (1 + beside))
+        return write(policy, groups, writing, mix=self._mixed, count=count, original=original)
 
-    def _write(
-        self, network: Any, module: Any, vocabulary: Vocabulary, prompts: list[np.ndarray], count: int, wanted: _Wanted
-    ) -> list[list[int]]:
-        """Prompts are those of the answers, and behind them those of each attribute in the same order."""
+    def _mixed(self, logits: Tensor) -> Tensor:
+        """(1 + K, B, V) -> (B, V)"""
+        return debiased(logits[0], logits[1:], decay=self.decay, floor=self.floor)
 
-        def decoded(rows: PackedRows | PaddedRows | RereadRows) -> list[list[int]]:
-            return self._decode(rows, vocabulary, count, wanted)
 
-        if network.shares and network.reaches(max(map(len, prompts)) + wanted.limit):
-            return decoded(PackedRows(network, module, prompts))
-        with network.natively(module):
-            if remembers(module):
-                return decoded(PaddedRows.of(module, prompts, self.processor.pad_id))
-            return decoded(RereadRows.of(module, prompts))
-
-    def _decode(
-        self, rows: PackedRows | PaddedRows | RereadRows, vocabulary: Vocabulary, count: int, wanted: _Wanted
-    ) -> list[list[int]]:
-        written: list[Tensor] = []
-        at_work = np.ones(count, dtype=bool)
-        while at_work.any() and len(written) < wanted.limit:
-            if written:
-                rows.append(written[-1].repeat(len(rows.owners) // count))
-            logits = vocabulary.logits(rows.read()).unflatten(0, (-1, count))  # (1 + K, B, V)
-            shares = debiased(logits[0], logits[1:], decay=self.decay, floor=self.floor)
-            written.append(wanted.choose(shares))
-            at_work &= [token not in self.processor.stop_ids for token in written[-1].tolist()]
-        return torch.stack(written, 1).tolist() if written else [[] for _ in range(count)]
-
-    def _completion(self, found: list[int]) -> Completion:
-        """An answer ends at its own first stop; others of its batch may have gone on."""
-        stops = self.processor.stop_ids
-        end = next((place for place, token in enumerate(found) if token in stops), None)
-        return Completion(tuple(found[:end]), self.processor.decode(found[:end]), end is not None)
+def _check_whole(policy: Policy) -> None:
+    if any(map(is_sharded, policy.module.parameters())):
+        raise ModelError("self-debiasing needs the whole model in one process, and this one is shared out over "
+                         "several; save it and load it: tuneful.load(run)")  # fmt: skip
 
 
 def _attributes(prompts: Sequence[np.ndarray], biased: Sequence[Sequence[np.ndarray]]) -> int:

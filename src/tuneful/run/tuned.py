@@ -27,7 +27,6 @@ from tuneful.models.heads import VECTORS, Labels
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.prompts import prompts_in
-from tuneful.models.sampling import Generator
 from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
 from tuneful.run.decisions import Decisions, read_decisions
@@ -35,6 +34,7 @@ from tuneful.run.few import writes
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.resolve import pools
+from tuneful.run.unwanted import Less, written
 
 Say = Callable[[str], None]
 KINDS = {
@@ -77,10 +77,12 @@ class Tuned:
         temperature: float = 0.0,
         seed: int = 0,
         stops: Sequence[str] = (),
+        less: Less = (),
     ) -> str:
-        """The answer to one conversation, or to one request; it ends before any of the texts `stops`."""
+        """The answer to one conversation, or to one request; it ends before any of the texts `stops`, and has less of
+        the attributes `less`, such as "toxicity"."""
         turns = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        return self.answer([turns], limit=limit, temperature=temperature, seed=seed, stops=stops)[0]
+        return self.answer([turns], limit=limit, temperature=temperature, seed=seed, stops=stops, less=less)[0]
 
     def answer(
         self,
@@ -90,31 +92,39 @@ class Tuned:
         temperature: float = 0.0,
         seed: int = 0,
         stops: Sequence[str] = (),
+        less: Less = (),
     ) -> list[str]:
         """An answer to each conversation."""
         examples = [Example(Place("input", n), messages=tuple(turns)) for n, turns in enumerate(conversations, 1)]
-        return self._write(examples, limit=limit, temperature=temperature, seed=seed, stops=stops)
+        return self._write(examples, less, limit, temperature, seed, stops)
 
     def answers_to(
-        self, examples: Sequence[Example], *, limit: int = 256, temperature: float = 0.0, stops: Sequence[str] = ()
+        self,
+        examples: Sequence[Example],
+        *,
+        limit: int = 256,
+        temperature: float = 0.0,
+        stops: Sequence[str] = (),
+        less: Less = (),
     ) -> list[Any]:
         """An answer, or a label, to each row of data as `data.inputs` reads it."""
-        if self.labels is None:
-            return list(self._write(examples, limit=limit, temperature=temperature, seed=0, stops=stops))
+        if self.labels is None or less:
+            return list(self._write(examples, less, limit, temperature, 0, stops))
         return self._said(examples)
 
     def _write(
-        self, examples: Sequence[Example], *, limit: int, temperature: float, seed: int, stops: Sequence[str]
+        self, examples: Sequence[Example], less: Less, limit: int, temperature: float, seed: int, stops: Sequence[str]
     ) -> list[str]:
+        if self.labels is not None and less:
+            raise ModelError("less: this model gives labels; only what is written can have less of something; "
+                             "leave it out")  # fmt: skip
         if self.labels is not None:
             raise ModelError("this model gives labels; it does not write text")
         if self.finds:
             raise ModelError("this model finds documents; it does not write text")
-        prompts = [self.processor.prompt(example.messages, example.tools).ids for example in examples]
-        found = Generator(self.processor).sample(
-            self.policy, prompts, limit=limit, temperature=temperature, seed=seed, stops=stops
+        return written(
+            self.policy, self.processor, examples, less, limit=limit, temperature=temperature, seed=seed, stops=stops
         )
-        return [completion.text for completion in found]
 
     def classify(
         self, texts: str | Sequence[str | tuple[str, str]], *, groups: str | Sequence[str | None] | None = None
