@@ -145,6 +145,7 @@ def test_prompts_from_a_file_are_items_of_their_own() -> None:
     prompts = [Prompt("it", name, f"{name} {number}") for name, count in counts.items() for number in range(count)]
     found = found_of(prompts, [0.1] * 20 + [0.5, 0.7] * 20 + [1.0] * 19)
     assert found.score == pytest.approx(50.0), "a group of 19 prompts has no part in it"
+    assert found.p == pytest.approx(1 / 2001), "no shuffle puts all the low ones into one group"
     assert found.n == 60
     assert found.by_group["few"]["reason"] == "too_small"
     assert found.by_group["few"]["p_adjusted"] is None
