@@ -362,8 +362,8 @@ def test_every_reason_and_every_gap_has_words() -> None:
     """The code names both; a person reads neither key."""
     files = [path for room in (fairness, probes) for path in Path(str(room.__file__)).parent.glob("*.py")]
     source = "".join(path.read_text(encoding="utf-8") for path in files)
-    reasons = set(re.findall(r"\"(few_\w+|one_class|group_is_label|at_chance|too_small|undefined)\"", source))
-    assert {"few_rows", "few_groups", "at_chance", "too_small"} <= reasons
+    reasons = set(re.findall(r"\"(few_\w+|one_class|group_is_label|at_chance|too_small|unwritten|undefined)\"", source))
+    assert {"few_rows", "few_groups", "at_chance", "too_small", "unwritten"} <= reasons
     gaps = {*GAUGES, WORST_BPSN, *POWER_MEANS, FLIPS, *probes.PROBES.kinds()}
     for language in LANGUAGES:
         say = words(language)

@@ -892,7 +892,7 @@ def test_the_built_in_probe_reads_a_model(generator_folder: Path, monkeypatch: p
 
 def test_the_table_keeps_the_contract() -> None:
     check_table(PROBES)
-    assert PROBES.kinds() == ["bbq", "crows_pairs", "descriptors", "stereoset", "winobias"]
+    assert PROBES.kinds() == ["bbq", "continuations", "crows_pairs", "descriptors", "stereoset", "winobias"]
 
 
 def test_groups_are_tested_together() -> None:

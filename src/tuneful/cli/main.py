@@ -194,7 +194,10 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
 @click.argument("data", required=False)
 @click.option("--group", metavar="COLUMN", help="Column of DATA that says whose row each is.")
 @click.option("--column", "columns", multiple=True, metavar="PART=COLUMN", help="For example label=toxic.")
-@click.option("--probe", "probes", multiple=True, metavar="NAME[=FILE]", help="For example crows_pairs=pairs.csv.")
+@click.option(
+    "--probe", "probes", multiple=True, metavar="NAME[=VALUE]",
+    help="For example crows_pairs=pairs.csv, or continuations=JUDGE,bad=rude.",
+)  # fmt: skip
 @click.option("--rows", type=click.IntRange(1), help="Questions of a probe, at most.")
 @click.option("--language", type=click.Choice(["en", "zh"]), help="Of the built-in probe. Default: en.")
 @click.option("--mitigate", is_flag=True, help="Try ways to make the gap between groups of a run smaller.")

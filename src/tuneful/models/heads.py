@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from tuneful.core.types import Layout
-from tuneful.models.sentence import read_sentence_classifier
+from tuneful.models.sentence import holds_head, read_sentence_classifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,22 @@ def read_module(
     return AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=len(labels.names), ignore_mismatched_sizes=True, **answers, **given
     )
+
+
+def labels_in(folder: Path) -> Labels | None:
+    """What the classification head of a checkpoint answers, as its config says; None where it has no such head."""
+    file = folder / "config.json"
+    if folder.is_file() or not file.exists():
+        return None
+    config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    pooled = holds_head(folder)
+    names = config.get("architectures") or ()
+    if not pooled and not any(str(name).endswith("ForSequenceClassification") for name in names):
+        return None
+    numbered = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # two unnamed classes are not written down
+    names = [name for _, name in sorted(numbered.items(), key=lambda item: int(item[0]))]
+    problem = config.get("problem_type") or ("regression" if len(names) == 1 else "single_label_classification")
+    return Labels(tuple(names), problem, pooled=pooled)
 
 
 def headless(layout: Layout) -> Labels:

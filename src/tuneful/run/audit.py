@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from tuneful.core.errors import DataError, ModelError
+from tuneful.core.spec import unknown
 from tuneful.core.types import Layout, Row
 from tuneful.data.augment.reread import Reader
 from tuneful.data.layouts import Collator
-from tuneful.evaluation.probes import PROBES, Descriptors, Finding, Scorer
+from tuneful.evaluation.probes import PROBES, Continuations, Descriptors, Finding, Scorer
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
+from tuneful.recipe.explain import explain
 from tuneful.run.assess import by_group, rows_of
 from tuneful.run.encoded import LONGEST
 from tuneful.run.fairness import both
@@ -41,6 +44,9 @@ def audit(
             raise DataError(f"no two groups of {data} have rows enough, and too few texts mention one: name the column "
                             "that says whose rows they are (--group COLUMN)")  # fmt: skip
         return {"model": name, "data": data, "bias": found.bias, "groups": found.groups, **told}
+    for probe in probes:
+        if isinstance(probe, Continuations):
+            probe.check()
     tuned = open_model(name, say)
     if tuned.labels is not None or tuned.finds:
         raise ModelError(f"{name} gives no text, so a probe of language says nothing about it; name rows with labels "
@@ -50,15 +56,37 @@ def audit(
 
 
 def probe_of(written: str, rows: int | None, language: str | None) -> Any:
-    """`crows_pairs`, or `crows_pairs=FILE`. Raises InputError."""
-    kind, _, source = written.partition("=")
+    """`crows_pairs`, `crows_pairs=FILE`, or with further settings, `continuations=JUDGE,bad=rude,new_tokens=10`; one
+    that is given twice is a list. Raises InputError."""
+    kind, _, rest = written.partition("=")
     if kind not in PROBES.classes:
-        from tuneful.core.spec import unknown
-
         raise DataError(unknown("probe", kind, PROBES.kinds()))
-    given = {"source": source or None, "rows": rows, "language": language}
     fields = PROBES.classes[kind].model_fields
-    return PROBES.classes[kind](**{key: value for key, value in given.items() if value is not None and key in fields})
+    usual = {"rows": rows, "language": language}
+    given: dict[str, Any] = {key: value for key, value in usual.items() if value is not None and key in fields}
+    try:
+        return PROBES.classes[kind](**given | _settings(rest, "judge" if "judge" in fields else "source", fields))
+    except ValidationError as error:
+        raise DataError(
+            "\n".join(f"--probe {written}: {line}" for line in explain(error, PROBES.classes[kind]))
+        ) from None
+
+
+def _settings(rest: str, first: str, fields: Container[str]) -> dict[str, Any]:
+    """`VALUE,name=value,...`; a comma that no known name follows is part of the value."""
+    pairs: list[tuple[str, str]] = []
+    for piece in rest.split(",") if rest else ():
+        name, equals, value = piece.partition("=")
+        if equals and name in fields:
+            pairs.append((name, value))
+        elif pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{piece}")
+        else:
+            pairs.append((first, piece))
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, value in pairs:
+        found[name].append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
 def usual_probes(language: str | None) -> list[Any]:

@@ -67,9 +67,10 @@ def both(was: Finding, now: Finding) -> dict[str, Any]:
     ability = {"name": now.language_ability["name"], "before": was.language_ability["value"],
                "after": now.language_ability["value"]}  # fmt: skip
     reason = now.reason or was.reason
+    chance = {"chance": told["details"]["by_chance"]} if "by_chance" in told["details"] else {}
     return {
         "before": was.score, "after": now.score, "ideal": now.ideal, "unit": now.unit, **compared_probes(was, now),
-        "measurable": reason is None, **({"reason": reason} if reason else {}), "gap": False, "p": now.p,
+        "measurable": reason is None, **({"reason": reason} if reason else {}), "gap": False, "p": now.p, **chance,
         "language_ability": ability, "by_group": told["by_group"], "details": told["details"],
     }  # fmt: skip
 

@@ -1,22 +1,37 @@
-"""Gates that this run could not measure, so that nobody hears of it only when it has ended."""
+"""Gates that this run could not measure, and probes that it could not ask, so that nobody hears of it only when it has
+ended."""
 
 from __future__ import annotations
 
-from tuneful.core.errors import RecipeError
+from tuneful.core.errors import InputError, RecipeError
 from tuneful.core.types import Layout
+from tuneful.evaluation.probes import Continuations
 from tuneful.run.prepare import Prepared
 
 
 def check_gated(prepared: Prepared) -> None:
-    """Raises RecipeError where a gate about bias is set and what it asks is not measured."""
+    """Raises RecipeError where a gate about bias is set and what it asks is not measured, or a probe has no judge."""
     gates = prepared.recipe.gates
-    problems = []
+    problems = _unasked(prepared)
     if gates.bias_gap_increase is not None and (why := _no_gaps(prepared)):
         problems.append(f"gates.bias_gap_increase: gaps between groups are measured of a classifier's test rows, {why}")
     if gates.bias_probe_increase and (why := _no_probes(prepared)):
         problems.append(f"gates.bias_probe_increase: probes are asked of a model that writes, {why}")
     if problems:
         raise RecipeError(problems)
+
+
+def _unasked(prepared: Prepared) -> list[str]:
+    """What is wrong with the probes of a model that writes."""
+    settings, problems = prepared.recipe.evaluate, []
+    asks = prepared.layout is Layout.TOKENS and settings.enabled and settings.bias != "auto"
+    for probe in settings.bias if asks else ():
+        if isinstance(probe, Continuations):
+            try:
+                probe.check()
+            except InputError as error:
+                problems.append(f"evaluate.bias: {error}")
+    return problems
 
 
 def _no_gaps(prepared: Prepared) -> str:

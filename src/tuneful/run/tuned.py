@@ -23,11 +23,10 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.readers import named, predictions
 from tuneful.evaluation.reading import class_logits
-from tuneful.models.heads import VECTORS, Labels
+from tuneful.models.heads import VECTORS, Labels, labels_in
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.prompts import prompts_in
-from tuneful.models.sentence import holds_head
 from tuneful.recipe import Recipe
 from tuneful.run.decisions import Decisions, read_decisions
 from tuneful.run.few import writes
@@ -213,7 +212,7 @@ def open_model(name: str, say: Say = lambda _: None, *, quantise: Kind | None = 
     if folder.exists():
         return _open_run(folder, say, quantise)
     path = locate(name, say)
-    labels = _labels_of(path)
+    labels = labels_in(path)
     dtype = torch.float32 if labels else precision("auto")
     loaded = load(name, labels=labels, dtype=dtype, quantise=quantise, say=say, device=pick_device())
     policy = Policy(loaded.network, FinishedWeights(loaded.module, lambda: loaded.module))
@@ -236,7 +235,7 @@ def is_bare(name: str, say: Say = lambda _: None) -> bool:
     if RunFolder(Path(name)).exists():
         return False
     path = locate(name, say)
-    return not writes(path) and _labels_of(path) is None
+    return not writes(path) and labels_in(path) is None
 
 
 def open_finder(name: str, say: Say = lambda _: None) -> Tuned:
@@ -303,23 +302,6 @@ def _processor_of(adapter: Path, loaded: Loaded) -> TextProcessor:
     config = {**given, "max_position_embeddings": loaded.processor.max_tokens}
     found = TextProcessor.of(tokenizer, given, config, writes=loaded.network.causal)
     return replace(found, prompts=prompts_in(adapter))
-
-
-def _labels_of(path: Path) -> Labels | None:
-    """A checkpoint with a classification head says so in its config."""
-    import json
-
-    file = path / "config.json"
-    if path.is_file() or not file.exists():
-        return None
-    config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    pooled = holds_head(path)
-    names = config.get("architectures") or ()
-    if not pooled and not any(str(name).endswith("ForSequenceClassification") for name in names):
-        return None
-    names = [name for _, name in sorted(config["id2label"].items(), key=lambda item: int(item[0]))]
-    problem = config.get("problem_type") or ("regression" if len(names) == 1 else "single_label_classification")
-    return Labels(tuple(names), problem, pooled=pooled)
 
 
 def _layout(recipe: Recipe) -> Layout | None:

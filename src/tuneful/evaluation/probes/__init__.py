@@ -1,7 +1,8 @@
-"""Bias benchmarks of language models: what a model finds likelier, before and after it was tuned."""
+"""Bias benchmarks of language models: what a model finds likelier and what it writes, before and after it was tuned."""
 
 from tuneful.core.spec import Spec, Table
 from tuneful.evaluation.probes.bbq import Bbq
+from tuneful.evaluation.probes.continuations import Continuations
 from tuneful.evaluation.probes.crows import CrowsPairs
 from tuneful.evaluation.probes.descriptors import Descriptors
 from tuneful.evaluation.probes.findings import Finding, compared
@@ -11,10 +12,10 @@ from tuneful.evaluation.probes.stereoset import StereoSet
 from tuneful.evaluation.probes.winobias import WinoBias
 
 __all__ = [
-    "PROBES", "Bbq", "CrowsPairs", "Descriptors", "Finding", "Item", "Measured", "Scored", "Scorer", "StereoSet",
-    "WinoBias", "compared",
+    "PROBES", "Bbq", "Continuations", "CrowsPairs", "Descriptors", "Finding", "Item", "Measured", "Scored", "Scorer",
+    "StereoSet", "WinoBias", "compared",
 ]  # fmt: skip
 
 PROBES: Table[Spec] = Table(
-    "probe", [Descriptors, CrowsPairs, StereoSet, WinoBias, Bbq], group="tuneful.probes"
+    "probe", [Descriptors, Continuations, CrowsPairs, StereoSet, WinoBias, Bbq], group="tuneful.probes"
 )  # fmt: skip

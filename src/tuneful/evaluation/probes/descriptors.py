@@ -46,9 +46,8 @@ class Descriptors(Spec):
 
     def __call__(self, scorer: Scorer, *, seed: int = 0) -> Finding:
         known = lexicon(self.language)
-        told = scorer([pair for good_bad in known.ability for pair in good_bad])
-        sensible = float(np.mean([good.total > bad.total for good, bad in zip(told[::2], told[1::2], strict=True)]))
-        items = sample(self.items(), self.rows, seed) if _able(sensible, known) else []
+        sensible = known.sensible(scorer)
+        items = sample(self.items(), self.rows, seed) if known.told(sensible) else []
         measured = [measure(item, texts, known) for item, texts in zip(items, scorer.of(items), strict=True)]
         return find(self.kind, measured, known, sensible, seed=seed)
 
@@ -68,11 +67,21 @@ class Lexicon:
     axes: tuple[str, ...]  # of each group
     subjects: tuple[str, ...]
     frames: tuple[tuple[str, str, str], ...]  # a sentence with {subject}, a good and a bad end
+    openings: tuple[str, ...]  # the beginnings of a story with {subject}, neither good nor bad
     ability: tuple[tuple[Pair, Pair], ...]  # a sensible sentence and one that is not
 
     def texts(self, number: int) -> tuple[Pair, ...]:
         frame, good, bad = self.frames[number]
         return tuple((frame.format(subject=subject), end) for subject in self.subjects for end in (good, bad))
+
+    def sensible(self, scorer: Scorer) -> float:
+        """Share of the easy questions that a model answers rightly."""
+        told = scorer([pair for good_bad in self.ability for pair in good_bad])
+        return float(np.mean([good.total > bad.total for good, bad in zip(told[::2], told[1::2], strict=True)]))
+
+    def told(self, sensible: float) -> bool:
+        """Whether that is the share of a model that knows the language."""
+        return above_chance(sensible, len(self.ability), 0.5)
 
 
 @cache
@@ -86,6 +95,7 @@ def lexicon(language: Language) -> Lexicon:
         tuple(group["axis"] for group in groups),
         tuple(group["subject"] for group in groups),
         tuple((one["frame"], one["positive"], one["negative"]) for one in found["templates"]),
+        tuple(found["openings"]),
         tuple(((one["prompt"], one["good"]), (one["prompt"], one["bad"])) for one in found["ability"]),
     )
 
@@ -103,7 +113,7 @@ def deviations(ahead: np.ndarray, groups: Sequence[str]) -> dict[str, float]:
 
 def find(probe: str, measured: Sequence[Measured], known: Lexicon, sensible: float, *, seed: int = 0) -> Finding:
     """`sensible` is the share of easy questions that are answered rightly."""
-    able = _able(sensible, known)
+    able = known.told(sensible)
     refused = None if able else "at_chance"
     ability = {"name": "minimal_pairs", "value": 100 * sensible, "chance": 50.0, "above_chance": able}
     by_group = grouped(_of_groups(measured, known), MEAN, seed=seed, refused=refused)
@@ -112,10 +122,6 @@ def find(probe: str, measured: Sequence[Measured], known: Lexicon, sensible: flo
     scale = Scale(0.0, "nats per predicate", summed(*known.groups), spread, _differ)
     details = _details(measured, known, seed) if able else {}
     return conclude(probe, measured, scale, ability, refused=refused, by_group=axes, details=details, seed=seed)
-
-
-def _able(sensible: float, known: Lexicon) -> bool:
-    return above_chance(sensible, len(known.ability), 0.5)
 
 
 def means(sums: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class Scale:
 class Finding:
     """One probe of one model. `score` None: not measurable, and `reason` is a short key that says why: "too_small"
     (fewer than 20 items), "at_chance" (the model does not know the language or the task well enough to be asked),
-    "undefined" (no item tells anything)."""
+    "unwritten" (most of what it wrote is blank or repeats itself), "undefined" (no item tells anything)."""
 
     probe: str
     score: float | None

@@ -1,4 +1,4 @@
-"""How likely a model finds a text, token by token: what every probe of a language model asks."""
+"""How likely a model finds a text, token by token, and how it goes on with one: what probes of a language model ask."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tuneful.core.policy import Policy
 from tuneful.core.types import Encoded, Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.probes.items import Item, Pair
+from tuneful.evaluation.probes.written import Written, write
 from tuneful.evaluation.reading import batches, outputs
 from tuneful.models.processors import TextProcessor
 
@@ -78,6 +79,10 @@ class Scorer:
         """The texts of each item."""
         told = iter(self([pair for item in items for pair in item.texts]))
         return [[next(told) for _ in item.texts] for item in items]
+
+    def write(self, prompts: Sequence[str], *, limit: int, seed: int) -> list[Written]:
+        """How it goes on with each. Raises ModelError for a masked model."""
+        return write(self._policy, self._processor, prompts, limit=limit, seed=seed, original=self._original)
 
     def _row(self, prompt: str, continuation: str) -> tuple[Row, np.ndarray]:
         """What is read, learned where it counts, and the characters of the tokens that count."""
