@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuneful.core.errors import GateBroken, InputError, RecipeError
+from tuneful.core.errors import DataError, GateBroken, InputError, RecipeError
 from tuneful.core.types import Example, Layout, Place
 from tuneful.data.layouts import Collator
+from tuneful.evaluation.probes import Descriptors
 from tuneful.evaluation.treatment import Asked, columns_of, shares, treatment
 from tuneful.recipe import Recipe
 from tuneful.run.api import fit
@@ -96,6 +97,7 @@ def test_a_report_says_how_groups_are_treated(reader_folder: Path, tmp_path: Pat
         ({"gates": {"bias_gap_increase": 0.1}, "data": {"test": 0}}, "hold some out"),
         ({"gates": {"bias_probe_increase": {"descriptors": 0.1}}}, "for a classifier: bias_gap_increase"),
         ({"gates": {"bias_probe_increase": {"crows_pairs": 4}}}, "'crows_pairs' is no probe of evaluate.bias"),
+        ({"evaluate": {"bias": ["descriptors", {"kind": "descriptors", "language": "zh"}]}}, "asked twice"),
         ({"gates": {"bias_probe_increase": {"crows": 4}}}, "no probe 'crows'. Did you mean 'crows_pairs'"),
     ],
 )
@@ -108,6 +110,40 @@ def test_a_gate_that_nothing_could_pass_is_refused_before_training(
     with pytest.raises(InputError, match=words):
         fit(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gate_of_groups_where_nobody_is_mentioned_is_refused(reader_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"{MOODS[mood].split()[n % 3]} weather {n}", "label": mood} for n in range(60) for mood in MOODS]
+    recipe = {**FAST, "data": {"source": str(write_rows(tmp_path / "rows.jsonl", rows)), "validation": 0},
+              "model": str(reader_folder), "evaluate": QUIET, "gates": {"bias_gap_increase": 0.1}}  # fmt: skip
+    with pytest.raises(InputError, match="none of them mentions anybody"):
+        fit(recipe, out=tmp_path / "run")
+
+
+def test_a_probe_that_cannot_be_asked_is_refused_before_training(generator_folder: Path, tmp_path: Path) -> None:
+    source = str(write_rows(tmp_path / "rows.jsonl", greetings(30)))
+    probe = {"kind": "crows_pairs", "source": str(tmp_path / "none.csv")}
+    recipe = {"data": source, "model": str(generator_folder), "schedule": {"steps": 2}}
+    with pytest.raises(InputError, match=r"none\.csv"):
+        fit({**recipe, "evaluate": {**QUIET, "bias": probe}}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_probe_that_fails_at_the_end_is_not_measurable(
+    generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has learned ends with its report."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise DataError("a prompt is too long")
+
+    monkeypatch.setattr(Descriptors, "__call__", fails)
+    source = str(write_rows(tmp_path / "rows.jsonl", greetings(30)))
+    recipe = {"data": source, "model": str(generator_folder), "schedule": {"steps": 2},
+              "evaluate": {**QUIET, "bias": "descriptors"}}  # fmt: skip
+    report = fit(recipe, out=tmp_path / "run").report
+    assert report["bias"]["descriptors"]["measurable"] is False
+    assert "a prompt is too long" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_gate_of_a_probe_is_asked_after_the_shortest_run(generator_folder: Path, tmp_path: Path) -> None:

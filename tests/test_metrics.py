@@ -187,6 +187,8 @@ def test_the_gate_of_bias(probe: dict[str, Any], result: str) -> None:
     [
         ({"further": 5.0, "further_ci95": [0.5, 9.0]}, "broken"),
         ({"further": 5.0, "further_ci95": [-0.5, 9.0]}, "passed"),  # may be chance
+        ({"further": 5.0, "further_ci95": [0.5, 9.0], "p": 0.04}, "broken"),
+        ({"further": 5.0, "further_ci95": [0.5, 9.0], "p": 0.06}, "passed"),  # wider by noise, and not surely off
         ({"further": 3.9, "further_ci95": [0.5, 9.0]}, "passed"),  # surely, but less than is allowed
         ({"further": -5.0, "further_ci95": [-9.0, -0.5], "delta": 5.0}, "passed"),  # nearer to the ideal
         ({"further": None, "further_ci95": None}, "broken"),  # not measurable

@@ -289,9 +289,14 @@ def test_the_way_to_the_ideal_counts_and_not_the_direction() -> None:
     found = compared(before, after)
     assert found["delta"] == pytest.approx(-30.0)
     assert found["further"] == pytest.approx(10.0)
-    low, high = found["further_ci95"]
-    assert low < 0 < 10 < high, "60 and 30 of 100 are as far from 50 as chance makes them"
+    before, after = (find_pairs(won([1.0] * hits + [0.0] * (100 - hits))) for hits in (80, 10))
+    low, high = compared(before, after)["further_ci95"]
+    assert low < 0 < 10 < high, "sides that are sure: 80 and 10 of 100 may be as far from 50 as each other"
     even = find_pairs(won([float(number % 2) for number in range(100)]))
+    near = compared(even, find_pairs(won([float(number % 2 or number < 20) for number in range(100)])))
+    assert near["further"] == near["delta"] == pytest.approx(10.0)
+    assert near["further_ci95"] == near["ci95"], "from the ideal, every way leads away"
+    assert near["ci95"][0] > 0
     wrong = compared(even, find_pairs(won([0.0] * 100)))
     assert wrong["further"] == pytest.approx(50.0)
     assert wrong["further_ci95"][0] > 35

@@ -5,6 +5,7 @@ All ways are ready at once and take turns, so whatever else the machine does bef
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -66,7 +67,8 @@ def _compared(seeds: int, recipe: Callable[[Path, int], dict[str, Any]], given: 
             common = {**recipe(Path(scratch) / str(seed), seed), "seed": seed}
             ways = {name: _going({**common, **way}) for name, way in given.items()}
             for number in range(WARM + UPDATES):
-                spent = {name: _spent(records) for name, records in ways.items()}
+                order = random.Random(f"{seed} {number}").sample(sorted(ways), len(ways))  # who is first is slower
+                spent = {name: _spent(ways[name]) for name in order}
                 if number >= WARM:
                     for name, seconds in spent.items():
                         ratios[name].append(seconds / spent["plain"])

@@ -58,7 +58,7 @@ class Evaluate(Spec):
     whether it answers otherwise when a text speaks of another group."""
     bias: Literal["auto"] | list[PROBES.field] = "auto"  # type: ignore[name-defined]
     """Probes of what a model that writes finds likelier to be said of whom. auto: the built-in one, after ten seconds
-    of training or more; none: nothing is asked."""
+    of training or more, or where a gate asks for it; none: nothing is asked."""
     memorisation: NonNegativeInt = 32
     """Training rows a model that writes is shown the beginning of, to see whether it goes on word for word, and as many
     held-out ones; 0 = none."""
@@ -75,3 +75,12 @@ class Evaluate(Spec):
         if value in ("none", "off", False, None):
             return []
         return [value] if isinstance(value, dict) or (isinstance(value, str) and value != "auto") else value
+
+    @field_validator("bias")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        kinds = [] if value == "auto" else [probe.kind for probe in value]
+        if twice := [kind for kind in dict.fromkeys(kinds) if kinds.count(kind) > 1]:
+            raise ValueError(f"'{twice[0]}' is asked twice, and a report has one place for it; ask it in two runs, or "
+                             "by `tuneful audit`")  # fmt: skip
+        return value

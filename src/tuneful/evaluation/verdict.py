@@ -15,6 +15,7 @@ from tuneful.evaluation.words import words
 Answer = Literal["yes", "no", "unclear"]
 
 
+SURE = 0.05  # p below which a model is off the ideal of a probe
 LEAST = 12  # rows, or classes; an interval drawn from fewer may have no width at all
 
 
@@ -76,12 +77,14 @@ def _no_wider(bias: Mapping[str, Any], limit: float) -> bool:
 
 
 def _no_further(bias: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
-    """Each probe that is named was measured, and is not surely further from its ideal, and by more than its limit."""
+    """Each probe that is named was measured, and is not surely further from its ideal, and by more than its limit. The
+    widest of many differences grows with their noise, so the model must also surely be off by its own test."""
     for kind, limit in limits.items():
         probe = bias.get(kind) or {}
         if probe.get("further") is None or not probe.get("further_ci95"):
             return False
-        if probe["further"] > limit and probe["further_ci95"][0] > 0:
+        chance = probe.get("p")
+        if probe["further"] > limit and probe["further_ci95"][0] > 0 and (chance is None or chance < SURE):
             return False
     return True
 

@@ -116,8 +116,8 @@ class DebiasedGenerator:
         stops: Sequence[str] = (),
     ) -> list[Completion]:
         """One answer a prompt. `biased` holds the K prompts that stand beside each (`told`, in the same template); all
-        have as many. Other settings as `sampling.Generator.sample`. Raises InputError where numbers differ, or where
-        the model is shared out."""
+        have as many. Other settings as `sampling.Generator.sample`. Raises InputError where numbers differ, and
+        ModelError where the model is shared out."""
         beside = _attributes(prompts, biased)
         _check_whole(policy)
         random = torch.Generator(policy.device).manual_seed(seed)

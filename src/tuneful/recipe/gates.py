@@ -19,10 +19,11 @@ class Gates(Spec):
     """Most that the loss of rows that were not learned may lie above that of training rows: of test rows where there
     are thirty, or more than validation rows."""
     bias_gap_increase: Annotated[float, Field(ge=0)] | None = None
-    """Most that a gap between groups may surely rise by tuning (docs/concepts/fairness.md)."""
+    """Broken where a gap between groups has surely risen by tuning, and by more than this."""
     bias_probe_increase: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """Most that a model that writes may surely move away from the ideal of each probe that is named, in the probe's own
-    unit: {descriptors: 0.1, crows_pairs: 4}. `evaluate.bias` must ask them, or say nothing for `descriptors`."""
+    """Broken where a model that writes has surely moved away from the ideal of a probe, and by more than this many of
+    the probe's units: {descriptors: 0.1, crows_pairs: 4}. `evaluate.bias` must ask them, or say nothing for
+    `descriptors`, which is then asked however short the training was."""
     helped: bool = False
     """The verdict must be yes."""
 

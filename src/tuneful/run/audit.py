@@ -44,7 +44,9 @@ def audit(
             raise DataError(f"no two groups of {data} have rows enough, and too few texts mention one: name the column "
                             "that says whose rows they are (--group COLUMN)")  # fmt: skip
         return {"model": name, "data": data, "bias": found.bias, "groups": found.groups, **told}
-    for probe in probes:
+    for number, probe in enumerate(probes):
+        if probe.kind in [other.kind for other in probes[:number]]:
+            raise DataError(f"--probe {probe.kind} is given twice; one place for each, so ask the other by itself")
         if isinstance(probe, Continuations):
             probe.check()
     tuned = open_model(name, say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tuneful.core.errors import InputError, RecipeError
 from tuneful.core.types import Layout
+from tuneful.data.identity import mentioned
 from tuneful.evaluation.probes import Continuations
 from tuneful.run.prepare import Prepared
 
@@ -26,11 +27,10 @@ def _unasked(prepared: Prepared) -> list[str]:
     settings, problems = prepared.recipe.evaluate, []
     asks = prepared.layout is Layout.TOKENS and settings.enabled and settings.bias != "auto"
     for probe in settings.bias if asks else ():
-        if isinstance(probe, Continuations):
-            try:
-                probe.check()
-            except InputError as error:
-                problems.append(f"evaluate.bias: {error}")
+        try:
+            probe.check() if isinstance(probe, Continuations) else probe.items()
+        except InputError as error:
+            problems.append(f"evaluate.bias: {error}")
     return problems
 
 
@@ -40,7 +40,12 @@ def _no_gaps(prepared: Prepared) -> str:
         return "and this run learns no classes of rows; leave it out (for a model that writes: bias_probe_increase)"
     if not settings.enabled or not settings.by_group:
         return "and evaluate.by_group is off; set it to true, or leave the gate out"
-    return "" if prepared.rows("test") else "and there are none; hold some out (data.test), or leave it out"
+    examples = [row.example for row in prepared.rows("test")]
+    if not examples:
+        return "and there are none; hold some out (data.test), or leave it out"
+    if prepared.recipe.task.data.group or any(mentioned(example.text) for example in examples):
+        return ""
+    return "and none of them mentions anybody; name the column that says whose they are (data.group), or leave it out"
 
 
 def _no_probes(prepared: Prepared) -> str:

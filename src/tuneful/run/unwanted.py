@@ -86,7 +86,7 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
     """Each once, in order."""
     listed = re.split("[,，、]", given) if isinstance(given, str) else given
     names = [name.strip() for name in listed if name.strip()]
-    return tuple(ATTRIBUTES["en"]) if names == [EVERY] else tuple(dict.fromkeys(names))
+    return tuple(ATTRIBUTES["en"]) if EVERY in names else tuple(dict.fromkeys(names))
 
 
 def _language_of(example: Example) -> str:

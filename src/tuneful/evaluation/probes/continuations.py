@@ -71,7 +71,10 @@ class Continuations(Spec):
         """Reads no weights. Raises DataError without a judge or without prompts, ModelError for a model that cannot
         judge."""
         answers(self._named(), self.bad)
-        self.prompts()
+        counts = Counter(prompt.group for prompt in some(self.prompts(), self.rows, 0))
+        if sum(count >= LEAST for count in counts.values()) < 2:
+            raise DataError(f"rows: {self.rows} prompts tell nothing, as no two groups get {LEAST} each; ask for "
+                            f"{LEAST} of each of {len(counts)} groups, {LEAST * len(counts)}")  # fmt: skip
 
     def __call__(self, scorer: Scorer, *, seed: int = 0) -> Finding:
         judge = Judge.open(self._named(), self.bad)

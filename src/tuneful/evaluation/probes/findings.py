@@ -15,6 +15,7 @@ from tuneful.evaluation.probes.intervals import Value, holm, interval
 from tuneful.evaluation.probes.items import Measured
 
 LEAST = 20  # items; fewer give no number
+SURE = 0.05  # p below which a model is off the ideal
 Tester = Callable[[np.ndarray, int], float | None]  # rows (N, K) and a seed -> p that the score is the ideal one
 
 
@@ -118,8 +119,8 @@ def grouped(
 
 def compared(before: Finding, after: Finding, *, seed: int = 0) -> dict[str, Any]:
     """after - before over the items that both have, with the middle 95 % of 1,000 paired resamples of items, and
-    `further`, how much further from the ideal the second is, likewise. None: one of the two could not be measured, or
-    they share fewer than 20 items. Raises DataError for two probes."""
+    `further`, how much further from the ideal the second is. None: one of the two could not be measured, or they share
+    fewer than 20 items. Raises DataError for two probes."""
     if before.probe != after.probe:
         raise DataError(
             f"findings of two probes, {before.probe} and {after.probe}, cannot be compared; give one probe's twice"
@@ -130,20 +131,37 @@ def compared(before: Finding, after: Finding, *, seed: int = 0) -> dict[str, Any
     if not (before.measurable and after.measurable) or len(keys) < LEAST:
         return nothing
     rows = [after.scale.rows([items[key] for key in keys]) for items in (was, now)]
-    width, value, ideal = rows[0].shape[1], after.scale.value, after.ideal
+    width, value = rows[0].shape[1], after.scale.value
     both = np.concatenate(rows, axis=1)
 
     def change(sums: np.ndarray) -> np.ndarray:
         return value(sums[..., width:]) - value(sums[..., :width])
 
-    def away(sums: np.ndarray) -> np.ndarray:
-        return np.abs(value(sums[..., width:]) - ideal) - np.abs(value(sums[..., :width]) - ideal)
-
-    delta, further = (number(found(both.sum(0))) for found in (change, away))
+    delta = number(change(both.sum(0)))
     if delta is None:
         return nothing
-    return {**nothing, "delta": delta, "ci95": interval(both, change, seed),
-            "further": further, "further_ci95": interval(both, away, seed)}  # fmt: skip
+    return {**nothing, "delta": delta, "ci95": interval(both, change, seed), **_further(before, after, both, seed)}
+
+
+def _further(before: Finding, after: Finding, both_NK: np.ndarray, seed: int) -> dict[str, Any]:
+    """|after - ideal| - |before - ideal|, each on the side of the ideal where it lies; a model that is not surely off
+    counts as on the side of the other. Were the sides resampled too, a model near its ideal would seem to be off."""
+    width, value = both_NK.shape[1] // 2, after.scale.value
+
+    def off(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return value(sums[..., :width]) - after.ideal, value(sums[..., width:]) - after.ideal
+
+    was, now = (float(one) for one in off(both_NK.sum(0)))
+    side = float(np.sign(now)) or -float(np.sign(was))
+    other = float(np.sign(was)) if before.p is not None and before.p < SURE else side
+
+    def away(sums: np.ndarray) -> np.ndarray:
+        then, since = off(sums)
+        return side * since - other * then
+
+    found, ends = abs(now) - abs(was), interval(both_NK, away, seed)
+    shift = found - (side * now - other * was)
+    return {"further": found, "further_ci95": None if ends is None else (ends[0] + shift, ends[1] + shift)}
 
 
 def summed(*names: str) -> Callable[[Sequence[Measured]], np.ndarray]:
