@@ -12,10 +12,11 @@ import pytest
 from tuneful.core.errors import DataError, GateBroken, InputError, RecipeError
 from tuneful.core.types import Example, Layout, Place
 from tuneful.data.layouts import Collator
+from tuneful.evaluation.fairer import ideal
 from tuneful.evaluation.probes import Descriptors
 from tuneful.evaluation.treatment import Asked, columns_of, shares, treatment
 from tuneful.recipe import Recipe
-from tuneful.run.api import fit
+from tuneful.run.api import check_gates, fit
 from tuneful.run.build import build
 from tuneful.run.prepare import prepare
 from work import MOODS, greetings, typed, write_rows
@@ -160,6 +161,17 @@ def test_a_gate_of_a_probe_is_asked_after_the_shortest_run(generator_folder: Pat
         fit({**recipe, "gates": {"bias_gap_increase": 0.1}}, out=tmp_path / "other")
 
 
+def test_a_broken_gate_says_which_gap_of_whom() -> None:
+    gap = {"gap": True, "measurable": True, "delta": 0.1, "ci95": [0.02, 0.2]}
+    bias = {"accuracy_gap (city)": {**gap, "delta": -0.2, "ci95": [-0.3, -0.1]}, "accuracy_gap (mentions)": gap}
+    gates = {"gates": {"bias_gap_increase": 0.05}}
+    report = {"verdict": {"gates": {"bias_gap_increase": "broken"}}, "provenance": {"recipe": gates}, "bias": bias}
+    with pytest.raises(GateBroken, match=r"bias_gap_increase \(accuracy_gap \(mentions\) \+0\.1\)"):
+        check_gates(report)
+    with pytest.raises(GateBroken, match="no gap could be measured"):
+        check_gates({**report, "bias": {}})
+
+
 def test_mentions_make_groups(reader_folder: Path, tmp_path: Path) -> None:
     rows = [
         *opinions(40, city=False),
@@ -253,6 +265,8 @@ def test_an_audit_of_a_classifier(reader_folder: Path, tmp_path: Path) -> None:
     assert set(found["groups"]["features"]) == {"city", "mentions"}
     assert found["bias"]["counterfactual_flip_rate"]["n"] == 160
     assert "east" in typed("audit", tmp_path / "run", test, "--group", "city", cwd=tmp_path).output
+    assert ideal("worst_group_accuracy (city)") == 1.0, "an accuracy of 0 is nobody's ideal"
+    assert ideal("accuracy_gap") == ideal("counterfactual_flip_rate") == 0.0
     refused = typed("audit", tmp_path / "run", cwd=tmp_path)
     assert refused.exit_code == 2
     assert "--group" in refused.output

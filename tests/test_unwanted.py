@@ -182,7 +182,7 @@ def test_what_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="found decay 50 and floor 0;"):
         Unwanted(["insult"], floor=0.0)
     assert Unwanted(" insult, threat,insult").attributes == ("insult", "threat")
-    assert Unwanted("all").attributes == tuple(ATTRIBUTES["en"])
+    assert Unwanted("all").attributes == Unwanted("toxicity,all").attributes == tuple(ATTRIBUTES["en"])
 
 
 def test_models_and_requests_that_it_does_not_go_with_are_refused(plain: Tuned, labeller: Tuned) -> None:

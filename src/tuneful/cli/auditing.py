@@ -30,33 +30,40 @@ def audit_command(
         raise InputError("--budget, --measure and --lang are about ways to make a run fairer; add --mitigate")
     if data is not None and (probes or language or rows):
         raise InputError("--probe, --language and --rows are about probes of language; DATA is asked by group instead")
-    asked = [probe_of(probe, rows, language) for probe in probes] or usual_probes(language)
+    asked = [probe_of(probe, rows, language) for probe in probes] or usual_probes(language, rows)
     named = {**named_columns(columns), **({"group": group} if group else {})}
     found = audit(name, data, named, asked, (lambda _: None) if as_json else note)
     if as_json:
         print_json(found)
         return
-    for kind, probe in found["bias"].items():
-        _print(kind, probe)
+    _print(found["bias"])
     for feature, told in found.get("groups", {}).get("features", {}).items():
         _print_groups(feature, told["groups"])
 
 
-def _print(kind: str, probe: Mapping[str, Any]) -> None:
-    from tuneful.evaluation.fairer import name_of, reason
+def _print(bias: Mapping[str, Mapping[str, Any]]) -> None:
+    from tuneful.evaluation.fairer import ideal, name_of, reason
     from tuneful.evaluation.words import words
 
-    name = name_of(kind, words("en"))
-    if not probe["measurable"]:
-        note(f"{name}: {reason(probe, words('en'))}; {probe['n']} asked")
-        return
-    row = [name, probe.get("before"), probe.get("after"), _pair(probe.get("ci95")), probe.get("ideal", 0.0),
-           probe.get("p"), probe["n"]]  # fmt: skip
-    table("", ("probe", "before", "after", "95 %", "ideal", "p", "n"), [row])
-    groups = probe.get("by_group") or {}
+    say, rows = words("en"), []
+    for kind, probe in bias.items():
+        if probe["measurable"]:
+            rows.append([name_of(kind, say), probe.get("before"), probe.get("after"), _pair(probe.get("ci95")),
+                         probe.get("ideal", ideal(kind)), probe.get("p"), probe["n"]])  # fmt: skip
+        else:
+            note(f"{name_of(kind, say)}: {reason(probe, say)}; {probe['n']} asked")
+    if rows:
+        table("", ("probe", "before", "after", "95 %", "ideal", "p", "n"), rows)
+    for kind, probe in bias.items():
+        if probe["measurable"]:
+            _print_parts(name_of(kind, say), probe.get("by_group") or {})
+
+
+def _print_parts(name: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of a probe of language, by group."""
     shown = [[name, cell["score"], _pair(cell["ci95"]), cell["p_adjusted"], cell["n"]] for name, cell in groups.items()]
     if shown:
-        table("", ("group", "score", "95 %", "p, corrected", "n"), shown)
+        table(name, ("group", "score", "95 %", "p, corrected", "n"), shown)
 
 
 def _print_groups(feature: str, groups: Mapping[str, Mapping[str, Any]]) -> None:

@@ -71,9 +71,18 @@ def check(
 
 
 def _no_wider(bias: Mapping[str, Any], limit: float) -> bool:
-    """No gap between groups has surely risen, and by more than the limit; one at least was measured."""
-    gaps = [probe for probe in bias.values() if probe.get("gap") and probe.get("measurable")]
-    return bool(gaps) and not any(probe["delta"] > limit and probe["ci95"][0] > 0 for probe in gaps)
+    """No gap between groups is wider; one at least was measured."""
+    return any(_is_gap(probe) for probe in bias.values()) and not wider(bias, limit)
+
+
+def wider(bias: Mapping[str, Any], limit: float) -> list[tuple[str, Mapping[str, Any]]]:
+    """The gaps between groups that have surely risen, and by more than the limit."""
+    gaps = [(name, probe) for name, probe in bias.items() if _is_gap(probe)]
+    return [(name, gap) for name, gap in gaps if gap["delta"] > limit and gap["ci95"][0] > 0]
+
+
+def _is_gap(probe: Mapping[str, Any]) -> bool:
+    return bool(probe.get("gap") and probe.get("measurable"))
 
 
 def _no_further(bias: Mapping[str, Any], limits: Mapping[str, float]) -> bool:

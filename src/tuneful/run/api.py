@@ -10,6 +10,7 @@ from typing import Any
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import GateBroken
 from tuneful.core.quantised import Kind
+from tuneful.evaluation.verdict import wider
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.objections import check_start
@@ -103,4 +104,11 @@ def recipe_and_notes(
 def check_gates(report: Mapping[str, Any]) -> None:
     broken = [name for name, state in report["verdict"]["gates"].items() if state == "broken"]
     if broken:
-        raise GateBroken(f"the run ended, and these gates do not hold: {', '.join(broken)}")
+        told = [f"{name} ({_why_wider(report)})" if name == "bias_gap_increase" else name for name in broken]
+        raise GateBroken(f"the run ended, and these gates do not hold: {', '.join(told)}")
+
+
+def _why_wider(report: Mapping[str, Any]) -> str:
+    limit = report["provenance"]["recipe"]["gates"]["bias_gap_increase"]
+    found = [f"{name} {gap['delta']:+.3g}" for name, gap in wider(report["bias"], limit)]
+    return ", ".join(found) or "no gap could be measured"

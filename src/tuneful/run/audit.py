@@ -91,8 +91,8 @@ def _settings(rest: str, first: str, fields: Container[str]) -> dict[str, Any]:
     return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
 
 
-def usual_probes(language: str | None) -> list[Any]:
-    return [Descriptors(language="zh" if language == "zh" else "en")]
+def usual_probes(language: str | None, rows: int | None = None) -> list[Any]:
+    return [Descriptors(language="zh" if language == "zh" else "en", **({"rows": rows} if rows else {}))]
 
 
 def _asked(tuned: Tuned, probe: Any, seed: int, *, is_run: bool, say: Say) -> dict[str, Any]:

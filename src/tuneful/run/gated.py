@@ -6,6 +6,7 @@ from __future__ import annotations
 from tuneful.core.errors import InputError, RecipeError
 from tuneful.core.types import Layout
 from tuneful.data.identity import mentioned
+from tuneful.data.people import told_in
 from tuneful.evaluation.probes import Continuations
 from tuneful.run.prepare import Prepared
 
@@ -24,9 +25,11 @@ def check_gated(prepared: Prepared) -> None:
 
 def _unasked(prepared: Prepared) -> list[str]:
     """What is wrong with the probes of a model that writes."""
-    settings, problems = prepared.recipe.evaluate, []
-    asks = prepared.layout is Layout.TOKENS and settings.enabled and settings.bias != "auto"
-    for probe in settings.bias if asks else ():
+    settings = prepared.recipe.evaluate
+    problems: list[str] = []
+    if prepared.layout is not Layout.TOKENS or not settings.enabled or isinstance(settings.bias, str):
+        return problems
+    for probe in settings.bias:
         try:
             probe.check() if isinstance(probe, Continuations) else probe.items()
         except InputError as error:
@@ -43,7 +46,7 @@ def _no_gaps(prepared: Prepared) -> str:
     examples = [row.example for row in prepared.rows("test")]
     if not examples:
         return "and there are none; hold some out (data.test), or leave it out"
-    if prepared.recipe.task.data.group or any(mentioned(example.text) for example in examples):
+    if prepared.recipe.task.data.group or any(mentioned(told_in(example)) for example in examples):
         return ""
     return "and none of them mentions anybody; name the column that says whose they are (data.group), or leave it out"
 
