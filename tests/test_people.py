@@ -185,7 +185,7 @@ class TestSentences:
             "often.",
             "What a recipe can say about it: augment: [counterfactual] (texts speak of other groups while they are "
             "learned).",
-            words("en")["said_people_limits"],
+            words("en")["people_told_limits"],
         ]
 
     def test_missing_groups_are_listed_in_part(self) -> None:
@@ -210,7 +210,7 @@ class TestSentences:
         assert len(told) == 8
         assert not any("{" in one or "people_" in one for one in told)
         (only,) = sentences(people(examples(["It rains."] * 12 + ["She came."])), [], language)
-        assert only == words(language)["said_people_none"].format(n="1", rows="13", least=30)
+        assert only == words(language)["people_told_none"].format(n="1", rows="13", least=30)
 
     @pytest.mark.parametrize("language", LANGUAGES)
     def test_every_axis_and_group_has_a_name(self, language: str) -> None:
@@ -390,7 +390,7 @@ def test_the_coach_says_it_in_the_terminal(reader_folder: Path, tmp_path: Path) 
     _, _, told = told.partition("Who is in the data ")
     assert told.startswith("60 of 120 training rows mention a group")
     assert "Column ‘team’ has 1 groups; the most frequent: <b>red</b> (120)." in told
-    assert words("en")["said_people_limits"] in told
+    assert words("en")["people_told_limits"] in told
 
 
 def coaching(folder: Path, reader: Path) -> list[object]:

@@ -24,7 +24,7 @@ def sentences(found: Mapping[str, Any], offers: Sequence[Said], language: str) -
     say = words(language)
     if not found["axes"]:
         facts = {"n": number(found["mentioning"]), "rows": number(found["rows"]), "least": LEAST}
-        return [say["said_people_none"].format(**facts)]
+        return [say["people_told_none"].format(**facts)]
     return [*_who(found, language), *_labels(found, language), *_offered(offers, say), *_limits(found, say)]
 
 
@@ -69,7 +69,7 @@ def share(value: float) -> str:
 def _who(found: Mapping[str, Any], language: str) -> Iterator[str]:
     say = words(language)
     named = [axis for axis in found["axes"] if axis["of"] == "words"]
-    key = "said_people_seen" if named else "said_people_few"
+    key = "people_told_seen" if named else "people_told_few"
     yield say[key].format(n=number(found["mentioning"]), rows=number(found["rows"]), least=LEAST)
     for axis in found["axes"]:
         if axis["of"] == "column":
@@ -77,18 +77,18 @@ def _who(found: Mapping[str, Any], language: str) -> Iterator[str]:
     seen = [axis for axis in named if axis["rows"]]
     if seen:
         groups = _listed(seen[:AXES], [axis["groups"][:MOST] for axis in seen[:AXES]], language)
-        yield say["said_people_frequent"].format(groups=groups)
+        yield say["people_told_frequent"].format(groups=groups)
     if any(axis["missing"] for axis in named):
         yield _missing(seen, [axis for axis in named if not axis["rows"]], language)
 
 
 def _column(axis: Mapping[str, Any], rows: int, say: Say) -> str:
     top = say["between_items"].join(_counted(group["name"], group, say) for group in axis["groups"][:MOST])
-    told = [say["said_people_column"].format(name=axis["name"], count=number(axis["count"]), groups=top)]
+    told = [say["people_told_column"].format(name=axis["name"], count=number(axis["count"]), groups=top)]
     if axis["rare_count"]:
-        told.append(say["said_people_rare"].format(n=number(axis["rare_count"])))
+        told.append(say["people_told_rare"].format(n=number(axis["rare_count"])))
     if rows > axis["rows"]:
-        told.append(say["said_people_unknown"].format(n=number(rows - axis["rows"])))
+        told.append(say["people_told_unknown"].format(n=number(rows - axis["rows"])))
     return say["between_sentences"].join(told)
 
 
@@ -118,7 +118,7 @@ def _missing(seen: Sequence[Mapping[str, Any]], absent: Sequence[Mapping[str, An
     if absent:
         names = say["between_items"].join(axis_name(axis, language) for axis in absent)
         told.append(say["people_nobody"].format(axes=names))
-    return say["said_people_missing"].format(groups=say["people_between"].join(told))
+    return say["people_told_missing"].format(groups=say["people_between"].join(told))
 
 
 def _labels(found: Mapping[str, Any], language: str) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _labels(found: Mapping[str, Any], language: str) -> Iterator[str]:
         own = (axis["of"], axis["name"], group["name"])
         if len(told) < LABELS and own not in told:
             told.append(own)
-            yield say["said_people_more" if rate["difference"] > 0 else "said_people_less"].format(
+            yield say["people_told_more" if rate["difference"] > 0 else "people_told_less"].format(
                 label=rate["label"], group=group_name(axis, group["name"], language), axis=axis_name(axis, language),
                 rate=share(rate["rate"]), overall=share(rate["overall"]), low=share(rate["low"]),
                 high=share(rate["high"]),
@@ -138,10 +138,10 @@ def _labels(found: Mapping[str, Any], language: str) -> Iterator[str]:
 def _offered(offers: Sequence[Said], say: Say) -> Iterator[str]:
     if offers:
         told = [say[f"said_{one.key}"].format(**one.facts) for one in offers]
-        yield say["said_people_offers"].format(offers=say["people_between"].join(told))
+        yield say["people_told_offers"].format(offers=say["people_between"].join(told))
 
 
 def _limits(found: Mapping[str, Any], say: Say) -> Iterator[str]:
     """Of word lists, where anything rests on them."""
     if any(axis["of"] == "words" for axis in found["axes"]):
-        yield say["said_people_limits"]
+        yield say["people_told_limits"]

@@ -51,7 +51,7 @@ def offers(prepared: Prepared, found: Mapping[str, Any]) -> Iterator[Said]:
     grouped = axes_of(prepared.recipe).union(axes)
     evened = any(axis["of"] == "column" or axis["name"] in grouped for axis in uneven)
     if evened and data.balance is None and _takes_sampling(prepared, axes):
-        yield Said(f"people_offer_group_sampling{'_too' if axes else ''}")
+        yield Said("people_offer_group_sampling_too") if axes else Said("people_offer_group_sampling")
     if any(axis["of"] == "words" for axis in uneven) and _takes_swaps(prepared):
         yield Said("people_offer_counterfactual")
 
