@@ -449,7 +449,20 @@ def test_a_probe_is_written_in_one_word(tmp_path: Path) -> None:
     assert probe_of("crows_pairs=pairs, new.csv", 5, "zh").source == "pairs, new.csv"
     assert probe_of("crows_pairs", None, None).source is None
     assert probe_of("continuations=j,rows=7", 90, None).rows == 7
+    with pytest.raises(DataError, match=r"no setting 'new_token'\. Did you mean 'new_tokens'"):
+        probe_of("continuations=j,new_token=5", None, None)
     with pytest.raises(DataError, match=r"new_tokens.*greater than 0"):
         probe_of("continuations=j,new_tokens=0", None, None)
     with pytest.raises(DataError, match="source: no such setting"):
         probe_of("descriptors=pairs.csv", None, None)
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(100, False), (419, False), (420, True)])
+def test_too_few_prompts_to_tell_groups_apart_are_refused_at_once(judge: Path, rows: int, fits: bool) -> None:
+    """21 groups, 20 prompts each: what gives less would be written, judged, and then not measurable."""
+    probe = Continuations(judge=str(judge), bad=["RUDE"], rows=rows)
+    if fits:
+        probe.check()
+        return
+    with pytest.raises(DataError, match=f"{rows} prompts tell nothing, .* 420"):
+        probe.check()

@@ -719,7 +719,7 @@ class TestCompared:
     def test_what_is_not_measured_does_not_change(self) -> None:
         rows = [("a", 1, 1, 40), ("a", 0, 0, 40), ("b", 1, 1, 10), ("b", 0, 0, 30)]
         change = compared(by_hand(rows), by_hand(rows))["who"]["equalised_odds_difference"]
-        assert change.as_json() == {"reason": "few_groups", "n": 120, "gap": True, "measurable": False}
+        assert change.as_json() == {"reason": "few_groups", "n": 120, "gap": True, "ideal": 0.0, "measurable": False}
 
     def test_several_classes(self) -> None:
         rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tuneful.autopilot.measuring import MEASURES, System, Yardstick, check_measu
 from tuneful.autopilot.mitigations import PLAIN, recipe_with
 from tuneful.autopilot.points import reason_of
 from tuneful.autopilot.trial import Answered, answered, prepared_for
-from tuneful.core.errors import DataError, InputError, ModelError, RunFolderError
+from tuneful.core.errors import DataError, InputError, ModelError, RecipeError, RunFolderError
 from tuneful.core.types import Example, Place, Row
 from tuneful.data.rows import GENERATED
 from tuneful.evaluation.fairness import LEAST
@@ -496,6 +497,43 @@ def test_without_time_only_the_plain_way_is_tuned(found: tuple[Path, Mitigation]
     for told in ("group_sampling", "recommended", "recipe.fairer.yaml", "had no part in the choice", "not tried"):
         assert told in " ".join(shown.output.split()), told
     assert "讓各群體" in (folder / "mitigation.html").read_text(encoding="utf-8")
+
+
+def test_a_way_that_finds_nothing_to_do_is_left_out_once(
+    found: tuple[Path, Mitigation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As jtt where no row is answered wrongly: the next call does not tune it again."""
+    shutil.copytree(found[0], folder := tmp_path / "run")
+    asked: list[int] = []
+
+    def answers(*_: object) -> None:
+        asked.append(1)
+        raise RecipeError(["no row is answered wrongly"])
+
+    monkeypatch.setattr(import_module("tuneful.autopilot.mitigate"), "answered", answers)
+    (way,) = (one for one in mitigations("equalised_odds_difference") if one.name == "jtt")
+    for _ in range(2):
+        lines = mitigate(folder, ways=[SAMPLING, way]).report["ways"]
+        assert [line["reason"] for line in lines if line["state"] == "left_out"] == ["no row is answered wrongly"]
+    assert len(asked) == 1
+
+
+def test_a_recommended_way_that_fails_on_all_rows_is_said(
+    found: tuple[Path, Mitigation], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(found[0], folder := tmp_path / "run")
+    kept = json.loads((folder / "mitigation.json").read_text(encoding="utf-8"))
+    (folder / "mitigation.json").write_text(json.dumps({**kept, "retold": None}), encoding="utf-8")
+
+    def fails(*_: object) -> None:
+        raise RecipeError(["no row is answered wrongly"])
+
+    heard: list[str] = []
+    monkeypatch.setattr(import_module("tuneful.autopilot.mitigate"), "retold", fails)
+    report = mitigate(folder, ways=[SAMPLING], say=heard.append).report
+    assert report["recommended"] == "group_sampling"
+    assert report["retold"] is None
+    assert any("no row is answered wrongly" in one for one in heard)
 
 
 def test_a_recipe_that_is_no_longer_recommended_goes(found: tuple[Path, Mitigation], tmp_path: Path) -> None:

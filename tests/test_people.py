@@ -7,6 +7,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,17 @@ def test_groups_of_a_column_are_sampled(reader_folder: Path, tmp_path: Path) -> 
     assert offered(prepared(even, reader_folder, tmp_path, group="team"), "team") == {}
     mentioning = [{**row, "team": one["team"]} for row, one in zip(rows(), even, strict=True)]
     assert set(offered(prepared(mentioning, reader_folder, tmp_path, group="team"), "team")) == {"counterfactual"}
+
+
+def test_whoever_is_mentioned_late_in_a_file_counts(
+    reader_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first hundred rows, as many as are tried, none mentions anybody."""
+    quiet = [{"text": f"w{number:03} {number % 7} " * 3, "label": ("glad", "sad")[number % 2]} for number in range(140)]
+    monkeypatch.setattr("tuneful.run.people.TRIED", 100)
+    ready = prepared(quiet + rows(), reader_folder, tmp_path, "data.test=0", "data.validation=0")
+    ready = replace(ready, repeated=sorted(ready.repeated, key=lambda row: row.example.place.row))
+    assert "group_sampling_too" in offered(ready)
 
 
 def test_only_axes_that_can_be_compared_are_offered(reader_folder: Path, tmp_path: Path) -> None:

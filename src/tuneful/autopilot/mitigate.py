@@ -24,6 +24,7 @@ from tuneful.core.files import write_text
 from tuneful.evaluation.mitigation_page import mitigation_page
 from tuneful.recipe import Recipe
 
+UNFIT = (RecipeError, DataError, Diverged, OutOfMemory)  # a way that cannot be tuned on these rows
 JSON, PAGE, RECIPE = "mitigation.json", "mitigation.html", "recipe.fairer.yaml"
 HEAD = "# The recipe of {path} with what makes it fairer ({way}): chosen by tuneful audit --mitigate.\n"
 
@@ -93,7 +94,7 @@ def _tried(
             except RecipeError as error:
                 if way is PLAIN:
                     raise
-                left[way.name] = Left("left_out", "; ".join(error.problems))
+                left[way.name] = Left("left_out", _why(error))
         if entry is not None and entry.reason:
             left[way.name] = Left("left_out", entry.reason)
         say(_told(way, left.get(way.name), entry))
@@ -112,10 +113,14 @@ def _entry(case: Case, way: Way, say: Say, should_stop: Stop) -> Entry:
         prepared = prepared_for(recipe, lambda _: None)
     try:
         return Entry.of(way, answered(prepared, case.asked, should_stop))
-    except (DataError, Diverged, OutOfMemory) as error:
+    except UNFIT as error:
         if way is PLAIN:
             raise
-        return Entry(way.settings, time.perf_counter() - began, reason=str(error))
+        return Entry(way.settings, time.perf_counter() - began, reason=_why(error))
+
+
+def _why(error: Exception) -> str:
+    return "; ".join(error.problems) if isinstance(error, RecipeError) else str(error)
 
 
 def _told(way: Way, left: Left | None, entry: Entry | None) -> str:
@@ -147,7 +152,11 @@ def _retold(
     wanted = (way.name, dict(way.settings), case.by.measure)
     if (known.get("way"), known.get("settings"), known.get("measure")) == wanted:
         return known
-    return retold(case, way, recipe, say, should_stop)
+    try:
+        return retold(case, way, recipe, say, should_stop)
+    except UNFIT as error:
+        say(f"'{way.name}' could not be tuned on all training rows, so nothing is told of test rows: {_why(error)}")
+        return None
 
 
 def _report(

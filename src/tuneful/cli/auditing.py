@@ -42,14 +42,14 @@ def audit_command(
 
 
 def _print(bias: Mapping[str, Mapping[str, Any]]) -> None:
-    from tuneful.evaluation.fairer import ideal, name_of, reason
+    from tuneful.evaluation.fairer import name_of, reason
     from tuneful.evaluation.words import words
 
     say, rows = words("en"), []
     for kind, probe in bias.items():
         if probe["measurable"]:
             rows.append([name_of(kind, say), probe.get("before"), probe.get("after"), _pair(probe.get("ci95")),
-                         probe.get("ideal", ideal(kind)), probe.get("p"), probe["n"]])  # fmt: skip
+                         probe["ideal"], probe.get("p"), probe["n"]])  # fmt: skip
         else:
             note(f"{name_of(kind, say)}: {reason(probe, say)}; {probe['n']} asked")
     if rows:

@@ -61,13 +61,8 @@ def predict_command(
     unwanted = _unwanted(less, language)
     if shown is not None and shots is None:
         raise InputError("--shown says how many rows of --shots are shown; name those too")
-    if labels is not None and shots is not None:
-        raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
-    if labels is not None and group is not None:
-        raise InputError("--group: classes known by name have no thresholds by group; leave it out")
-    if labels is not None and less is not None:
-        raise InputError("--labels and --less: labels are not written, so they have no less of anything; leave one out")
     if labels is not None:
+        _refuse_beside_labels(shots=shots, group=group, less=less)
         _predict_by_name(name, source, labels, out=out, column=column)
         return
     model = _that_answers(name)
@@ -86,6 +81,15 @@ def predict_command(
                 click.echo(lines[-1])
     if out is not None:
         _write(lines, out)
+
+
+def _refuse_beside_labels(*, shots: str | None, group: str | None, less: str | None) -> None:
+    if shots is not None:
+        raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
+    if group is not None:
+        raise InputError("--group: classes known by name have no thresholds by group; leave it out")
+    if less is not None:
+        raise InputError("--labels and --less: labels are not written, so they have no less of anything; leave one out")
 
 
 def _unwanted(less: str | None, language: str | None) -> Unwanted:

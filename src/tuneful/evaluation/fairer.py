@@ -22,11 +22,6 @@ def name_of(probe: str, say: Say) -> str:
     return f"{say.get(f'probe_{gap}', gap)}{column}"
 
 
-def ideal(probe: str) -> float:
-    """Of an entry about groups: areas and accuracies are best at 1, differences at 0."""
-    return 1.0 if probe.startswith(("worst_", "power_mean_")) else 0.0
-
-
 def reason(probe: Mapping[str, Any], say: Say) -> str:
     """Why there is no number; empty where there is one."""
     if probe.get("measurable", True):

@@ -13,6 +13,8 @@ from tuneful.core.types import Example, Row
 from tuneful.data.identity import Group, mentioned, swapped
 from tuneful.evaluation.compare import DRAWS
 from tuneful.evaluation.fairness import LEAST, Findings, compared, examine_groups, flips
+from tuneful.evaluation.fairness.changes import ideal
+from tuneful.evaluation.fairness.gaps import WIDER_IS_WORSE
 from tuneful.evaluation.fairness.members import Columns
 
 EXCHANGED = 500  # rows that are asked about other groups, at most
@@ -84,6 +86,7 @@ def _alone(found: Findings) -> dict[str, Any]:
             bias[_named(name, feature.name, several)] = {
                 **{key: value for key, value in told.items() if value not in (None, [])},
                 "n": len(feature.part.answers), "measurable": measure.reason is None, "gap": False,
+                "ideal": ideal(gap=name in WIDER_IS_WORSE),
             }  # fmt: skip
     return bias
 
@@ -129,7 +132,8 @@ def flipped(asked: Asked, twins: Asked, exchanged: Exchanged, positive: int | No
     places = exchanged.places
     said = None if asked.said is None or twins.said is None else (asked.said[places], twins.said)
     after = flips(asked.after[places], twins.after, exchanged.replaced, positive=positive, said=said)
-    found: dict[str, Any] = {"after": after.rate.value, "n": after.n, "gap": True, "directions": after.as_json()}
+    found: dict[str, Any] = {"after": after.rate.value, "n": after.n, "gap": True, "ideal": ideal(gap=True),
+                             "directions": after.as_json()}  # fmt: skip
     if after.rate.reason is not None:
         return {FLIPS: {**found, "measurable": False, "reason": after.rate.reason}}
     if asked.before is None or twins.before is None:

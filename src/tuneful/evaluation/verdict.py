@@ -10,12 +10,12 @@ from tuneful.core.types import Said
 from tuneful.evaluation.compare import Score
 from tuneful.evaluation.metrics import SEARCH_METRICS
 from tuneful.evaluation.phrases import gap_of, said
+from tuneful.evaluation.probes.findings import SURE
 from tuneful.evaluation.words import words
 
 Answer = Literal["yes", "no", "unclear"]
 
 
-SURE = 0.05  # p below which a model is off the ideal of a probe
 LEAST = 12  # rows, or classes; an interval drawn from fewer may have no width at all
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from tuneful.core.errors import DataError, ModelError
-from tuneful.core.spec import unknown
+from tuneful.core.spec import did_you_mean, unknown
 from tuneful.core.types import Layout, Row
 from tuneful.data.augment.reread import Reader
 from tuneful.data.layouts import Collator
@@ -21,7 +21,7 @@ from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, r
 from tuneful.recipe.explain import explain
 from tuneful.run.assess import by_group, rows_of
 from tuneful.run.encoded import LONGEST
-from tuneful.run.fairness import both
+from tuneful.run.fairness import of_language
 from tuneful.run.folder import RunFolder
 from tuneful.run.tuned import Tuned, open_model
 
@@ -74,11 +74,14 @@ def probe_of(written: str, rows: int | None, language: str | None) -> Any:
         ) from None
 
 
-def _settings(rest: str, first: str, fields: Container[str]) -> dict[str, Any]:
-    """`VALUE,name=value,...`; a comma that no known name follows is part of the value."""
+def _settings(rest: str, first: str, fields: Collection[str]) -> dict[str, Any]:
+    """`VALUE,name=value,...`; a comma that no name follows is part of the value. Raises DataError for a name that is
+    nearly one of the settings."""
     pairs: list[tuple[str, str]] = []
     for piece in rest.split(",") if rest else ():
         name, equals, value = piece.partition("=")
+        if equals and pairs and name not in fields and (near := did_you_mean(name, fields)):
+            raise DataError(f"--probe: there is no setting '{name}'.{near}")
         if equals and name in fields:
             pairs.append((name, value))
         elif pairs:
@@ -97,9 +100,9 @@ def usual_probes(language: str | None, rows: int | None = None) -> list[Any]:
 
 def _asked(tuned: Tuned, probe: Any, seed: int, *, is_run: bool, say: Say) -> dict[str, Any]:
     say(f"asking the probe '{probe.kind}'")
-    now: Finding = probe(Scorer(tuned.policy, tuned.processor), seed=seed)
     if is_run:
-        return both(probe(Scorer(tuned.policy, tuned.processor, original=True), seed=seed), now)
+        return of_language(probe, tuned.policy, tuned.processor, seed)
+    now: Finding = probe(Scorer(tuned.policy, tuned.processor), seed=seed)
     told = {key: value for key, value in now.as_json().items() if key not in ("items", "probe", "score")}
     return {"after": now.score, "gap": False, **told}
 

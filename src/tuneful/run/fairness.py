@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.errors import InputError
+from tuneful.core.policy import Policy
 from tuneful.core.types import Layout, Row
 from tuneful.data.augment.reread import Reader
 from tuneful.data.identity.lexicon import CHINESE
@@ -21,6 +22,7 @@ from tuneful.evaluation.readers import Decide
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
 from tuneful.models.probe import Probe
+from tuneful.models.processors import TextProcessor
 from tuneful.run.build import Built
 from tuneful.run.generalise import before_of, longest
 
@@ -55,19 +57,20 @@ def _of_language(built: Built, probes: list[Any], say: Say) -> dict[str, Any]:
     for probe in probes:
         say(f"asking the probe '{probe.kind}' of the model before and after")
         try:
-            was, now = (
-                probe(Scorer(built.policy, built.prepared.processor, original=original), seed=built.recipe.seed)
-                for original in (True, False)
-            )
-            found[probe.kind] = both(was, now)
+            found[probe.kind] = of_language(probe, built.policy, built.prepared.processor, built.recipe.seed)
         except InputError as error:  # it has learned all the same
             found[probe.kind] = {**dict.fromkeys(("before", "after", "delta", "ci95", "further", "further_ci95", "p")),
                                  "measurable": False, "reason": str(error), "gap": False, "n": 0}  # fmt: skip
     return found
 
 
-def both(was: Finding, now: Finding) -> dict[str, Any]:
-    """A probe in the report."""
+def of_language(probe: Any, policy: Policy, processor: TextProcessor, seed: int) -> dict[str, Any]:
+    """A probe in the report, before and after tuning."""
+    was, now = (probe(Scorer(policy, processor, original=original), seed=seed) for original in (True, False))
+    return _both(was, now)
+
+
+def _both(was: Finding, now: Finding) -> dict[str, Any]:
     told = now.as_json()
     ability = {"name": now.language_ability["name"], "before": was.language_ability["value"],
                "after": now.language_ability["value"]}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 from tuneful.core.errors import RecipeError
@@ -66,7 +67,8 @@ def _comparable(found: Mapping[str, Any], uneven: set[str]) -> list[str]:
 def _takes_sampling(prepared: Prepared, axes: Sequence[str]) -> bool:
     recipe, rows = prepared.recipe, prepared.repeated
     if axes:
-        rows = [_of_mentioned(row, frozenset(axes)) for row in rows[:TRIED]]
+        some = Random(recipe.seed).sample(rows, min(TRIED, len(rows)))
+        rows = [_of_mentioned(row, frozenset(axes)) for row in some]
     data = recipe.task.data.model_copy(update={"balance": GroupSampling()})
     asked = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
     try:

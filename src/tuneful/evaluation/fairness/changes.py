@@ -49,7 +49,12 @@ class Change:
             found["ci95"] = [round(end, 5) for end in self.ci95]
         if self.reason:
             found["reason"] = self.reason
-        return found | {"n": self.n, "gap": self.gap, "measurable": self.reason is None}
+        return found | {"n": self.n, "gap": self.gap, "ideal": ideal(gap=self.gap), "measurable": self.reason is None}
+
+
+def ideal(*, gap: bool) -> float:
+    """Differences are best at 0, areas and accuracies at 1."""
+    return 0.0 if gap else 1.0
 
 
 Changes = dict[str, dict[str, Change]]  # by feature, by gap

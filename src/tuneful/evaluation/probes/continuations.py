@@ -17,7 +17,7 @@ from tuneful.evaluation.probes.findings import LEAST, Finding, Scale, conclude, 
 from tuneful.evaluation.probes.intervals import holm
 from tuneful.evaluation.probes.items import Measured
 from tuneful.evaluation.probes.judge import Judge, answers
-from tuneful.evaluation.probes.means import Shuffled, means, rows_of, spread
+from tuneful.evaluation.probes.means import Shuffled, rows_of, spread
 from tuneful.evaluation.probes.prompts import Prompt, built_in, prompts_of, some
 from tuneful.evaluation.probes.scorer import Scorer
 from tuneful.evaluation.probes.written import Written
@@ -134,8 +134,9 @@ def find(
     groups = [name for name, count in counts.items() if count >= LEAST]
     refused = "unwritten" if said <= MOST else "too_small" if len(groups) < 2 else None
     scale = Scale(0.0, "points", rows_of(groups), spread, _differ)
-    cells = _by_group(measured, groups, axes, refused, seed)
-    details = dict(facts) if refused else {**facts, **_details(told, measured, groups, axes, seed)}
+    lot = None if refused else Shuffled.of(rows_of(groups)(measured), seed)
+    cells = _by_group(measured, groups, axes, refused, lot, seed)
+    details = dict(facts) if lot is None else {**facts, **_details(told, groups, axes, lot)}
     ability = {"name": "written", "value": 100 * said, "least": 100 * MOST}
     used = [one for one in measured if not one.numbers.keys().isdisjoint(groups)] or measured
     return conclude(probe, used, scale, ability, refused=refused, by_group=cells, details=details, seed=seed)
@@ -149,29 +150,30 @@ def nothing(probe: str, facts: Mapping[str, Any]) -> Finding:
 
 
 def _by_group(
-    measured: Sequence[Measured], groups: Sequence[str], axes: Mapping[str, str], refused: str | None, seed: int
+    measured: Sequence[Measured],
+    groups: Sequence[str],
+    axes: Mapping[str, str],
+    refused: str | None,
+    lot: Shuffled | None,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Mean of each group, with p that it lies apart from the middle, corrected over the groups that have one."""
     single = [Measured(one.key, name, {"bad": value}) for one in measured for name, value in one.numbers.items()]
     cells = grouped(single, MEAN, seed=seed, refused=refused)
-    told = [] if refused else Shuffled.of(rows_of(groups)(measured), seed).p_of_groups()
+    told = [] if lot is None else lot.p_of_groups()
     for name, p, adjusted in zip(groups, told, holm(told), strict=False):
         cells[name] |= {"p": p, "p_adjusted": adjusted}
     return {name: {"axis": axes[name], **cell} if name in axes else cell for name, cell in cells.items()}
 
 
-def _details(
-    told: Told, measured: Sequence[Measured], groups: Sequence[str], axes: Mapping[str, str], seed: int
-) -> dict[str, Any]:
-    rows = rows_of(groups)
-    sums = rows(measured).sum(0)
-    found = means(sums)
+def _details(told: Told, groups: Sequence[str], axes: Mapping[str, str], lot: Shuffled) -> dict[str, Any]:
+    alone = rows_of(groups)(measure(told.prompts, told.alone)).sum(0)
     return {
         "mean": float(100 * told.written.mean()),
-        "standard_deviation": float(found.std()),
-        "by_chance": Shuffled.of(rows(measured), seed).by_chance,
-        "prompts_alone": float(spread(rows(measure(told.prompts, told.alone)).sum(0))),
-        "by_axis": _by_axis(dict(zip(groups, found.tolist(), strict=True)), axes),
+        "standard_deviation": float(lot.found.std()),
+        "by_chance": lot.by_chance,
+        "prompts_alone": float(spread(alone)),
+        "by_axis": _by_axis(dict(zip(groups, lot.found.tolist(), strict=True)), axes),
     }
 
 

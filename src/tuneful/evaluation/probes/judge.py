@@ -17,6 +17,7 @@ from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.reading import class_logits
+from tuneful.evaluation.treatment import shares
 from tuneful.models.heads import Labels, labels_in
 from tuneful.models.load import load, locate
 from tuneful.models.processors import TextProcessor
@@ -59,8 +60,7 @@ class Judge:
         if self.labels.problem == SEVERAL:
             found: np.ndarray = (1 / (1 + np.exp(-logits_RC[:, counted]))).max(1)
             return found
-        shares = np.exp(logits_RC - logits_RC.max(1, keepdims=True))
-        return shares[:, counted].sum(1) / shares.sum(1)
+        return shares(logits_RC)[:, counted].sum(1)
 
     def _rows(self, texts: Sequence[str]) -> list[Row]:
         read = [self.processor.text(text, limit=self.processor.max_tokens) for text in texts]
