@@ -47,3 +47,18 @@ def test_doctor_measures_the_machine(generator_folder: Path, tmp_path: Path) -> 
             assert found["expected"][work][precision] == pytest.approx(UTILISATION[precision] * ceiling, rel=1e-3)
         assert found["ceilings"]["writing, one row"][precision] > 0
     assert found["gigabytes_per_second"] > 0
+
+
+def test_a_rate_measured_beside_other_work_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from tuneful.run import finish, plan
+
+    monkeypatch.setattr(plan, "matmul_gflops", lambda *_: 4.0)
+    built: Any = SimpleNamespace(cost=predict(WORK, gflops=1.0),
+                                 prepared=SimpleNamespace(resolved=SimpleNamespace(precision="fp32")))  # fmt: skip
+    assert finish._utilisation(built, 0.5, 0.2) == pytest.approx(0.538), "below one it is taken as it was"
+    assert finish._utilisation(built, 0.5, 0.1) == pytest.approx(1.076 / 4)
+    monkeypatch.setattr(plan, "matmul_gflops", lambda *_: 0.5)
+    assert finish._utilisation(built, 0.5, 0.1) == pytest.approx(1.076), "never by a lower rate"

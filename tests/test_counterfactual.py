@@ -341,6 +341,33 @@ class TestMapping:
             assert groups[0] == groups[1]
             assert not groups[0] & {"muslim", "atheist"}
 
+    def test_across_axes(self) -> None:
+        """A religion may become a nationality; gender and names are told by each other, and stay apart."""
+        axes = set()
+        for seed in range(60):
+            made = swapped("Emily is Muslim and she likes Muslims.", chance(seed), across=True)
+            assert made is not None
+            told = {one.axis: one.name for one in mentioned(made)}
+            assert told.pop("gender") == "male"
+            told.pop("name_origin", None)
+            (axis, name), *others = told.items()
+            assert not others, "one group stands for one, in both places"
+            assert name != "muslim"
+            axes.add(axis)
+        assert {"religion", "nationality", "orientation"} <= axes
+        within = {axis for seed in range(60)
+                  for axis in [one.axis for one in mentioned(swapped("I am Muslim.", chance(seed)) or "")]}  # fmt: skip
+        assert within == {"religion"}
+
+    def test_across_only_these_axes(self) -> None:
+        found = set()
+        for seed in range(40):
+            text = swapped("a gay Muslim", chance(seed), ["religion", "disability"], across=True)
+            assert text is not None
+            assert "gay" in text
+            found |= {one.axis for one in mentioned(text)} - {"orientation"}
+        assert found == {"religion", "disability"}
+
     def test_what_is_kept(self) -> None:
         assert swapped("Prince William and his wife", chance(), ["gender"], keep=["prince william"]) == (
             "Prince William and her husband"

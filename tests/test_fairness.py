@@ -11,6 +11,7 @@ import pytest
 
 from tuneful.core.errors import DataError, GateBroken, InputError, RecipeError
 from tuneful.core.types import Example, Layout, Place
+from tuneful.data.identity import mentioned
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.probes import Descriptors
 from tuneful.evaluation.treatment import Asked, columns_of, shares, treatment
@@ -19,6 +20,7 @@ from tuneful.run.api import check_gates, fit
 from tuneful.run.audit import usual_probes
 from tuneful.run.build import build
 from tuneful.run.prepare import prepare
+from tuneful.schedules.epochs import EpochSteps
 from work import MOODS, greetings, typed, write_rows
 
 FAST: dict[str, Any] = {"choose": "none", "schedule": {"steps": 6}, "optimiser": {"rows_per_step": 16}}
@@ -85,6 +87,8 @@ def test_a_report_says_how_groups_are_treated(reader_folder: Path, tmp_path: Pat
     assert done.report["verdict"]["gates"] == {"bias_gap_increase": "passed"}
     for page in ("report.html", "README.md"):
         written = (tmp_path / "run" / page).read_text(encoding="utf-8")
+        assert "the rarer of the two" in written
+        assert "‘city’, Equalised odds difference: " in written
         assert "equalised_odds_difference" in written or "Equalised odds" in written
     off = fit({**recipe, "gates": {}, "evaluate": {**QUIET, "by_group": False}}, out=tmp_path / "off")
     assert off.report["bias"] == off.report["groups"] == {}
@@ -217,6 +221,23 @@ def test_twins_are_read_and_not_learned(
     assert float(penalty.detach()) > 0
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_a_twin_may_be_of_another_axis(across: bool, reader_folder: Path, tmp_path: Path) -> None:
+    rows = [{"text": f"a Muslim came {n}", "label": "yn"[n % 2]} for n in range(24)]
+    recipe = {
+        **FAST, "data": {"source": str(write_rows(tmp_path / "rows.jsonl", rows)), "validation": 0, "test": 0},
+        "model": str(reader_folder), "regularisers": [{"kind": "counterfactual_pairing", "across": across}],
+    }  # fmt: skip
+    built = build(prepare(Recipe.model_validate(recipe)))
+    assert isinstance(built.schedule, EpochSteps)
+    vary = built.schedule.vary
+    assert vary is not None
+    twins = [vary(row, [n]).twin for n, row in enumerate(built.prepared.rows("train"))]
+    texts = [built.prepared.processor.tokenizer.decode(twin.ids) for twin in twins if twin is not None]
+    axes = {group.axis for text in texts for group in mentioned(text)}
+    assert (axes == {"religion"}) is not across
+
+
 def test_a_twin_counts_nothing() -> None:
     from tuneful.core.types import Row
 
@@ -267,7 +288,14 @@ def test_an_audit_of_a_classifier(reader_folder: Path, tmp_path: Path) -> None:
     found = json.loads(typed("audit", tmp_path / "run", test, "--group", "city", "--json", cwd=tmp_path).stdout)
     assert set(found["groups"]["features"]) == {"city", "mentions"}
     assert found["bias"]["counterfactual_flip_rate"]["n"] == 160
-    assert "east" in typed("audit", tmp_path / "run", test, "--group", "city", cwd=tmp_path).output
+    shown = " ".join(typed("audit", tmp_path / "run", test, "--group", "city", cwd=tmp_path).output.split())
+    assert "east" in shown
+    assert "‘The class’ is ‘" in shown
+    assert "base_rate" in shown
+    assert "in the training data" not in shown
+    learned = tmp_path / "data" / "train.jsonl"
+    shown = " ".join(typed("audit", tmp_path / "run", learned, "--group", "city", cwd=tmp_path).output.split())
+    assert "rows are in the training data, word for word" in shown
     ideals = {name.split(" ")[0]: entry["ideal"] for name, entry in found["bias"].items()}
     assert ideals["worst_group_accuracy"] == ideals["worst_bpsn"] == 1.0, "an accuracy of 0 is nobody's ideal"
     assert ideals["accuracy_gap"] == ideals["counterfactual_flip_rate"] == 0.0

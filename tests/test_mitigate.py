@@ -496,6 +496,8 @@ def test_without_time_only_the_plain_way_is_tuned(found: tuple[Path, Mitigation]
     shown = typed("audit", folder, "--mitigate", "--budget", "0.001s", "--lang", "zh-TW", cwd=tmp_path)
     for told in ("group_sampling", "recommended", "recipe.fairer.yaml", "had no part in the choice", "not tried"):
         assert told in " ".join(shown.output.split()), told
+    for told in ("the plain one about", "so nothing would be compared"):
+        assert told in " ".join(shown.output.split()), "before anything is tuned"
     assert "讓各群體" in (folder / "mitigation.html").read_text(encoding="utf-8")
 
 

@@ -556,7 +556,7 @@ def test_whoever_is_asked_about_others_is_asked_with_the_coin_of_its_original() 
         return Asked(truth, half, said=decisions.of_rows(own, np.zeros((len(own), 2)), originals))
 
     exchanged = Exchanged(places, twins, [("gender: male", "gender: female")] * 60)
-    assert treated(rows, {}, exchanged, asked, 1).bias[FLIPS]["after"] == 0.0
+    assert treated(rows, {}, exchanged, asked, {0: 40, 1: 20}, ("no", "yes")).bias[FLIPS]["after"] == 0.0
 
 
 def test_mentions_tell_the_group_of_any_text() -> None:

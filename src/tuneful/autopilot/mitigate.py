@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from tuneful.autopilot.budget import Budget, Done
@@ -62,6 +63,7 @@ def mitigate(
     with case.folder.claimed():
         journal = Journal.opened(case.folder.path / JSON, case.identity)
         named = [PLAIN, *(mitigations(measure) if ways is None else ways)]
+        say(_ahead(case, named, budget))
         left = _tried(case, named, journal, Budget(budget, _whole(case), began), say, should_stop)
         found = _measured(case, named, journal)
         chosen = recommended([one.point for one in found.values()], limit)
@@ -71,6 +73,18 @@ def mitigate(
         report = _report(case, named, journal, left, found, chosen, limit)
         path = _written(case, journal, report, way, recipe, language)
         return Mitigation(report, recipe, path)
+
+
+def _ahead(case: Case, ways: Sequence[Way], budget: float | None) -> str:
+    """What is to come, by the seconds that the run took: each part that is asked about makes as many updates."""
+    took = case.folder.read_json(case.folder.report)["cost"]["seconds"] * len(case.asked.deal.asked)
+    all_of_them = sum(way.cost for way in ways) * took
+    words = f"{len(ways)} ways, the plain one about {took / 60:.1f} min, all of them about {all_of_them / 60:.0f} min"
+    if budget is None or all_of_them <= budget:
+        return words
+    within = int(np.searchsorted(np.cumsum([way.cost for way in ways]) * took, budget, side="right"))
+    return f"{words}; in a budget of {budget / 60:.1f} min about {max(within, 1)} of them" + (
+        ", so nothing would be compared" if within < 2 else "")  # fmt: skip
 
 
 def _whole(case: Case) -> float:

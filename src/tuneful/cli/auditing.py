@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.text import Text
+
 from tuneful.cli.show import console, minutes, named_columns, note, print_json, table
 from tuneful.core.errors import InputError
 
@@ -24,6 +26,8 @@ def audit_command(
     as_json: bool,
     **of_mitigate: str | None,
 ) -> None:
+    from tuneful.evaluation.fairer import sentences
+    from tuneful.evaluation.words import words
     from tuneful.run.audit import audit, probe_of, usual_probes
 
     if any(of_mitigate.values()):
@@ -37,6 +41,8 @@ def audit_command(
         print_json(found)
         return
     _print(found["bias"])
+    for sentence in sentences({"groups": {}, **found}, words("en")):
+        console.print(Text(sentence), soft_wrap=True)
     for feature, told in found.get("groups", {}).get("features", {}).items():
         _print_groups(feature, told["groups"])
 
@@ -67,12 +73,15 @@ def _print_parts(name: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _print_groups(feature: str, groups: Mapping[str, Mapping[str, Any]]) -> None:
+    rated = any("positives" in cells for cells in groups.values())
     measures = [name for name in ("accuracy", "selection_rate", "tpr", "fpr", "subgroup", "bpsn", "bnsp")
                 if any(name in cells for cells in groups.values())]  # fmt: skip
     rows = [
-        [name, cells["n"], *((cells.get(m) or {}).get("value") for m in measures)] for name, cells in groups.items()
-    ]
-    table(feature, ("group", "n", *measures), rows)
+        [name, cells["n"], *([cells["positives"] / max(cells["n"], 1)] if rated else []),
+         *((cells.get(m) or {}).get("value") for m in measures)]
+        for name, cells in groups.items()
+    ]  # fmt: skip
+    table(feature, ("group", "n", *(["base_rate"] if rated else []), *measures), rows)
 
 
 def _pair(ends: Sequence[float] | None) -> str:

@@ -223,6 +223,8 @@ class ComparesTwins(Protocol):
 
     @property
     def axes(self) -> Sequence[str] | None: ...  # along which groups are exchanged; None: all that are known
+    @property
+    def across(self) -> bool: ...  # one of another axis may stand for a group
 
 
 @runtime_checkable

@@ -180,7 +180,7 @@ def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
         gap = [phrases.signed(probe.get("delta")), phrases.interval(probe.get("ci95"), say)]
         name = ": ".join(filter(None, (row["name"], row["why"])))
         rows.append([name, *numbers, *gap, phrases.number(probe.get("n"))])
-    return [_table(columns, rows)]
+    return [*fairer.sentences(report, say), _table(columns, rows)]
 
 
 def _repair(report: Mapping[str, Any], say: Say) -> list[str]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneful.evaluation import phrases
+from tuneful.evaluation.fairness.intervals import SURE
 from tuneful.evaluation.phrases import Say
 
 Report = Mapping[str, Any]
+GAPS = ("equalised_odds_difference", "demographic_parity_difference", "accuracy_gap")  # the first says most
 MEASURES = ("accuracy", "selection_rate", "tpr", "fpr", "bpsn")  # of a group, that the page shows
 OF_COLUMN = re.compile(r"^(?P<gap>\w+)(?P<column> \(.*\))$", re.DOTALL)  # one of several columns of groups
 
@@ -39,16 +41,52 @@ def probes(report: Report, say: Say) -> list[dict[str, Any]]:
     ]
 
 
+def sentences(report: Report, say: Say) -> list[str]:
+    """What the table of gaps means: which class is meant, and of each column of groups its first gap."""
+    features = report["groups"].get("features") or {}
+    gaps = [(feature, gap, found) for feature in features
+            if (told := _first_gap(report["bias"], feature)) for gap, found in [told]]  # fmt: skip
+    name = report["groups"].get("class")
+    meant = [say["fair_class"].format(name=name)] if name and gaps else []
+    return [*meant, *(_sentence(*one, say) for one in gaps)]
+
+
+def _first_gap(bias: Mapping[str, Any], feature: str) -> tuple[str, Mapping[str, Any]] | None:
+    """That could be measured."""
+    for gap in GAPS:
+        found = bias.get(f"{gap} ({feature})", bias.get(gap)) or {}
+        if found.get("measurable") and found.get("after") is not None:
+            return gap, found
+    return None
+
+
+def _sentence(feature: str, gap: str, found: Mapping[str, Any], say: Say) -> str:
+    between = [*(found.get("groups") or ()), "", ""][:2]
+    facts = {key: phrases.number(found.get(key)) for key in ("before", "after", "chance", "p")}
+    words = {"feature": feature, "gap": name_of(gap, say), "first": between[0], "other": between[1], **facts}
+    parts = ["fair_gap" if all(between) else "fair_gap_alone"]
+    if found.get("p") is not None and found.get("chance") is not None:
+        parts.append("fair_beyond" if found["p"] < SURE else "fair_within")
+    if found.get("before") is not None and found.get("ci95"):
+        low, high = found["ci95"]
+        parts.append("fair_grown" if low > 0 else "fair_shrunk" if high < 0 else "fair_unsure")
+    return say["between_sentences"].join(say[part].format(**words) for part in parts)
+
+
 def groups(report: Report, say: Say) -> list[dict[str, Any]]:
     """One table for each column of groups."""
     found = []
     for feature, told in (report["groups"].get("features") or {}).items():
         shown = [name for name in MEASURES if any(name in cells for cells in told["groups"].values())]
+        rated = any("positives" in cells for cells in told["groups"].values())
         rows = [
-            {"name": name, "n": cells["n"], "cells": [_cell(cells.get(measure) or {}, say) for measure in shown]}
+            {"name": name, "n": cells["n"], "cells": [
+                *([{"value": cells["positives"] / cells["n"]}] if rated and cells["n"] else []),
+                *(_cell(cells.get(measure) or {}, say) for measure in shown),
+            ]}
             for name, cells in told["groups"].items()
-        ]
-        names = [say[f"groups_measure_{name}"] for name in shown]
+        ]  # fmt: skip
+        names = [say[f"groups_measure_{name}"] for name in (*(["rate"] if rated else []), *shown)]
         found.append({"caption": say["groups_caption"].format(feature=feature), "measures": names, "rows": rows})
     return found
 

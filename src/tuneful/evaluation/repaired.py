@@ -7,7 +7,10 @@ from typing import Any
 
 from tuneful.evaluation import phrases
 from tuneful.evaluation.fairer import name_of
+from tuneful.evaluation.fairness.gaps import WIDER_IS_WORSE
 from tuneful.evaluation.phrases import Say
+
+POINT = 0.01
 
 
 def repaired(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -20,12 +23,24 @@ def repaired(report: Mapping[str, Any], say: Say) -> dict[str, Any]:
         for part in parts for measure, change in part["changed"].items()
     ]  # fmt: skip
     caption = say["repair_caption"].format(n=phrases.number(report["repair"].get("n")))
-    sentences = [_sentence(part, say) for part in parts]
+    sentences = [sentence for part in parts for sentence in (_sentence(part, say), _worse(part, say)) if sentence]
     return {
         "sentences": sentences if rows else [*sentences, say["repair_unmeasured"]],
         "caption": caption,
         "rows": rows,
     }
+
+
+def _worse(part: Mapping[str, Any], say: Say) -> str:
+    """What became worse by more than a point; empty where nothing did."""
+    found = []
+    for name, change in part["changed"].items():
+        more = change["after"] - change["before"]
+        if (more if name in WIDER_IS_WORSE else -more) > POINT:
+            numbers = say["before_after"].format(**{when: phrases.number(value) for when, value in change.items()})
+            found.append(say["with_note"].format(value=_measure(name, say), note=numbers))
+    facts = {"repair": say[f"repair_name_{part['kind']}"], "measures": say["between_items"].join(found)}
+    return say["repair_wider"].format(**facts) if found else ""
 
 
 def cuts(report: Mapping[str, Any]) -> bool:

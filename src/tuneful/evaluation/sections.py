@@ -107,7 +107,7 @@ def answers(report: Report, say: Say) -> dict[str, Any]:
 def notes(report: Report, say: Say) -> list[str]:
     """What the X-ray noted beyond its facts."""
     given = report["data"].get("notes") or []
-    return [phrases.said(note, say) for note in given if note["key"] not in phrases.RESTATED]
+    return [phrases.said(note, say) for note in given if not note["key"].startswith(phrases.RESTATED)]
 
 
 def balance(report: Report, say: Say) -> dict[str, Any]:
@@ -230,6 +230,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "notes": notes,
     "balance": balance,
     "gates": gates,
+    "fair_words": fairer.sentences,
     "probes": fairer.probes,
     "groups": fairer.groups,
     "group_notes": fairer.group_notes,

@@ -145,16 +145,19 @@ def flipped(asked: Asked, twins: Asked, exchanged: Exchanged, positive: int | No
 
 
 def treated(
-    rows: list[Row], columns: Columns, exchanged: Exchanged, asked: Ask, positive: int | None, *, seed: int = 0
-) -> Treated:
+    rows: list[Row], columns: Columns, exchanged: Exchanged, asked: Ask, counts: Mapping[int, int],
+    classes: Sequence[str], *, seed: int = 0,
+) -> Treated:  # fmt: skip
     """Gaps, groups and flips of a classifier. `asked` puts rows to it; as a chance it takes must not differ for a row
-    and the same about others, it is told the original of each."""
-    whole = asked(rows, rows)
+    and the same about others, it is told the original of each. `counts` (of class ids) say which of two is rarer."""
+    whole, positive = asked(rows, rows), rarer(counts, len(classes))
     found = treatment(whole, columns, positive, seed=seed)
+    if found.groups and positive is not None:
+        found = replace(found, groups={**found.groups, "class": classes[positive]})
     if not exchanged.rows:
         return found
     twins = asked(exchanged.rows, [rows[place] for place in exchanged.places])
-    return Treated({**found.bias, **flipped(whole, twins, exchanged, positive)}, found.groups)
+    return replace(found, bias={**found.bias, **flipped(whole, twins, exchanged, positive)})
 
 
 def _paired(apart: np.ndarray) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from tuneful.core.types import Said
 from tuneful.evaluation.compare import Score
+from tuneful.evaluation.fairness.intervals import SURE
 from tuneful.evaluation.metrics import SEARCH_METRICS
 from tuneful.evaluation.phrases import gap_of, said
-from tuneful.evaluation.probes.findings import SURE
 from tuneful.evaluation.words import words
 
 Answer = Literal["yes", "no", "unclear"]

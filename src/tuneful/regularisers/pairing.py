@@ -33,6 +33,8 @@ class CounterfactualPairing(Spec):
     """The square of the difference in place of its size: large ones count more, small ones hardly."""
     axes: tuple[str, ...] | None = None
     """Along which groups are exchanged (gender, religion, ...). None: all that are known."""
+    across: bool = False
+    """A group of one kind may stand for one of another (`augment: counterfactual` has the same)."""
 
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
         twin_R = batch.targets.get("twin")

@@ -88,13 +88,14 @@ def by_group(tuned: Tuned, rows: Sequence[Row], say: Say) -> dict[str, Any]:
 
 def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row], list[Row]]:
     """A model, and the test rows of a source, or all rows of a single table; and the same rows with the groups that
-    thresholds of the model go by, which need not be those of `columns`."""
+    thresholds of the model go by, which need not be those of `columns`. `say` hears of rows it has learned."""
     tuned, tables = _opened(name, source, columns, say)
     table = tables.get("test") or tables.get("validation") or next(iter(tables.values()))
     dropped: list[Dropped] = []
     rows = _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
     if dropped:
         say(f"{len(dropped)} rows cannot be used; the first: {dropped[0].place}: {dropped[0].reason}")
+    _tell_seen(_trained_on(name, tuned), rows, say)
     return tuned, rows, _as_decided(tuned, table, rows)
 
 

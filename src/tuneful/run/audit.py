@@ -17,7 +17,7 @@ from tuneful.data.augment.reread import Reader
 from tuneful.data.layouts import Collator
 from tuneful.evaluation.probes import PROBES, Continuations, Descriptors, Finding, Scorer
 from tuneful.evaluation.reading import class_logits
-from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, shares, treated
 from tuneful.recipe.explain import explain
 from tuneful.run.assess import by_group, rows_of
 from tuneful.run.encoded import LONGEST
@@ -120,5 +120,5 @@ def _of_rows(tuned: Tuned, rows: list[Row], decided: list[Row], column: str | No
 
     columns = columns_of([row.example for row in rows], column)
     exchanged = exchange(decided, reader.read, seed=seed)
-    positive = rarer(Counter(row.target for row in rows), len(tuned.labels.names))
-    return treated(decided, columns, exchanged, asked, positive, seed=seed)
+    counts = Counter(row.target for row in rows)
+    return treated(decided, columns, exchanged, asked, counts, tuned.labels.names, seed=seed)

@@ -20,7 +20,7 @@ from tuneful.evaluation.probes import Descriptors, Finding, Scorer
 from tuneful.evaluation.probes import compared as compared_probes
 from tuneful.evaluation.readers import Decide
 from tuneful.evaluation.reading import class_logits
-from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, rarer, shares, treated
+from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, shares, treated
 from tuneful.models.probe import Probe
 from tuneful.models.processors import TextProcessor
 from tuneful.run.build import Built
@@ -98,8 +98,8 @@ def _of_classes(built: Built, say: Say, decide: Decide | None) -> Treated:
     def asked(rows: list[Row], originals: list[Row]) -> Asked:
         return _asked(built, known, head, rows, None if decide is None else partial(decide, originals=originals))
 
-    positive = rarer(Counter(row.target for row in prepared.rows("train")), len(prepared.labels.names))
-    return treated(test, columns, exchanged, asked, positive, seed=built.recipe.seed)
+    counts = Counter(row.target for row in prepared.rows("train"))
+    return treated(test, columns, exchanged, asked, counts, prepared.labels.names, seed=built.recipe.seed)
 
 
 def _asked(built: Built, known: Before, head: Probe, rows: list[Row], decide: Decide | None) -> Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
+from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
@@ -231,12 +233,20 @@ def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[s
         "tokens": progress.tokens,
         "tokens_shared": progress.tokens - progress.read,
         "tokens_per_second": round(progress.tokens / seconds, 1),
-        "utilisation": round(built.cost.utilisation(progress.step / max(1, built.cost.steps), seconds), 3),
+        "utilisation": round(_utilisation(built, progress.step / max(1, built.cost.steps), seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
         "parameters": count(built.policy.module),
         "predicted": {"seconds": built.cost.seconds, "memory_mb": built.cost.memory_mb},
     }
+
+
+def _utilisation(built: Built, share: float, seconds: float) -> float:
+    found = built.cost.utilisation(share, seconds)
+    if found <= 1:
+        return found
+    again = replace(built.cost, gflops=rate_again(built.prepared.resolved, built.cost.gflops))
+    return again.utilisation(share, seconds)
 
 
 def _curves(folder: RunFolder) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Begins, ComparesGroups, Regulariser
 from tuneful.core.types import Layout, Row, Said
+from tuneful.data.labels import LabelSet
 from tuneful.recipe import Recipe
 from tuneful.run.balance import Cells
 from tuneful.run.regularised import comparing
@@ -49,13 +50,13 @@ def _stratum(*, by_label: bool) -> Callable[[Row], Hashable]:
     return lambda row: (row.example.group, row.target) if by_label else row.example.group
 
 
-def check_groups(resolved: Resolved, rows: Sequence[Row], *, streams: bool) -> list[Said]:
+def check_groups(resolved: Resolved, labels: LabelSet | None, rows: Sequence[Row], *, streams: bool) -> list[Said]:
     """What a report has to say of the groups. Raises RecipeError where they are compared and cannot be."""
     recipe, parts = resolved.recipe, comparing(resolved.recipe)
     names = names_of(rows)
     if not parts:
         return []
-    problems = list(_problems(resolved, rows, names, streams=streams)) or list(_small(resolved, rows))
+    problems = list(_problems(resolved, rows, names, streams=streams)) or list(_small(resolved, labels, rows))
     if problems:
         raise RecipeError(problems)
     unknown = sum(row.example.group is None for row in rows)
@@ -95,7 +96,7 @@ def _tells_label(rows: Sequence[Row]) -> bool:
     return all(seen.setdefault(row.example.group, row.target) == row.target for row in rows if row.example.group)
 
 
-def _small(resolved: Resolved, rows: Sequence[Row]) -> Iterator[str]:
+def _small(resolved: Resolved, labels: LabelSet | None, rows: Sequence[Row]) -> Iterator[str]:
     """Cells of which a step would have fewer than a penalty needs."""
     for part in comparing(resolved.recipe):
         stratum = _stratum(by_label=part.by_label)
@@ -106,9 +107,16 @@ def _small(resolved: Resolved, rows: Sequence[Row]) -> Iterator[str]:
         share = min(drawn.values()) / sum(row.times for row in rows)
         rarest = min(drawn, key=lambda cell: drawn[cell])
         if share * resolved.rows_per_step < part.least - ROUNDING:
-            name = " and class ".join(map(str, rarest)) if isinstance(rarest, tuple) else str(rarest)
+            name = _cell(rarest, labels)
             wanted = -(-part.least // share)
             yield (f"regularisers: {part.kind} needs {part.least} rows of each group{' and class' * part.by_label} in "
                    f"an update, and of {resolved.rows_per_step} about {share * resolved.rows_per_step:.1f} are of "
                    f"group {name}; --set optimiser.rows_per_step={wanted:.0f}, or draw cells alike "
                    "(data.balance: group_sampling)")  # fmt: skip
+
+
+def _cell(stratum: Hashable, labels: LabelSet | None) -> str:
+    if not isinstance(stratum, tuple):
+        return f"'{stratum}'"
+    group, target = stratum
+    return f"'{group}' and class '{labels.names[target] if labels else target}'"

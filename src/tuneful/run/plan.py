@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from tuneful.adapters import Full, Lora, TopLayers
-from tuneful.core.device import machine, memory_mb, ranks_here, world
+from tuneful.core.device import machine, matmul_gflops, memory_mb, pick_device, ranks_here, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Climbs, Objective
 from tuneful.core.quantised import BYTES
@@ -140,6 +141,12 @@ def matrix_rate(resolved: Resolved) -> float:
     """GFLOP/s of this machine in the run's precision."""
     here = machine()
     return here.bf16_gflops if resolved.precision == "bf16" else here.fp32_gflops
+
+
+def rate_again(resolved: Resolved, rate: float) -> float:
+    """GFLOP/s, measured once more; `rate` if that is more. Something else may have run when that was measured."""
+    dtype = torch.bfloat16 if resolved.precision == "bf16" else torch.float32
+    return max(rate, matmul_gflops(dtype, pick_device(), 0.3))
 
 
 def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:

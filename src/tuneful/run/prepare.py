@@ -25,6 +25,7 @@ from tuneful.models.size import Size
 from tuneful.objectives import Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.augment import check_augment
+from tuneful.run.comparable import comparable
 from tuneful.run.decided import Decided, decide
 from tuneful.run.defaults import told
 from tuneful.run.encoded import Encoded, encode
@@ -137,9 +138,9 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         found.notes.append(searched(learned.built, sampled=sampled is not None))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
     found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
-    found.notes.extend(
-        check_groups(resolved, resolved.recipe.schedule.learns(learned.repeated), streams=stream is not None)
-    )
+    taught = resolved.recipe.schedule.learns(learned.repeated)
+    found.notes.extend(check_groups(resolved, rows.labels, taught, streams=stream is not None))
+    found.notes.extend(comparable(resolved.recipe, rows.labels, learned.built))
     found.notes.extend(check_repair(resolved, rows.labels, learned.built, decided.folder, streams=stream is not None))
     prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,

@@ -29,22 +29,25 @@ class Twinned:
 
     reader: Reader
     axes: Sequence[str] | None
+    across: bool = False
     inner: Vary | None = None
 
     def __call__(self, row: Row, key: Sequence[int]) -> Row:
         seen = row if self.inner is None else self.inner(row, key)
         if not np.array_equal(seen.ids, row.ids):
             return replace(seen, twin=_of_nobody(row))
-        example = exchanged(row.example, np.random.default_rng([*key, MARK]), self.axes)
+        example = exchanged(row.example, np.random.default_rng([*key, MARK]), self.axes, across=self.across)
         if example is None:
             return seen
         twin = self.reader.read(row, example)
         return seen if np.array_equal(twin.ids, row.ids) else replace(seen, twin=_of_nobody(twin))
 
 
-def exchanged(example: Example, rng: np.random.Generator, axes: Sequence[str] | None) -> Example | None:
+def exchanged(
+    example: Example, rng: np.random.Generator, axes: Sequence[str] | None, *, across: bool = False
+) -> Example | None:
     """All of its texts about other groups, what is learned among them, by one mapping; None where they mention none."""
-    new = swapped_together(all_texts(example), rng, axes)
+    new = swapped_together(all_texts(example), rng, axes, across=across)
     return None if new is None else with_all_texts(example, new)
 
 
@@ -58,4 +61,4 @@ def twinned(schedule: Steps, prepared: Prepared) -> Steps:
     parts = comparing_twins(prepared.recipe)
     if not parts or prepared.layout not in (Layout.LABELS, Layout.TOKENS):
         return schedule
-    return replace(schedule, vary=Twinned(reader_of(prepared), parts[0].axes, schedule.vary))
+    return replace(schedule, vary=Twinned(reader_of(prepared), parts[0].axes, parts[0].across, schedule.vary))

@@ -40,10 +40,13 @@ class Counterfactual(Spec):
     """Along which kinds of people: gender, religion, ... None: all of them."""
     keep: Annotated[tuple[str, ...], OneOrMore] = ()
     """Terms and phrases that stay as they are, such as names of institutions."""
+    across: bool = False
+    """A religion may stand for a nationality, and so on, where all kinds of people are spoken of alike badly (gender
+    and names stay apart)."""
 
     def over(self, texts: Sequence[str]) -> Callable[[str, np.random.Generator], str]:
-        return lambda text, rng: swapped(text, rng, self.axes, keep=self.keep) or text
+        return lambda text, rng: swapped(text, rng, self.axes, keep=self.keep, across=self.across) or text
 
     def together(self, texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:
         """All texts of one example; as they are where none mentions anybody."""
-        return swapped_together(texts, rng, self.axes, keep=self.keep) or texts
+        return swapped_together(texts, rng, self.axes, keep=self.keep, across=self.across) or texts

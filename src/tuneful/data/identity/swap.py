@@ -19,7 +19,7 @@ import numpy as np
 
 from tuneful.data.identity import english
 from tuneful.data.identity.detect import read
-from tuneful.data.identity.lexicon import Group, Lexicon, Term, checked, key, languages_of, lexicon
+from tuneful.data.identity.lexicon import NAME_AXIS, Group, Lexicon, Term, checked, key, languages_of, lexicon
 
 GENDER = "gender"
 SENTENCE = re.compile(r"(?:^|[.!?。！？\n])[\s\"'“‘(]*$")
@@ -36,29 +36,38 @@ class Use(NamedTuple):
 
 
 def swapped(
-    text: str, rng: np.random.Generator, axes: Sequence[str] | None = None, *, keep: Sequence[str] = ()
-) -> str | None:
+    text: str, rng: np.random.Generator, axes: Sequence[str] | None = None, *,
+    keep: Sequence[str] = (), across: bool = False,
+) -> str | None:  # fmt: skip
     """The counterfactual of a text; None where there is nothing to exchange.
 
     Along each of the `axes` (None: all that are known) every group that the text mentions becomes another one, the same
     for the whole text: male and female each other, on other axes groups that `rng` draws and of which none stands for
     two. `keep` are terms or phrases that stay, as what is true of some only ("Prince William", "widow's pension").
-    Gender is not exchanged in a text with a word of biology ("pregnant"), which it would make untrue. Raises DataError
-    at an unknown axis.
+    Gender is not exchanged in a text with a word of biology ("pregnant"), which it would make untrue. `across`: one of
+    any axis may stand for another, of gender and the origin of names excepted, which names and pronouns tell. Raises
+    DataError at an unknown axis.
     """
-    new = swapped_together([text], rng, axes, keep=keep)
+    new = swapped_together([text], rng, axes, keep=keep, across=across)
     return None if new is None else new[0]
 
 
 def swapped_together(
-    texts: Sequence[str], rng: np.random.Generator, axes: Sequence[str] | None = None, *, keep: Sequence[str] = ()
-) -> list[str] | None:
+    texts: Sequence[str], rng: np.random.Generator, axes: Sequence[str] | None = None, *,
+    keep: Sequence[str] = (), across: bool = False,
+) -> list[str] | None:  # fmt: skip
     """The same of several texts that belong together, as a question and its answer: one mapping for all of them."""
     new = list(texts)
-    for axis in checked(axes):
-        if axis != GENDER or not any(tells_sex(text) for text in texts):
-            new = _moved(new, axis, rng, keep)
+    moving = [axis for axis in checked(axes) if axis != GENDER or not any(tells_sex(text) for text in texts)]
+    for together in _stages(moving) if across else [[axis] for axis in moving]:
+        new = _moved(new, together, rng, keep)
     return None if new == list(texts) else new
+
+
+def _stages(axes: Sequence[str]) -> list[list[str]]:
+    """Axes that are exchanged at once, and each of the others by itself."""
+    return [[axis for axis in axes if axis not in (GENDER, NAME_AXIS)],
+            *([axis] for axis in axes if axis in (GENDER, NAME_AXIS))]  # fmt: skip
 
 
 def tells_sex(text: str) -> bool:
@@ -66,9 +75,12 @@ def tells_sex(text: str) -> bool:
     return any(lexicon(language).biology.search(text) for language in languages_of(text))
 
 
-def _moved(texts: Sequence[str], axis: str, rng: np.random.Generator, keep: Sequence[str]) -> list[str]:
-    uses = [sorted(_uses(text, axis, keep), key=lambda use: use.start) for text in texts]
-    said = _Said(_targets(list(chain(*uses)), axis, rng), rng)
+def _moved(texts: Sequence[str], axes: Sequence[str], rng: np.random.Generator, keep: Sequence[str]) -> list[str]:
+    """A term of two of the axes is exchanged along the first."""
+    uses = [
+        sorted((use for axis in axes for use in _uses(text, axis, keep)), key=lambda use: use.start) for text in texts
+    ]
+    said = _Said(_targets(list(chain(*uses)), axes, rng), rng)
     return [_written(text, own, said) for text, own in zip(texts, uses, strict=True)]
 
 
@@ -87,12 +99,12 @@ def _whole(term: str) -> str:
     return rf"(?<!\w){re.escape(term)}(?!\w)" if term.isascii() else re.escape(term)
 
 
-def _targets(uses: Sequence[Use], axis: str, rng: np.random.Generator) -> dict[Group, Group]:
+def _targets(uses: Sequence[Use], axes: Sequence[str], rng: np.random.Generator) -> dict[Group, Group]:
     """For each group the one that stands for it: another that has all its forms, and for no two the same."""
     found: dict[Group, Group] = {}
     stay = {use.group for use in uses if use.group in use.words.fixed}
     for group in dict.fromkeys(use.group for use in uses if use.group not in stay):
-        free = [other for other in _fit(uses, group) if other not in {*found.values(), *stay}]
+        free = [other for other in _fit(uses, group, axes) if other not in {*found.values(), *stay}]
         if free:
             found[group] = free[int(rng.integers(len(free)))]
         else:
@@ -100,12 +112,15 @@ def _targets(uses: Sequence[Use], axis: str, rng: np.random.Generator) -> dict[G
     return {} if stay & set(found.values()) else found
 
 
-def _fit(uses: Iterable[Use], group: Group) -> list[Group]:
+def _fit(uses: Iterable[Use], group: Group, axes: Sequence[str]) -> list[Group]:
+    """Of one of the axes, in all forms that the group has."""
     needed = {(use.words.language, use.form): use.words for use in uses if use.group == group}
-    able = [list(words.written[group.axis, form]) for (_, form), words in needed.items()]
-    names = [name for name in able[0] if all(name in others for others in able)]
+    able = [
+        [Group(axis, name) for axis in axes for name in words.written.get((axis, form), ())]
+        for (_, form), words in needed.items()
+    ]
     fixed = set().union(*(words.fixed for words in needed.values()))
-    return [other for name in names if (other := Group(group.axis, name)) != group and other not in fixed]
+    return [one for one in able[0] if one != group and one not in fixed and all(one in others for others in able)]
 
 
 @dataclass(slots=True)
@@ -120,7 +135,8 @@ class _Said:
     def __call__(self, use: Use, old: str) -> Term | None:
         if use.group not in self.targets:
             return None
-        ways = use.words.written[use.group.axis, use.form][self.targets[use.group].name]
+        target = self.targets[use.group]
+        ways = use.words.written[target.axis, use.form][target.name]
         if len(ways) == 1:
             return ways[0]
         if (use.form, key(old)) not in self.chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+SURE = 0.05  # p below which something is off what chance gives
 Pair = tuple[float, float]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.errors import DataError
+from tuneful.evaluation.fairness.intervals import SURE
 from tuneful.evaluation.probes.intervals import Value, holm, interval
 from tuneful.evaluation.probes.items import Measured
 
 LEAST = 20  # items; fewer give no number
-SURE = 0.05  # p below which a model is off the ideal
 Tester = Callable[[np.ndarray, int], float | None]  # rows (N, K) and a seed -> p that the score is the ideal one
 
 
