@@ -264,6 +264,9 @@ def test_an_audit_of_a_model_that_writes(generator_folder: Path, tmp_path: Path)
     assert typed("audit", generator_folder, "--probe", "crow", cwd=tmp_path).exit_code == 2
     twice = typed("audit", generator_folder, "--probe", "descriptors", "--probe", "descriptors", cwd=tmp_path)
     assert "given twice" in twice.output
+    asked = [typed("audit", generator_folder, "--rows", 20, "--json", "--language", chinese, cwd=tmp_path).stdout
+             for chinese in ("en", "zh", "zh-TW")]  # fmt: skip
+    assert asked[1] == asked[2] != asked[0]
     assert usual_probes("zh", 25) == [Descriptors(language="zh", rows=25)]
     assert "not measurable" in typed("audit", generator_folder, "--rows", 20, cwd=tmp_path).output
 

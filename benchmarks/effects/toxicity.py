@@ -28,11 +28,14 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 SWAPPED = {"augment": ["counterfactual"]}
 PAIRED = {**SWAPPED, "regularisers": ["counterfactual_pairing"]}
+ACROSS = {"augment": [{"kind": "counterfactual", "across": True}],
+          "regularisers": [{"kind": "counterfactual_pairing", "across": True}]}  # fmt: skip
 EVEN = {"balance": "group_sampling", "mentions": "all"}
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "group_sampling": {"data": EVEN},
     "pairing": PAIRED,
+    "across": ACROSS,
     "all": {"data": EVEN, **PAIRED},
 }
 

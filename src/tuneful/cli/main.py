@@ -86,12 +86,18 @@ def labels_in(text: str) -> list[str]:
     return names
 
 
+def spoken(chinese: str, words: str) -> Callable[[Command], Command]:
+    """`--language`; `chinese` is how whoever asks calls it, whichever way it was written."""
+    return click.option(
+        "--language", type=click.Choice(["en", "zh-TW", "zh"]), help=words,
+        callback=lambda _context, _option, given: chinese if given in ("zh", "zh-TW") else given,
+    )  # fmt: skip
+
+
 def how_to_write(command: Command) -> Command:
     """What `predict` and `chat` share."""
     for option in (
-        click.option(
-            "--language", type=click.Choice(["en", "zh-TW"]), help="In which --less is told. Default: by row."
-        ),
+        spoken("zh-TW", "In which --less is told. Default: by row."),
         click.option("--less", metavar="A,B", help=f"Write with less of: {', '.join(UNWANTED)}; or all."),
         click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
@@ -199,7 +205,7 @@ def evaluate(model_or_run: str, data: str, columns: tuple[str, ...], generate: i
     help="For example crows_pairs=pairs.csv, or continuations=JUDGE,bad=rude.",
 )  # fmt: skip
 @click.option("--rows", type=click.IntRange(1), help="Questions of a probe, at most.")
-@click.option("--language", type=click.Choice(["en", "zh"]), help="Of the built-in probe. Default: en.")
+@spoken("zh", "Of the built-in probe. Default: en.")
 @click.option("--mitigate", is_flag=True, help="Try ways to make the gap between groups of a run smaller.")
 @click.option("--budget", metavar="20m", help="Time for --mitigate. Default: as much as all ways take.")
 @click.option("--measure", metavar="NAME", help="Gap for --mitigate. Default: equalised_odds_difference.")
