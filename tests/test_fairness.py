@@ -87,7 +87,7 @@ def test_a_report_says_how_groups_are_treated(reader_folder: Path, tmp_path: Pat
     assert done.report["verdict"]["gates"] == {"bias_gap_increase": "passed"}
     for page in ("report.html", "README.md"):
         written = (tmp_path / "run" / page).read_text(encoding="utf-8")
-        assert "the rarer of the two" in written
+        assert "‘The class’ is ‘" in written
         assert "‘city’, Equalised odds difference: " in written
         assert "equalised_odds_difference" in written or "Equalised odds" in written
     off = fit({**recipe, "gates": {}, "evaluate": {**QUIET, "by_group": False}}, out=tmp_path / "off")

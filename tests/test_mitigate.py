@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -496,9 +497,33 @@ def test_without_time_only_the_plain_way_is_tuned(found: tuple[Path, Mitigation]
     shown = typed("audit", folder, "--mitigate", "--budget", "0.001s", "--lang", "zh-TW", cwd=tmp_path)
     for told in ("group_sampling", "recommended", "recipe.fairer.yaml", "had no part in the choice", "not tried"):
         assert told in " ".join(shown.output.split()), told
-    for told in ("the plain one about", "so nothing would be compared"):
-        assert told in " ".join(shown.output.split()), "before anything is tuned"
+    assert "2 of them known" in " ".join(shown.output.split()), "before anything is tuned"
+    assert "so nothing would be compared" not in " ".join(shown.output.split()), "two are known, and are"
     assert "讓各群體" in (folder / "mitigation.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("budget", "known", "told"),
+    [
+        (None, 0, "3 ways, 0 of them known; the others would take about 7.0 min"),
+        (
+            130.0,
+            0,
+            "enough for about 1 of them, so nothing would be compared",
+        ),  # the second would end at 120, and 30 more
+        (150.0, 0, "enough for about 2 of them"),
+        (10.0, 2, "3 ways, 2 of them known; the others would take about 5.0 min; the budget is enough for about 0"),
+    ],
+)
+def test_what_a_budget_holds_is_told_ahead(budget: float | None, known: int, told: str) -> None:
+    """A run of a minute, asked about in one part: ways of 1, 1 and 5; half of a way's time is kept for the last tuning."""
+    ways = [PLAIN, replace(SAMPLING, cost=1.0), replace(SWAPS, cost=5.0)]
+    entries = {way.name: Entry(way.settings, 60.0) for way in ways[:known]}
+    report = SimpleNamespace(read_json=lambda _: {"cost": {"seconds": 60.0}}, report=None)
+    case: Any = SimpleNamespace(folder=report, asked=SimpleNamespace(deal=SimpleNamespace(asked=[0])))
+    journal: Any = SimpleNamespace(find=lambda way: entries.get(way.name))
+    ahead = import_module("tuneful.autopilot.mitigate")._ahead
+    assert told in ahead(case, ways, journal, Budget(budget, 0.5))
 
 
 def test_a_way_that_finds_nothing_to_do_is_left_out_once(
@@ -530,12 +555,15 @@ def test_a_recommended_way_that_fails_on_all_rows_is_said(
     def fails(*_: object) -> None:
         raise RecipeError(["no row is answered wrongly"])
 
-    heard: list[str] = []
     monkeypatch.setattr(import_module("tuneful.autopilot.mitigate"), "retold", fails)
-    report = mitigate(folder, ways=[SAMPLING], say=heard.append).report
-    assert report["recommended"] == "group_sampling"
-    assert report["retold"] is None
-    assert any("no row is answered wrongly" in one for one in heard)
+    made = mitigate(folder, ways=[SAMPLING])
+    assert made.report["recommended"] == "group_sampling"
+    assert made.report["unfit"] == "no row is answered wrongly"
+    assert made.report["retold"] is made.recipe is made.path is None, "what failed is no recipe"
+    assert not (folder / "recipe.fairer.yaml").exists()
+    page = (folder / "mitigation.html").read_text(encoding="utf-8")
+    assert "could not be tuned, so there is no recipe for it: no row is answered wrongly" in page
+    assert "To tune with it" not in page
 
 
 def test_a_recipe_that_is_no_longer_recommended_goes(found: tuple[Path, Mitigation], tmp_path: Path) -> None:

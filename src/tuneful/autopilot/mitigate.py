@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from tuneful.autopilot.budget import Budget, Done
+from tuneful.autopilot.budget import Budget, Done, foretold
 from tuneful.autopilot.case import Case, opened
 from tuneful.autopilot.journal import Entry, Journal
 from tuneful.autopilot.measuring import MEASURES, Measured, measured
@@ -63,28 +62,40 @@ def mitigate(
     with case.folder.claimed():
         journal = Journal.opened(case.folder.path / JSON, case.identity)
         named = [PLAIN, *(mitigations(measure) if ways is None else ways)]
-        say(_ahead(case, named, budget))
-        left = _tried(case, named, journal, Budget(budget, _whole(case), began), say, should_stop)
+        allowed = Budget(budget, _whole(case), began)
+        say(_ahead(case, named, journal, allowed))
+        left = _tried(case, named, journal, allowed, say, should_stop)
         found = _measured(case, named, journal)
         chosen = recommended([one.point for one in found.values()], limit)
         way = next((way for way in named if chosen is not None and way.name == chosen.way), None)
         recipe = None if way is None else recipe_with(case.base, way, case.prepared.repeated)
-        journal = replace(journal, retold=_retold(case, way, recipe, journal, say, should_stop))
-        report = _report(case, named, journal, left, found, chosen, limit)
+        told, unfit = _retold(case, way, recipe, journal, say, should_stop)
+        journal, recipe = replace(journal, retold=told), None if unfit else recipe
+        report = {**_report(case, named, journal, left, found, chosen, limit), "unfit": unfit}
         path = _written(case, journal, report, way, recipe, language)
         return Mitigation(report, recipe, path)
 
 
-def _ahead(case: Case, ways: Sequence[Way], budget: float | None) -> str:
+def _ahead(case: Case, ways: Sequence[Way], journal: Journal, budget: Budget) -> str:
     """What is to come, by the seconds that the run took: each part that is asked about makes as many updates."""
     took = case.folder.read_json(case.folder.report)["cost"]["seconds"] * len(case.asked.deal.asked)
-    all_of_them = sum(way.cost for way in ways) * took
-    words = f"{len(ways)} ways, the plain one about {took / 60:.1f} min, all of them about {all_of_them / 60:.0f} min"
-    if budget is None or all_of_them <= budget:
+    wanted = [way for way in ways if journal.find(way) is None]
+    done, spent, made = _done(ways, journal), 0.0, 0
+    for way in wanted:
+        seconds = foretold(way.cost, done) if done else took * way.cost
+        if way is PLAIN or budget.allows(way.cost, done, spent):
+            done, spent, made = [*done, (way.cost, seconds)], spent + seconds, made + 1
+    words = f"{len(ways)} ways, {len(ways) - len(wanted)} of them known; the others would take about "
+    words += f"{sum(way.cost for way in wanted) * took / 60:.1f} min"
+    if made == len(wanted):
         return words
-    within = int(np.searchsorted(np.cumsum([way.cost for way in ways]) * took, budget, side="right"))
-    return f"{words}; in a budget of {budget / 60:.1f} min about {max(within, 1)} of them" + (
-        ", so nothing would be compared" if within < 2 else "")  # fmt: skip
+    return f"{words}; the budget is enough for about {made} of them" + (
+        ", so nothing would be compared" if len(done) < 2 else "")  # fmt: skip
+
+
+def _done(ways: Sequence[Way], journal: Journal) -> Done:
+    """Of the ways that were tuned."""
+    return [(one.cost, entry.seconds) for one in ways if (entry := journal.find(one)) and not entry.reason]
 
 
 def _whole(case: Case) -> float:
@@ -97,7 +108,7 @@ def _tried(
     """Tunes what the journal has not; what was left, by name. Raises Interrupted."""
     left: dict[str, Left] = {}
     for way in ways:
-        done: Done = [(one.cost, entry.seconds) for one in ways if (entry := journal.find(one)) and not entry.reason]
+        done = _done(ways, journal)
         entry = journal.find(way)
         if entry is None and way is not PLAIN and not budget.allows(way.cost, done, time.perf_counter() - budget.began):
             left[way.name] = Left("not_tried")
@@ -158,19 +169,18 @@ def _measured(case: Case, ways: Sequence[Way], journal: Journal) -> dict[str, Me
 
 def _retold(
     case: Case, way: Way | None, recipe: Recipe | None, journal: Journal, say: Say, should_stop: Stop
-) -> Mapping[str, Any] | None:
-    """From the journal where it stands there."""
+) -> tuple[Mapping[str, Any] | None, str]:
+    """From the journal where it stands there; and why it could not be tuned on all training rows."""
     if way is None or recipe is None or not case.prepared.rows("test"):
-        return None
+        return None, ""
     known = journal.retold or {}
     wanted = (way.name, dict(way.settings), case.by.measure)
     if (known.get("way"), known.get("settings"), known.get("measure")) == wanted:
-        return known
+        return known, ""
     try:
-        return retold(case, way, recipe, say, should_stop)
+        return retold(case, way, recipe, say, should_stop), ""
     except UNFIT as error:
-        say(f"'{way.name}' could not be tuned on all training rows, so nothing is told of test rows: {_why(error)}")
-        return None
+        return None, _why(error)
 
 
 def _report(

@@ -77,7 +77,7 @@ def _print_groups(feature: str, groups: Mapping[str, Mapping[str, Any]]) -> None
     measures = [name for name in ("accuracy", "selection_rate", "tpr", "fpr", "subgroup", "bpsn", "bnsp")
                 if any(name in cells for cells in groups.values())]  # fmt: skip
     rows = [
-        [name, cells["n"], *([cells["positives"] / max(cells["n"], 1)] if rated else []),
+        [name, cells["n"], *([cells["positives"] / cells["n"]] if rated else []),
          *((cells.get(m) or {}).get("value") for m in measures)]
         for name, cells in groups.items()
     ]  # fmt: skip

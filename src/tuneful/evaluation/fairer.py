@@ -65,7 +65,7 @@ def _sentence(feature: str, gap: str, found: Mapping[str, Any], say: Say) -> str
     facts = {key: phrases.number(found.get(key)) for key in ("before", "after", "chance", "p")}
     words = {"feature": feature, "gap": name_of(gap, say), "first": between[0], "other": between[1], **facts}
     parts = ["fair_gap" if all(between) else "fair_gap_alone"]
-    if found.get("p") is not None and found.get("chance") is not None:
+    if found["after"] and found.get("p") is not None and found.get("chance") is not None:
         parts.append("fair_beyond" if found["p"] < SURE else "fair_within")
     if found.get("before") is not None and found.get("ci95"):
         low, high = found["ci95"]
@@ -81,7 +81,7 @@ def groups(report: Report, say: Say) -> list[dict[str, Any]]:
         rated = any("positives" in cells for cells in told["groups"].values())
         rows = [
             {"name": name, "n": cells["n"], "cells": [
-                *([{"value": cells["positives"] / cells["n"]}] if rated and cells["n"] else []),
+                *([{"value": cells["positives"] / cells["n"]}] if rated else []),
                 *(_cell(cells.get(measure) or {}, say) for measure in shown),
             ]}
             for name, cells in told["groups"].items()
@@ -94,6 +94,11 @@ def groups(report: Report, say: Say) -> list[dict[str, Any]]:
 def _cell(measure: Mapping[str, Any], say: Say) -> dict[str, Any]:
     why = measure.get("reason")
     return {**measure, "why": say.get(f"why_{why}", why) if why else ""}
+
+
+def notes_beside(report: Report) -> set[str]:
+    """Keys of the notes that stand beside the table of gaps."""
+    return {note["key"] for note in report["groups"].get("notes") or []} if report["bias"] else set()
 
 
 def group_notes(report: Report, say: Say) -> list[str]:

@@ -53,9 +53,12 @@ def gap_name(measure: str, say: Say) -> str:
 
 
 def sentence(found: Mapping[str, Any], say: Say) -> str:
-    """What is recommended, or why nothing is."""
+    """What is recommended, or why nothing is; and why the recommended way could not be tuned after all."""
     way = title(str(found["recommended"]), say)
-    return say[f"mitigation_why_{found['why']}"].format(way=way, points=phrases.number(100 * found["limit"]))
+    parts = [say[f"mitigation_why_{found['why']}"].format(way=way, points=phrases.number(100 * found["limit"]))]
+    if found.get("unfit"):
+        parts.append(say["mitigation_unfit"].format(way=way, why=found["unfit"]))
+    return say["between_sentences"].join(parts)
 
 
 def written(settings: Mapping[str, Any]) -> str:

@@ -32,8 +32,8 @@ BLOCKS = (
     "repair",
 )
 
-# How notes begin that say what the facts of the X-ray say already, or what stands beside the groups.
-RESTATED = ("duplicates", "leaked", "truncated", "fairness_")
+# Notes that say what the facts of the X-ray say already.
+RESTATED = ("duplicates", "leaked", "truncated")
 
 
 def filled(report: Mapping[str, Any]) -> dict[str, Any]:

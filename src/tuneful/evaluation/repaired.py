@@ -35,7 +35,7 @@ def _worse(part: Mapping[str, Any], say: Say) -> str:
     """What became worse by more than a point; empty where nothing did."""
     found = []
     for name, change in part["changed"].items():
-        more = change["after"] - change["before"]
+        more = round(change["after"] - change["before"], 6)
         if (more if name in WIDER_IS_WORSE else -more) > POINT:
             numbers = say["before_after"].format(**{when: phrases.number(value) for when, value in change.items()})
             found.append(say["with_note"].format(value=_measure(name, say), note=numbers))

@@ -105,9 +105,9 @@ def answers(report: Report, say: Say) -> dict[str, Any]:
 
 
 def notes(report: Report, say: Say) -> list[str]:
-    """What the X-ray noted beyond its facts."""
-    given = report["data"].get("notes") or []
-    return [phrases.said(note, say) for note in given if not note["key"].startswith(phrases.RESTATED)]
+    """What the X-ray noted beyond its facts, and what does not stand beside the groups."""
+    given, beside = report["data"].get("notes") or [], fairer.notes_beside(report)
+    return [phrases.said(note, say) for note in given if note["key"] not in {*phrases.RESTATED, *beside}]
 
 
 def balance(report: Report, say: Say) -> dict[str, Any]:

@@ -50,16 +50,16 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     }
     test = rows.get("test") or rows.get("validation") or rows["train"]
     if tuned.finds:
-        others = [row for part in rows.values() if part is not test for row in part] or _trained_on(name, tuned)
-        _tell_seen(others, test, say)
+        others = [row for part in rows.values() if part is not test for row in part] or trained_on(name, tuned)
+        tell_seen(others, test, say)
         examined = examine_retrieval(tuned.policy, test, others, settings, base=RunFolder(Path(name)).exists())
         found = {part: examined.answers[0][part] for part in SEARCHED}
         say(f"every query searches {found['documents']:,} documents: those of {source}"
             + (", and those the run was trained on" if others and len(rows) == 1 else ""))  # fmt: skip
         return {**_told(name, source, examined, dropped), **found}
-    train = rows["train"] if "train" in rows and rows["train"] is not test else _trained_on(name, tuned)
+    train = rows["train"] if "train" in rows and rows["train"] is not test else trained_on(name, tuned)
     if train:
-        _tell_seen(train, test, say)
+        tell_seen(train, test, say)
     else:
         train = test
         say(f"no training rows to take examples from: a fifth of the {len(test)} rows serves as examples instead")
@@ -88,14 +88,13 @@ def by_group(tuned: Tuned, rows: Sequence[Row], say: Say) -> dict[str, Any]:
 
 def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, list[Row], list[Row]]:
     """A model, and the test rows of a source, or all rows of a single table; and the same rows with the groups that
-    thresholds of the model go by, which need not be those of `columns`. `say` hears of rows it has learned."""
+    thresholds of the model go by, which need not be those of `columns`."""
     tuned, tables = _opened(name, source, columns, say)
     table = tables.get("test") or tables.get("validation") or next(iter(tables.values()))
     dropped: list[Dropped] = []
     rows = _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
     if dropped:
         say(f"{len(dropped)} rows cannot be used; the first: {dropped[0].place}: {dropped[0].reason}")
-    _tell_seen(_trained_on(name, tuned), rows, say)
     return tuned, rows, _as_decided(tuned, table, rows)
 
 
@@ -108,7 +107,7 @@ def _as_decided(tuned: Tuned, table: Sequence[Raw], rows: list[Row]) -> list[Row
     return [replace(row, example=replace(row.example, group=groups[row.example.place])) for row in rows]
 
 
-def _tell_seen(train: Sequence[Row], test: Sequence[Row], say: Say) -> None:
+def tell_seen(train: Sequence[Row], test: Sequence[Row], say: Say) -> None:
     known = {said_in(row.example) for row in train}
     if seen := sum(said_in(row.example) in known for row in test):
         say(f"{seen} of the {len(test)} rows are in the training data, word for word")
@@ -204,13 +203,17 @@ def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, droppe
     return built.rows
 
 
-def _trained_on(name: str, tuned: Tuned) -> list[Row]:
-    """The training rows of a run, as its lock file makes them again; none when the data has gone."""
+def trained_on(name: str, tuned: Tuned) -> list[Row]:
+    """The training rows of a run, as its lock file makes them again, without those that a teacher labelled, which would
+    have to do that again; none when the data has gone."""
     folder = RunFolder(Path(name))
     if not folder.exists():
         return []
+    recipe = recipe_of(folder.read_json(folder.lock))
+    data = recipe.task.data.model_copy(update={"teacher": None})
+    recipe = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
     try:
-        examples = [row.example for row in prepare(recipe_of(folder.read_json(folder.lock))).rows("train")]
+        examples = [row.example for row in prepare(recipe).rows("train")]
     except InputError:
         return []
     limit = min(LONGEST, tuned.processor.max_tokens)

@@ -19,7 +19,7 @@ from tuneful.evaluation.probes import PROBES, Continuations, Descriptors, Findin
 from tuneful.evaluation.reading import class_logits
 from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, shares, treated
 from tuneful.recipe.explain import explain
-from tuneful.run.assess import by_group, rows_of
+from tuneful.run.assess import by_group, rows_of, tell_seen, trained_on
 from tuneful.run.encoded import LONGEST
 from tuneful.run.fairness import of_language
 from tuneful.run.folder import RunFolder
@@ -38,6 +38,7 @@ def audit(
         if tuned.labels is None or tuned.labels.kind != "class":
             raise ModelError(f"{name} tells no classes apart, so its answers to {data} cannot be compared by group; "
                              "leave the data out to ask probes of language")  # fmt: skip
+        tell_seen(trained_on(name, tuned), rows, say)
         told = by_group(tuned, decided, say)
         found = _of_rows(tuned, rows, decided, columns.get("group"), seed)
         if not found.bias:

@@ -140,7 +140,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
     taught = resolved.recipe.schedule.learns(learned.repeated)
     found.notes.extend(check_groups(resolved, rows.labels, taught, streams=stream is not None))
-    found.notes.extend(comparable(resolved.recipe, rows.labels, learned.built))
+    found.notes.extend(comparable(resolved.recipe, rows.labels, learned.built, streams=stream is not None))
     found.notes.extend(check_repair(resolved, rows.labels, learned.built, decided.folder, streams=stream is not None))
     prepared = Prepared(
         resolved, decided.gathered.form, rows.parts, learned.built, rows.labels, found, rows.processor, decided.folder,

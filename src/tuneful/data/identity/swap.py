@@ -76,7 +76,6 @@ def tells_sex(text: str) -> bool:
 
 
 def _moved(texts: Sequence[str], axes: Sequence[str], rng: np.random.Generator, keep: Sequence[str]) -> list[str]:
-    """A term of two of the axes is exchanged along the first."""
     uses = [
         sorted((use for axis in axes for use in _uses(text, axis, keep)), key=lambda use: use.start) for text in texts
     ]

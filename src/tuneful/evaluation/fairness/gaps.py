@@ -105,7 +105,8 @@ def _gauged(gauge: Gauge, part: Case, rates: Chosen, drawn: Sequence[Drawn], dea
     value, interval = lowest(drawn) if gauge.lowest else widest(drawn)
     by = chance(value, dealt_values, high=not gauge.lowest)
     count = len(np.unique(np.concatenate([groups for _, groups in rates])))
-    return Measure(value, count, interval, by_chance=by.mean, p=by.p, **_where(gauge, part, rates, drawn))
+    where = _where(gauge, part, rates, drawn) if gauge.lowest or value > 0 else {}
+    return Measure(value + 0.0, count, interval, by_chance=by.mean, p=by.p, **where)
 
 
 def _nothing(part: Case) -> Measure:
