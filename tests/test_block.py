@@ -242,3 +242,16 @@ def test_a_merged_model_can_be_pickled() -> None:
     assert not any(isinstance(layer, block._Joined) for layer in merged.modules())
     assert pickle.loads(pickle.dumps(merged.model.layers[0])) is not None
     assert any(isinstance(layer, block._Joined) for layer in module.modules()), "the model itself stays as it was"
+
+
+def test_biases_may_learn_where_weights_do_not() -> None:
+    """As with BitFit (Ben Zaken et al. 2022, arXiv:2106.10199): a layer as one function takes its weights as they are,
+    so one whose biases learn is none."""
+    module = model("Qwen2")
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.endswith("_proj.bias"))
+    _, ours = learned(module, examine(module))
+    assert len(ours) == 9
+    assert all(
+        slope is not None and bool(slope.abs().sum() > 0) for name, slope in ours.items() if "k_proj" not in name
+    )

@@ -30,6 +30,11 @@ def test_utilisation_by_hand() -> None:
     assert predict(WORK, gflops=1.0).utilisation(0.5, 0.2) == pytest.approx(0.538)
 
 
+def test_layers_beneath_a_cut_are_passed_once() -> None:
+    """1,000 x (4 x 25,000 + 6 x 2,000) above, half of the tokens x 2 x 25,000 beneath, 3.2 million for the vocabulary."""
+    assert predict(replace(WORK, below=1, once=0.5), gflops=1.0).tflop == pytest.approx(1.402e-4)
+
+
 def test_layers_computed_twice_take_longer_and_count_no_more() -> None:
     """A forward pass again: 1,000 x 2 x 50,000 operations, which are no part of what the tokens need."""
     once, twice = predict(WORK, gflops=0.001), predict(replace(WORK, checkpointing=True), gflops=0.001)

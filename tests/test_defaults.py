@@ -61,6 +61,7 @@ def test_nothing_where_nothing_was_measured(adapter: Any, answer: Answer, rows: 
 
 def test_decoders_were_not_measured(reader_folder: Path, generator_folder: Path) -> None:
     found = [size_of("t", folder) for folder in (reader_folder, generator_folder)]
+    assert [size.apart for size in found] == [0, 0]
     assert [size.causal for size in found] == [False, True]
     changed = [by_amount(recipe(), Full(), Answer.CLASS, [], 200, size) != recipe() for size in found]
     assert changed == [True, False]

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from tuneful.adapters import Full, Lora
 from tuneful.core.errors import OutOfMemory, RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Adapter
-from tuneful.core.types import Batch, Layout, Terms
+from tuneful.core.types import Batch, Example, Layout, Place, Row, Terms
 from tuneful.data.layouts import Collator
 from tuneful.engine import memory
 from tuneful.engine.fit import fit
@@ -67,6 +68,34 @@ def test_fewer_tokens_first_then_layers_twice() -> None:
 def test_a_row_is_never_cut() -> None:
     """Fewer tokens at once than the longest row has would change nothing."""
     assert {way.micro_tokens for way in ways(replace(WORK, longest=1024))} == {1024}
+
+
+def test_rows_told_apart_by_one_another_are_not_read_in_fewer() -> None:
+    found = ways(WORK, fewer=False)
+    assert {way.micro_tokens for way in found} == {WORK.micro_tokens}
+    assert {way.checkpointing for way in found} == {False, True}
+
+
+def test_layers_beneath_a_cut_keep_nothing() -> None:
+    """Of two layers the upper keeps for the backward pass what both did."""
+    assert memory._activations(replace(WORK, below=WORK.layers // 2)) * 2 == memory._activations(WORK)
+
+
+def test_what_a_container_leaves(tmp_path: Path) -> None:
+    from tuneful.core.device import left_in
+
+    assert left_in(tmp_path / "none") is None
+    for name, text in (
+        ("memory.current", "700"),
+        ("memory.stat", "anon 400\ninactive_file 300"),
+        ("memory.max", "max"),
+    ):
+        (tmp_path / name).write_text(text + "\n")
+    assert left_in(tmp_path) is None
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert left_in(tmp_path) == 600
+    (tmp_path / "memory.max").write_text("300\n")
+    assert left_in(tmp_path) == 0
 
 
 def test_shared_out_weights_are_counted_once_among_the_ranks() -> None:
@@ -126,6 +155,12 @@ def test_what_regularisers_hold_is_planned(generator_folder: Path, data: Path) -
     for more, copies in (({"average": "ema"}, 1), ({"soup": 3}, 5), ({"average": "ema", "soup": 3}, 6)):
         assert memory._weights(planned(**more)) - memory._weights(plain) == copies * copy
     assert planned(soup=3).steps == 3 * plain.steps
+    lora, top = planned(adapter="lora"), planned(adapter="{kind: lora, top_layers: 1}")
+    head = planned(adapter="head")
+    assert (lora.below, top.below, head.below) == (0, 1, 2)
+    assert top.trainable == pytest.approx(lora.trainable / 2, abs=1)
+    assert head.trainable == head.vocabulary, "the output matrix of a writer is what learns"
+    assert 0 < top.once < 1 == planned(adapter="{kind: lora, top_layers: 1}", sharded="true").once
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=4, dropout=0.1), Lora(rank=4), Full()], ids=["dropout", "lora", "full"])
@@ -186,6 +221,17 @@ def test_refused_memory_halves_the_batch_and_changes_no_number(generator_folder:
     assert max(hungry.seen) > 70
     later = hungry.seen[-4:]  # the size that worked is kept for the steps that follow
     assert max(later) <= 70
+
+
+@pytest.mark.parametrize("layout", [Layout.CLASSES, Layout.TOKENS])
+def test_rows_told_apart_by_one_another_stay_together(layout: Layout) -> None:
+    """Four rows of two classes in one batch: halved, each would be alone of its class and count nothing."""
+    rows = [
+        Row(Example(Place("f", n)), np.arange(n, n + 9, dtype=np.int32), np.ones(9), target=n % 2) for n in range(4)
+    ]
+    cut = Cut(4, 1000, whole=layout.compares)
+    (step,) = EpochSteps(rows, Collator(layout), cut, total=1).steps(None)  # type: ignore[arg-type]
+    assert (step.smaller() is None) is layout.compares
 
 
 def test_steps_that_waited_are_not_halved_again(generator_folder: Path) -> None:

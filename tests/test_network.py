@@ -41,7 +41,7 @@ GENERATORS: dict[str, tuple[dict[str, Any], bool]] = {  # settings, and whether 
     "Gemma2": ({**GROUPED, "head_dim": 8}, False),  # caps its scores
     "Bloom": ({"hidden_size": 32, "n_head": 4, "n_layer": 2, "vocab_size": 120, "pad_token_id": 0}, False),  # ALiBi
     "Lfm2": ({**GROUPED, "layer_types": ["conv", "full_attention"]}, False),  # convolutions reach across rows
-    "Mamba": ({**SMALL, "pad_token_id": 0}, False),  # a recurrence
+    "Mamba": ({"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}, False),  # a recurrence
 }
 READERS: dict[str, tuple[dict[str, Any], bool]] = {
     "Bert": ({**SMALL, "pad_token_id": 0}, True),

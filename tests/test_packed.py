@@ -113,6 +113,12 @@ def test_blocks_stay_within_the_area() -> None:
     assert all(group.rows * group.length * group.span <= cut.AREA for group in groups)
 
 
+@pytest.mark.parametrize("segments", [[(0, 8000, -1), (8000, 8512, 0)], [(0, 16000, -1)]])
+def test_a_few_tokens_behind_many_stay_within_the_area(segments: list[tuple[int, int, int]]) -> None:
+    groups, _ = cut.cut(segments, causal=True, chained=True)
+    assert all(group.rows * group.length * group.span <= cut.AREA for group in groups)
+
+
 @pytest.mark.parametrize("segments", [[(0, 400, -1)], [(0, 300, -1), (300, 350, 0), (350, 400, 0)]])
 def test_dropout_keeps_the_mean_and_its_gradient(segments: list[tuple[int, int, int]]) -> None:
     q, k, v = inputs(400)

@@ -17,6 +17,7 @@ from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
 from benchmarks.effects.toxicity import toxicity
+from benchmarks.effects.writer import writer
 
 EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "augment": augment,
@@ -35,6 +36,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "select": select,
     "select_encoder": select_encoder,
     "toxicity": toxicity,
+    "writer": writer,
 }
 
 

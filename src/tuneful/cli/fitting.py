@@ -95,7 +95,11 @@ def _time(cost: dict[str, Any]) -> str:
 
 def _speed(cost: dict[str, Any]) -> str:
     shared = cost["tokens_shared"] / max(1, cost["tokens"])
-    saved = f"; {shared:.0%} of the tokens were shared and read once" if shared >= 0.01 else ""
+    saved = (
+        f"; {shared:.0%} of the tokens were shared and read once, which counts as if all had been"
+        if shared >= 0.01
+        else ""
+    )
     return f"{cost['tokens_per_second']:,.0f} tokens/s, {cost['utilisation']:.0%} of the matrix rate{saved}"
 
 

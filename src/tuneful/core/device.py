@@ -37,6 +37,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 KEEP_BYTES = 1 << 30
 READ_BYTES = 1 << 28  # far more than any cache holds
 PATIENCE = timedelta(days=2)  # a rank waits while the first one measures; torchrun ends those whose partner is gone
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # of this process, where it runs in a container
 MATMUL_SHAPE = (256, 576, 1536)  # rows, in, out: a small language model's feed-forward product
 
 
@@ -154,10 +155,23 @@ def give_back_freed_memory() -> None:
 
 
 def memory_mb() -> int:
-    """Memory a model may use: the accelerator's, else what the system has available."""
+    """Memory a model may use: the accelerator's, else what the system has available, or a container leaves of it."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory) >> 20
-    return int(psutil.virtual_memory().available) >> 20
+    free = int(psutil.virtual_memory().available)
+    left = left_in(CONTROL_GROUP)
+    return (free if left is None else min(free, left)) >> 20
+
+
+def left_in(group: Path) -> int | None:
+    """Bytes that the limit of a control group (cgroup v2) leaves, files that can be dropped counted as free; None where
+    there is no limit."""
+    try:
+        most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    return None if most == "max" else max(0, int(most) - used + int(kept.get("inactive_file", 0)))
 
 
 def variable_length_attention(device: torch.device) -> Callable[..., Any] | None:

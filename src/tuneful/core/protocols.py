@@ -253,6 +253,7 @@ class Advances(Protocol):
     """Optional, of a regulariser at work: told, once, that an update was made."""
 
     def advance(self) -> None: ...
+    def restart(self) -> None: ...  # the update is computed once more from its beginning; what was heard of it is void
 
 
 @runtime_checkable

@@ -30,8 +30,9 @@ class Cost:
 
 def predict(work: Work, gflops: float) -> Cost:
     """`gflops` is the machine's matrix rate in the run's precision."""
-    a_token = operations(work.body, work.trainable, frozen=work.frozen_body)
+    below = round(work.body * work.below / max(1, work.layers))
+    a_token = operations(work.body - below, work.trainable, frozen=work.frozen_body) + 2.0 * below * work.once
     needed = work.tokens * a_token + work.learned * 4.0 * work.vocabulary
-    again = work.tokens * 2.0 * work.body if work.checkpointing else 0.0
+    again = work.tokens * 2.0 * (work.body - below) if work.checkpointing else 0.0
     seconds = (needed + again) / (gflops * 1e9 * UTILISATION[work.precision]) + work.steps * STEP_SECONDS
     return Cost(work.steps, round(seconds, 1), memory_mb(work), needed / 1e12, gflops)

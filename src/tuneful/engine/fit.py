@@ -102,6 +102,9 @@ def _gradients(
             if not (alone and memory_refused(error)):
                 raise
         gradient.restart(parameters)
+        for regulariser in regularisers:
+            if isinstance(regulariser, Advances):
+                regulariser.restart()
         policy.forget()
         give_back_freed_memory()
         tried = tried.smaller()

@@ -24,13 +24,17 @@ def memory_mb(work: Work) -> int:
     return IMPORTED_MB + KERNELS_MB[work.vocabulary > 0] + int((_weights(work) + _passing(work)) / 2**20)
 
 
-def ways(work: Work, *, twice: bool = True) -> list[Work]:
-    """The same run with fewer tokens at once, and unless `twice` is False with layers computed twice; fastest first.
+def ways(work: Work, *, twice: bool = True, fewer: bool = True) -> list[Work]:
+    """The same run with `fewer` tokens at once (not where rows are told apart by those read with them), and with layers
+    computed `twice`; fastest first.
     Small products cost less than computing layers twice, until they are very small."""
     found = []
     for lowest in (FASTEST, LEAST):
         for again in (True,) if work.checkpointing else (False, True) if twice else (False,):
             tokens = work.micro_tokens
+            if not fewer:
+                found.append(replace(work, checkpointing=again))
+                continue
             while tokens >= max(lowest, min(work.longest, work.micro_tokens)) or tokens == work.micro_tokens:
                 found.append(replace(work, micro_tokens=tokens, checkpointing=again))
                 tokens //= 2
@@ -61,9 +65,10 @@ def _activations(work: Work) -> int:
     """Bytes of what the forward pass of one micro-batch leaves for the backward pass."""
     tokens = max(work.micro_tokens, work.longest)
     layer = _layer(work)
+    learn = max(1, work.layers - work.below)
     if not work.checkpointing:
-        return tokens * work.layers * layer
-    return tokens * (work.layers * work.width * _bytes(work) + layer)  # of one layer everything, of all their inputs
+        return tokens * learn * layer
+    return tokens * (learn * work.width * _bytes(work) + layer)  # of one layer everything, of all their inputs
 
 
 def _layer(work: Work) -> int:

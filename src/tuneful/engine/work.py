@@ -29,6 +29,8 @@ class Work:
     frozen_bytes: float | None = None  # of a weight of the frozen body, where it is quantised
     shares: int = 1  # processes each weight is shared out to
     copies: int = 0  # of what learns, that are kept beside gradient, moments and the best weights
+    below: int = 0  # layers beneath the first that learns, which keep nothing for a backward pass
+    once: float = 1.0  # share of the tokens that pass through these: the rest were kept from an earlier visit
     checkpointing: bool = False  # layers are computed again in the backward pass, instead of kept
 
 

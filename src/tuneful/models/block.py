@@ -182,7 +182,7 @@ def _part(layer: Any) -> Part | None:
     if hasattr(layer, "part"):
         part: Part | None = layer.part()
         return part
-    if not is_known(layer) or _learns(layer.weight):
+    if not is_known(layer) or _learns(layer.weight) or (layer.bias is not None and _learns(layer.bias)):
         return None
     return Part(layer.weight, layer.bias)
 

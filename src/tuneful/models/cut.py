@@ -63,12 +63,16 @@ def ancestors(segments: Sequence[Sequence[int]]) -> list[np.ndarray]:
 def _pieces(segments: Sequence[Sequence[int]], causal: bool, chained: bool) -> Iterator[Piece]:
     for (start, end, _), before in zip(segments, ancestors(segments), strict=True):
         whole = not causal or (not chained and not len(before))
-        while end - start > LONG and not whole:
-            stop = start + max(EVEN, min(LONG, AREA // (len(before) + LONG)))
+        while not whole and _is_large(end - start, len(before)):
+            stop = start + max(EVEN, min(LONG, AREA // (len(before) + LONG) // EVEN * EVEN))
             yield Piece(start, stop, before)
             before, start = np.concatenate([before, np.arange(start, stop)]), stop
         if end > start:
             yield Piece(start, end, before)
+
+
+def _is_large(tokens: int, before: int) -> bool:
+    return tokens > LONG or (tokens > EVEN and tokens * (before + tokens) > AREA)
 
 
 def _similar(pieces: list[Piece]) -> Iterator[list[Piece]]:

@@ -24,6 +24,7 @@ class Size:
     layers: int
     outputs: int  # of all matrices of one layer together
     heads: int
+    apart: int = 0  # weights of an output matrix that is not the embedding
     causal: bool = False  # a decoder: a token sees those before it
     shapes: tuple[tuple[int, int], ...] = ()  # out x in of the matrices, each kind once, the output matrix last
 
@@ -57,6 +58,7 @@ def size_of(name: str, folder: Path, *, trust_remote_code: bool = False) -> Size
         layers=layers,
         outputs=sum(len(p) for p in body.parameters() if p.dim() >= 2 and id(p) not in embedded) // max(1, layers),
         heads=getattr(text, "num_attention_heads", 1),
+        apart=0 if getattr(text, "tie_word_embeddings", True) else text.vocab_size * text.hidden_size,
         causal=is_causal(body),
         shapes=tuple(
             dict.fromkeys(

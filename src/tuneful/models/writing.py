@@ -7,6 +7,7 @@ Shapes: B answers, P prompts of each, V vocabulary, D width.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -175,9 +176,12 @@ def together(prompts: Sequence[np.ndarray], limit: int, *, most: int, count: int
 
 
 def _tokens_held(module: Any) -> int:
-    """How many tokens' keys and values, of all layers, may be held at once."""
+    """How many tokens' keys and values, of all layers, may be held at once; a model without any holds as many as are
+    asked."""
     config = text_config(module)
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        return sys.maxsize
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     return int(PAST_MB * 2**20 // (2 * config.num_hidden_layers * groups * width * module.dtype.itemsize))

@@ -101,7 +101,11 @@ class RunningAdversary:
             for weight, slope in zip(self._weights, slopes, strict=True):
                 weight.grad = slope / self._heard
             self._optimiser.step()
-        self._optimiser.zero_grad()
+        self.restart()
+
+    def restart(self) -> None:
+        if self._optimiser is not None:
+            self._optimiser.zero_grad()
         self._heard.zero_()
 
     def state(self) -> Mapping[str, Any]:

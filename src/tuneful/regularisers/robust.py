@@ -99,6 +99,10 @@ class RunningGroupDro:
         self._losses.zero_()
         self._weights.zero_()
 
+    def restart(self) -> None:
+        self._losses.zero_()
+        self._weights.zero_()
+
     def state(self) -> Mapping[str, Any]:
         return {"logs": self._logs.tolist(), "seen": self._seen.tolist()}
 

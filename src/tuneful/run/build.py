@@ -114,7 +114,10 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
     even = prepared.layout is Layout.PAIRS
-    cut = Cut(resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even)
+    cut = Cut(
+        resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
+        whole=prepared.layout.compares,
+    )  # fmt: skip
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from tuneful.adapters import Full, Lora, TopLayers
+from tuneful.adapters import Full, Head, Lora, TopLayers
 from tuneful.core.device import machine, matmul_gflops, memory_mb, pick_device, ranks_here, world
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Climbs, Objective
@@ -22,6 +22,7 @@ from tuneful.objectives import Denoise, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import RDrop
+from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
 
 Say = Callable[[str], None]
@@ -40,11 +41,14 @@ def fitted(resolved: Resolved, rows: Sequence[Row], size: Size, say: Say, free_m
     given, wish = resolved.recipe.memory, resolved.recipe.optimiser.gradient_checkpointing
     most = megabytes(given) if given is not None else free_mb
     work = work_of(resolved, rows, size)
-    ways = memory.ways(work, twice=wish is not False)
+    ways = memory.ways(work, twice=wish is not False, fewer=not resolved.objective.layout.compares)
     found = next((way for way in ways if memory.memory_mb(way) <= most), None)
     if found is None:
         found = min(ways, key=memory.memory_mb)
-        words = f"this run needs about {memory.memory_mb(found):,} MB even with the fewest tokens at once"
+        least = (
+            "all rows of an update read together" if resolved.objective.layout.compares else "the fewest tokens at once"
+        )
+        words = f"this run needs about {memory.memory_mb(found):,} MB even with {least}"
         advice = "a smaller model, shorter rows (data.max_tokens), or an adapter with fewer weights needs less"
         if given is not None:
             raise RecipeError([f"memory: {words}, and {given} is all it may have; {advice}"])
@@ -87,7 +91,9 @@ def work_of(
         body=size.body + (round(DECODER * size.width**2 / read) if layout is Layout.REBUILT else 0),
         vocabulary=size.vocabulary if tokens else 0,
         trainable=_trainable(resolved, size) if trainable is None else trainable,
-        total=size.total,
+        total=size.total + (size.apart if tokens else 0),
+        below=_below(resolved, size),
+        once=1 / max(1.0, seen) if _keeps_below(resolved) else 1.0,
         width=size.width,
         layers=size.layers,
         outputs=size.outputs,
@@ -102,6 +108,21 @@ def work_of(
         copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0),  # the start, the mean
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
+
+
+def _below(resolved: Resolved, size: Size) -> int:
+    """Layers beneath the first that learns."""
+    adapter = resolved.adapter
+    if isinstance(adapter, Head):
+        return size.layers
+    learn = adapter.layers if isinstance(adapter, TopLayers) else getattr(adapter, "top_layers", None)
+    return max(0, size.layers - learn) if learn else 0
+
+
+def _keeps_below(resolved: Resolved) -> bool:
+    """What lies beneath is computed once for each row."""
+    recipe = resolved.recipe
+    return not (resolved.objective.layout.alone or recipe.augment or comparing_twins(recipe) or recipe.sharded)
 
 
 def _first_epochs(recipe: Recipe) -> float:
@@ -160,8 +181,11 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
 
 def _trainable(resolved: Resolved, size: Size) -> int:
     adapter = resolved.adapter
+    tokens = resolved.objective.layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     if isinstance(adapter, Lora):
-        return size.low_rank(adapter.rank)
+        return round(size.low_rank(adapter.rank) * (1 - _below(resolved, size) / max(1, size.layers)))
+    if isinstance(adapter, Head) and tokens:
+        return size.vocabulary
     if isinstance(adapter, TopLayers):
         return round(size.body * min(1.0, adapter.layers / max(1, size.layers)))
     return size.total if isinstance(adapter, Full) else size.width * 100

@@ -55,6 +55,7 @@ class Cut:
     ranks: int = 1  # processes a step is dealt to
     rank: int = 0  # which of them this one is
     even: bool = False  # a step's micro-batches are about as long as one another, as their rows are told apart
+    whole: bool = False  # rows are told apart by those read with them, so smaller batches would ask something else
 
 
 @dataclass(slots=True)
@@ -176,6 +177,8 @@ class EpochSteps:
 
     def _smaller(self, parts: Sequence[Sequence[Row]], room: Room) -> Step | None:
         """The rows of these parts in smaller ones."""
+        if self.cut.whole:
+            return None
         rows = [row for part in parts for row in part]
         while len(parts) < len(rows):
             smaller = cut_up(rows, self.collate, room.tokens, even=self.cut.even)
