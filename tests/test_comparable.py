@@ -134,6 +134,9 @@ def report(bias: dict[str, Any]) -> dict[str, Any]:
         ({"p": 0.4}, ["Chance alone gives 0.05"]),
         ({"before": 0.9, "ci95": [-0.6, -0.4]}, ["surely become smaller: 0.9"]),
         ({"ci95": [-0.1, 0.5]}, ["cannot be told from these rows"]),
+        ({"rate": "fpr"}, ["‘south’ (False positive rate)."]),
+        ({"rate": "tpr", "label": "late"}, ["‘south’ (‘late’, True positive rate)."]),
+        ({"chance": 0.0}, ["more than chance gives, 0 in the mean"]),
         ({"after": 0.0, "groups": [], "p": 1.0}, ["difference: 0. It has"]),
     ],
 )

@@ -65,6 +65,7 @@ def test_a_classifier_that_is_worse_for_one_group() -> None:
     gap = found.bias["equalised_odds_difference"]
     assert (gap["before"], gap["after"], gap["delta"]) == (0.0, 0.8, 0.8)
     assert gap["gap"] is True
+    assert gap["rate"] == "fpr"
     assert gap["ci95"][0] > 0.5
     assert found.bias["worst_group_accuracy"]["after"] == pytest.approx(0.6)
     assert found.groups["features"]["city"]["groups"]["b"]["n"] == 100

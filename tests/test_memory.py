@@ -16,13 +16,14 @@ from torch import Tensor
 from tuneful.adapters import Full, Lora
 from tuneful.core.errors import OutOfMemory, RecipeError
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Adapter
+from tuneful.core.protocols import Adapter, GradientRule
 from tuneful.core.types import Batch, Example, Layout, Place, Row, Terms
 from tuneful.data.layouts import Collator
 from tuneful.engine import memory
 from tuneful.engine.fit import fit
 from tuneful.engine.memory import IMPORTED_MB, KEPT, KERNELS_MB, MEASURING_MB, WASTE, memory_mb, ways
-from tuneful.engine.update import AdamW, Updater
+from tuneful.engine.sharpness import Sam
+from tuneful.engine.update import AdamW, Sum, Updater
 from tuneful.engine.work import Work
 from tuneful.models.checkpointing import compute_twice
 from tuneful.objectives import NextToken
@@ -234,6 +235,13 @@ def test_rows_told_apart_by_one_another_stay_together(layout: Layout) -> None:
     assert (step.smaller() is None) is layout.compares
 
 
+def test_the_second_look_of_an_update_is_as_large_as_the_first_could_be(generator_folder: Path) -> None:
+    """SAM computes an update twice: what did not fit is not tried again."""
+    refused = [sum(tokens > 70 for tokens in _three_steps(generator_folder, Hungry(70), rule)[1].seen)
+               for rule in (Sum(), Sam())]  # fmt: skip
+    assert refused[0] == refused[1] > 0
+
+
 def test_steps_that_waited_are_not_halved_again(generator_folder: Path) -> None:
     """Streamed steps are cut ahead: one that was cut before memory was refused is cut as the others are now."""
     _, loaded = tiny_policy(generator_folder)
@@ -276,13 +284,15 @@ def test_other_faults_are_not_taken_for_it(generator_folder: Path) -> None:
         _three_steps(generator_folder, Broken(1))
 
 
-def _three_steps(folder: Path, objective: Hungry) -> tuple[list[dict[str, float]], Hungry]:
+def _three_steps(
+    folder: Path, objective: Hungry, rule: GradientRule | None = None
+) -> tuple[list[dict[str, float]], Hungry]:
     torch.manual_seed(0)
     policy, loaded = tiny_policy(folder, Lora(rank=4))
     rows = tiny_rows(loaded, Layout.TOKENS, 8)
     schedule = EpochSteps(rows, Collator(Layout.TOKENS, share=True), Cut(8, 10_000), total=3)
     updater = Updater(AdamW(learning_rate=1e-2, epsilon=1e-2), policy.trainable(), steps=3)
-    records = fit(policy, {"main": objective}, schedule, updater)
+    records = fit(policy, {"main": objective}, schedule, updater, gradient=rule)
     return [dict(record.metrics) for record in records], objective
 
 

@@ -54,13 +54,13 @@ def fit(
             continue
         number += 1
         policy.module.train()
-        metrics = _gradients(policy, objectives, step, regularisers, gradient)
+        metrics, fitting = _gradients(policy, objectives, step, regularisers, gradient)
         parameters = list(policy.trainable().values())
         if isinstance(gradient, Climbs):
             _add_up(gradient, sorted(objectives), parameters)  # all ranks climb to the same place
             before = gradient.climb(parameters)
             try:
-                _gradients(policy, objectives, step, regularisers, gradient)
+                _gradients(policy, objectives, fitting, regularisers, gradient)
             finally:
                 gradient.back(parameters, before)
         _add_up(gradient, sorted(objectives), parameters)
@@ -82,12 +82,13 @@ def _gradients(
     step: Step,
     regularisers: Sequence[Regulariser],
     gradient: GradientRule,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Step]:
     """This rank's part of the gradient of a step. Each task's losses are summed over the whole step and divided once,
     by the units of the whole step on all ranks, so cutting a step in micro-batches changes nothing; a penalty counts
     once a step. The metrics are those of all ranks.
 
-    As often as the system refuses memory, it begins again with smaller batches. Raises OutOfMemory."""
+    As often as the system refuses memory, it begins again with smaller batches; the step is returned as it fitted.
+    Raises OutOfMemory."""
     units = totals({task: sum(b.units for b in step.batches if b.task == task) for task in objectives})
     parameters = list(policy.trainable().values())
     # Ranks that share weights out make their passes together, so none can begin again, or end in peace, alone.
@@ -95,8 +96,9 @@ def _gradients(
     found: dict[str, float] = {GAVE_UP: 1.0}
     tried: Step | None = step
     while tried is not None:
+        step = tried
         try:
-            found = _passes(policy, objectives, tried, regularisers, gradient, units)
+            found = _passes(policy, objectives, step, regularisers, gradient, units)
             break
         except (RuntimeError, MemoryError) as error:
             if not (alone and memory_refused(error)):
@@ -114,7 +116,7 @@ def _gradients(
             "the system refuses the memory for an update; lower data.max_tokens or optimiser.micro_tokens, set "
             "optimiser.gradient_checkpointing=true, or take a smaller model"
         )
-    return found
+    return found, step
 
 
 def _passes(

@@ -63,7 +63,8 @@ def _first_gap(bias: Mapping[str, Any], feature: str) -> tuple[str, Mapping[str,
 def _sentence(feature: str, gap: str, found: Mapping[str, Any], say: Say) -> str:
     between = [*(found.get("groups") or ()), "", ""][:2]
     facts = {key: phrases.number(found.get(key)) for key in ("before", "after", "chance", "p")}
-    words = {"feature": feature, "gap": name_of(gap, say), "first": between[0], "other": between[1], **facts}
+    words = {"feature": feature, "gap": name_of(gap, say), "first": between[0], "other": between[1],
+             "where": _where(found, say), **facts}  # fmt: skip
     parts = ["fair_gap" if all(between) else "fair_gap_alone"]
     if found["after"] and found.get("p") is not None and found.get("chance") is not None:
         parts.append("fair_beyond" if found["p"] < SURE else "fair_within")
@@ -71,6 +72,14 @@ def _sentence(feature: str, gap: str, found: Mapping[str, Any], say: Say) -> str
         low, high = found["ci95"]
         parts.append("fair_grown" if low > 0 else "fair_shrunk" if high < 0 else "fair_unsure")
     return say["between_sentences"].join(say[part].format(**words) for part in parts)
+
+
+def _where(found: Mapping[str, Any], say: Say) -> str:
+    """Which rate of which class is furthest apart, where there are several."""
+    label, rate = found.get("label"), found.get("rate")
+    parts = [*([say["fair_label"].format(label=label)] if label else []),
+             *([say[f"groups_measure_{rate}"]] if rate else [])]  # fmt: skip
+    return say["fair_where"].format(what=say["between_items"].join(parts)) if parts else ""
 
 
 def groups(report: Report, say: Say) -> list[dict[str, Any]]:

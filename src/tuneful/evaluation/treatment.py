@@ -15,6 +15,7 @@ from tuneful.evaluation.compare import DRAWS
 from tuneful.evaluation.fairness import LEAST, Findings, compared, examine_groups, flips
 from tuneful.evaluation.fairness.changes import ideal
 from tuneful.evaluation.fairness.gaps import WIDER_IS_WORSE
+from tuneful.evaluation.fairness.measures import Measure
 from tuneful.evaluation.fairness.members import Columns
 
 EXCHANGED = 500  # rows that are asked about other groups, at most
@@ -71,8 +72,7 @@ def treatment(asked: Asked, columns: Columns, positive: int | None, *, seed: int
     for feature, gaps in changes.items():
         for name, change in gaps.items():
             measure = after[feature].gaps[name]
-            told = {"chance": measure.by_chance, "p": measure.p, "groups": list(measure.groups)}
-            bias[_named(name, feature, several)] = {**change.as_json(), **{k: v for k, v in told.items() if v}}
+            bias[_named(name, feature, several)] = {**change.as_json(), **_of_gap(measure)}
     return Treated(bias, {**after.as_json(), "before": before.as_json()["features"]})
 
 
@@ -81,14 +81,20 @@ def _alone(found: Findings) -> dict[str, Any]:
     several, bias = len(found.features) > 1, {}
     for feature in found.features:
         for name, measure in feature.gaps.items():
-            told = {"after": measure.value, "ci95": measure.ci95 and list(measure.ci95), "chance": measure.by_chance,
-                    "p": measure.p, "reason": measure.reason, "groups": list(measure.groups)}  # fmt: skip
+            told = {"after": measure.value, "ci95": measure.ci95 and list(measure.ci95), "reason": measure.reason}
             bias[_named(name, feature.name, several)] = {
-                **{key: value for key, value in told.items() if value not in (None, [])},
+                **{key: value for key, value in told.items() if value is not None}, **_of_gap(measure),
                 "n": len(feature.part.answers), "measurable": measure.reason is None, "gap": False,
                 "ideal": ideal(gap=name in WIDER_IS_WORSE),
             }  # fmt: skip
     return bias
+
+
+def _of_gap(measure: Measure) -> dict[str, Any]:
+    """How far chance would go, and whose gap it is: of which groups, in which rate of which class."""
+    told = {"chance": measure.by_chance, "p": measure.p, "groups": list(measure.groups) or None, "rate": measure.rate,
+            "label": measure.label}  # fmt: skip
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def _named(gap: str, feature: str, several: bool) -> str:
@@ -154,10 +160,16 @@ def treated(
     found = treatment(whole, columns, positive, seed=seed)
     if found.groups and positive is not None:
         found = replace(found, groups={**found.groups, "class": classes[positive]})
+    found = replace(found, bias={name: _called(entry, classes) for name, entry in found.bias.items()})
     if not exchanged.rows:
         return found
     twins = asked(exchanged.rows, [rows[place] for place in exchanged.places])
     return replace(found, bias={**found.bias, **flipped(whole, twins, exchanged, positive)})
+
+
+def _called(entry: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The class by its name."""
+    return {**entry, "label": classes[entry["label"]]} if "label" in entry else dict(entry)
 
 
 def _paired(apart: np.ndarray) -> dict[str, Any]:
