@@ -31,6 +31,7 @@ class Way:
 
 
 PLAIN = Way("plain")
+ACROSS = {"across": True}  # a group of one kind may stand for one of another
 
 
 def mitigations(measure: str) -> list[Way]:
@@ -49,6 +50,8 @@ def mitigations(measure: str) -> list[Way]:
         Way("erase", {"repair": ["erase"]}),
         Way("counterfactual", swaps, 1.1),
         Way("counterfactual_pairing", {**swaps, "regularisers": ["counterfactual_pairing"]}, 2.0),
+        Way("counterfactual_pairing across", {"augment": [{"kind": "counterfactual", **ACROSS}],
+                                              "regularisers": [{"kind": "counterfactual_pairing", **ACROSS}]}, 2.0),
     ]  # fmt: skip
     # Only a text about others can make an answer about others alike, so where that is measured they come first.
     return sorted(found, key=lambda way: "augment" not in way.settings) if measure == FLIPS else found
