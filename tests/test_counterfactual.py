@@ -344,12 +344,13 @@ class TestMapping:
     def test_across_axes(self) -> None:
         """A religion may become a nationality; gender and names are told by each other, and stay apart."""
         axes = set()
+        origin = next(one.name for one in mentioned("Emily is here.") if one.axis == "name_origin")
         for seed in range(60):
             made = swapped("Emily is Muslim and she likes Muslims.", chance(seed), across=True)
             assert made is not None
             told = {one.axis: one.name for one in mentioned(made)}
             assert told.pop("gender") == "male"
-            told.pop("name_origin", None)
+            assert told.pop("name_origin") != origin, "a name changes its origin as well, as without `across`"
             (axis, name), *others = told.items()
             assert not others, "one group stands for one, in both places"
             assert name != "muslim"
@@ -367,6 +368,15 @@ class TestMapping:
             assert "gay" in text
             found |= {one.axis for one in mentioned(text)} - {"orientation"}
         assert found == {"religion", "disability"}
+
+    @pytest.mark.parametrize("across", [False, True])
+    def test_the_setting_goes_across(self, across: bool) -> None:
+        change = Counterfactual(across=across)
+        texts = [change.over(())("I am Muslim.", chance(seed)) for seed in range(40)]
+        texts += [change.together(["I am Muslim."], chance(seed))[0] for seed in range(40)]
+        for half in (texts[:40], texts[40:]):
+            axes = {one.axis for text in half for one in mentioned(text)}
+            assert (axes == {"religion"}) is not across
 
     def test_what_is_kept(self) -> None:
         assert swapped("Prince William and his wife", chance(), ["gender"], keep=["prince william"]) == (

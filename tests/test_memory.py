@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from tuneful.adapters import Full, Lora
 from tuneful.core.errors import OutOfMemory, RecipeError
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Adapter, GradientRule
+from tuneful.core.protocols import Adapter, GradientRule, Regulariser
 from tuneful.core.types import Batch, Example, Layout, Place, Row, Terms
 from tuneful.data.layouts import Collator
 from tuneful.engine import memory
@@ -242,6 +243,31 @@ def test_the_second_look_of_an_update_is_as_large_as_the_first_could_be(generato
     assert refused[0] == refused[1] > 0
 
 
+def test_what_was_heard_of_a_refused_update_is_void(generator_folder: Path) -> None:
+    """A regulariser that keeps something is told of each new beginning, and of the update once."""
+
+    class Keeps:
+        def __init__(self) -> None:
+            self.heard, self.voided, self.known = 0.0, 0, list[float]()
+
+        def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
+            self.heard += batch.units
+            return terms.losses.new_zeros(())
+
+        def restart(self) -> None:
+            self.heard, self.voided = 0.0, self.voided + 1
+
+        def advance(self) -> None:
+            self.known.append(self.heard)
+            self.heard = 0.0
+
+    plenty, scarce = Keeps(), Keeps()
+    _three_steps(generator_folder, Hungry(10_000), parts=[plenty])
+    _, hungry = _three_steps(generator_folder, Hungry(70), parts=[scarce])
+    assert scarce.known == plenty.known
+    assert scarce.voided == sum(tokens > 70 for tokens in hungry.seen) > 0
+
+
 def test_steps_that_waited_are_not_halved_again(generator_folder: Path) -> None:
     """Streamed steps are cut ahead: one that was cut before memory was refused is cut as the others are now."""
     _, loaded = tiny_policy(generator_folder)
@@ -285,14 +311,14 @@ def test_other_faults_are_not_taken_for_it(generator_folder: Path) -> None:
 
 
 def _three_steps(
-    folder: Path, objective: Hungry, rule: GradientRule | None = None
+    folder: Path, objective: Hungry, rule: GradientRule | None = None, parts: Sequence[Regulariser] = ()
 ) -> tuple[list[dict[str, float]], Hungry]:
     torch.manual_seed(0)
     policy, loaded = tiny_policy(folder, Lora(rank=4))
     rows = tiny_rows(loaded, Layout.TOKENS, 8)
     schedule = EpochSteps(rows, Collator(Layout.TOKENS, share=True), Cut(8, 10_000), total=3)
     updater = Updater(AdamW(learning_rate=1e-2, epsilon=1e-2), policy.trainable(), steps=3)
-    records = fit(policy, {"main": objective}, schedule, updater, gradient=rule)
+    records = fit(policy, {"main": objective}, schedule, updater, regularisers=parts, gradient=rule)
     return [dict(record.metrics) for record in records], objective
 
 

@@ -96,8 +96,7 @@ class RunningGroupDro:
         self._logs += self._settings.eta * means_Q * (self._weights > 0)
         self._logs -= self._logs.max()
         self._seen += self._weights
-        self._losses.zero_()
-        self._weights.zero_()
+        self.restart()
 
     def restart(self) -> None:
         self._losses.zero_()

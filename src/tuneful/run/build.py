@@ -36,9 +36,9 @@ from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
 from tuneful.run.groups import begun, names_of, stratified
-from tuneful.run.plan import matrix_rate, work_of
+from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
-from tuneful.run.regularised import comparing, comparing_twins
+from tuneful.run.regularised import comparing
 from tuneful.run.twins import twinned
 from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
@@ -162,7 +162,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     autocast = None if adapter.freezes or compute == torch.float32 else compute
     if shares_out:
         return _shared_out(loaded, attached, autocast)
-    if prepared.layout.alone or recipe.augment or comparing_twins(recipe):  # what is read is never the same twice
+    if not keeps_below(recipe, prepared.layout):
         return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)

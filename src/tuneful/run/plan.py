@@ -78,7 +78,7 @@ def work_of(
     first = _first_epochs(resolved.recipe)
     seen = (runs * resolved.epochs + first) * scale * _passes(resolved.recipe)
     layout = resolved.objective.layout
-    tokens = layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
+    tokens = _names_tokens(layout)
     views = _views(resolved)
     read = views - getattr(resolved.objective, "deleted", 0.0)  # the second view is shorter
     told = _named(resolved.objective)
@@ -93,7 +93,7 @@ def work_of(
         trainable=_trainable(resolved, size) if trainable is None else trainable,
         total=size.total + (size.apart if tokens else 0),
         below=_below(resolved, size),
-        once=1 / max(1.0, seen) if _keeps_below(resolved) else 1.0,
+        once=1 / max(1.0, seen) if keeps_below(resolved.recipe, layout) and not resolved.recipe.sharded else 1.0,
         width=size.width,
         layers=size.layers,
         outputs=size.outputs,
@@ -119,10 +119,13 @@ def _below(resolved: Resolved, size: Size) -> int:
     return max(0, size.layers - learn) if learn else 0
 
 
-def _keeps_below(resolved: Resolved) -> bool:
-    """What lies beneath is computed once for each row."""
-    recipe = resolved.recipe
-    return not (resolved.objective.layout.alone or recipe.augment or comparing_twins(recipe) or recipe.sharded)
+def keeps_below(recipe: Recipe, layout: Layout) -> bool:
+    """What lies beneath is computed once for each row, as each is read the same every time."""
+    return not (layout.alone or recipe.augment or comparing_twins(recipe))
+
+
+def _names_tokens(layout: Layout) -> bool:
+    return layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
 
 
 def _first_epochs(recipe: Recipe) -> float:
@@ -181,10 +184,9 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
 
 def _trainable(resolved: Resolved, size: Size) -> int:
     adapter = resolved.adapter
-    tokens = resolved.objective.layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
     if isinstance(adapter, Lora):
         return round(size.low_rank(adapter.rank) * (1 - _below(resolved, size) / max(1, size.layers)))
-    if isinstance(adapter, Head) and tokens:
+    if isinstance(adapter, Head) and _names_tokens(resolved.objective.layout):
         return size.vocabulary
     if isinstance(adapter, TopLayers):
         return round(size.body * min(1.0, adapter.layers / max(1, size.layers)))
