@@ -71,6 +71,16 @@ def test_a_classifier_that_is_worse_for_one_group() -> None:
     assert found.groups["features"]["city"]["groups"]["b"]["n"] == 100
 
 
+def test_no_gap_is_nobodys() -> None:
+    """Both groups are served faultlessly: nobody is furthest apart, and nothing has a sign."""
+    truth = np.array([0, 1] * 100)
+    found = treatment(Asked(truth, np.eye(2)[truth]), {"city": ["a"] * 100 + ["b"] * 100}, positive=1)
+    gap = found.bias["equalised_odds_difference"]
+    assert str(gap["after"]) == "0.0"
+    assert "groups" not in gap
+    assert found.bias["worst_group_accuracy"]["groups"] == ["a"]
+
+
 def test_shares_are_probabilities() -> None:
     np.testing.assert_allclose(shares(np.log([[1.0, 3.0], [4.0, 4.0]])), [[0.25, 0.75], [0.5, 0.5]])
 
