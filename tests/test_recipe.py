@@ -100,7 +100,7 @@ def test_all_faults_at_once_with_what_was_meant() -> None:
         ({"data": "d", "adapter": 5}, "adapter: "),
         ({"data": "d", "optimiser": {"decay": "cosinus"}}, "Did you mean 'cosine'"),
         ({"data": {"source": [{"path": "a", "weight": 0}]}}, "tasks.0.data.source.0.weight"),
-        ({"data": "d", "tasks": [{"data": "a"}, {"data": "b"}]}, "learns one task"),
+        ({"data": "d", "tasks": [{"data": "a"}, {"data": "b"}]}, "each with a source of its own"),
         ({"data": "d", "evaluate": {"primary": "acuracy"}}, "Did you mean 'accuracy'"),
         ({"data": "d", "use_unsloth": True}, "use_unsloth: no such setting"),
     ],

@@ -155,6 +155,25 @@ def fit(
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", required=False)
+@click.option("--name", metavar="TASK", help="What the new task is called. Default: the name of the file.")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change any recipe setting.")
+@click.option("--resume", is_flag=True, help="Go on with learning that was stopped.")
+@click.option("--undo", "back", is_flag=True, help="Go back to what the run was before it learned last.")
+@click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@quiet_libraries
+def learn(overrides: tuple[str, ...], **given: Any) -> None:
+    """Teach a finished RUN one more task, so that it keeps those before; its folder then holds the new model."""
+    from tuneful.cli.learning import learn_command
+
+    stop = Stop()
+    signal.signal(signal.SIGINT, stop)
+    sys.exit(learn_command(overrides=overrides, should_stop=stop.asked, **given))
+
+
+@main.command()
 @click.argument("target")
 @recipe_options
 @click.option("--coach", is_flag=True, help="Look for wrong labels, repeats, leaks, odd rows, and who is in the data.")

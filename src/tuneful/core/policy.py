@@ -22,9 +22,16 @@ Scope = Callable[[], AbstractContextManager[nn.Module]]
 class Outputs:
     """One forward pass. Holds hidden states only; logits are computed where and when they are asked for."""
 
-    def __init__(self, network: Network, scope: Scope, hidden: Tensor, inputs: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        scope: Scope,
+        hidden: Tensor,
+        inputs: Mapping[str, Tensor],
+        classes: slice | None = None,
+    ) -> None:
         self.hidden = hidden  # (N, D) packed real tokens, no padding
-        self._network, self._scope, self._inputs = network, scope, inputs
+        self._network, self._scope, self._inputs, self._classes = network, scope, inputs, classes
         self._logits: Tensor | None = None
 
     def token_logprobs(self, targets: Tensor, where: Tensor) -> Tensor:
@@ -56,10 +63,12 @@ class Outputs:
             return vocabulary.token_apart(self._network.vocabulary(module), self.hidden[where], other.hidden[where])
 
     def class_logits(self) -> Tensor:
-        """(R, C) float32, through the model's own classification head; the same for all who ask."""
+        """(R, C) float32, through the model's own classification head; the same for all who ask. Of the classes
+        C those that the batch tells apart."""
         if self._logits is None:
             with self._scope() as module:
-                self._logits = self._network.class_logits(module, self.hidden, self._inputs).float()
+                logits = self._network.class_logits(module, self.hidden, self._inputs).float()
+            self._logits = logits if self._classes is None else logits[:, self._classes]
         return self._logits
 
     def embeddings(self) -> Tensor:
@@ -94,12 +103,12 @@ class Policy:
 
     def __call__(self, batch: Batch) -> Outputs:
         if self._memo is None or self._memo[0] is not batch:
-            self._memo = (batch, self._forward(lambda: nullcontext(self.module), batch.inputs))
+            self._memo = (batch, self._forward(lambda: nullcontext(self.module), batch.inputs, batch.classes))
         return self._memo[1]
 
     def again(self, batch: Batch) -> Outputs:
         """The same batch once more, with dropout of its own; not remembered."""
-        return self._forward(lambda: nullcontext(self.module), batch.inputs)
+        return self._forward(lambda: nullcontext(self.module), batch.inputs, batch.classes)
 
     def lengths(self, batch: Batch) -> Tensor:
         """(N,) for each packed token of the batch how many its row has, or up to the end of a part that rows share."""
@@ -119,7 +128,7 @@ class Policy:
         """The same batch through the model as it was before tuning: no gradient, dropout off."""
         if self._memo_reference is None or self._memo_reference[0] is not batch:
             with torch.no_grad():
-                self._memo_reference = (batch, self._forward(self.attached.original, batch.inputs))
+                self._memo_reference = (batch, self._forward(self.attached.original, batch.inputs, batch.classes))
         return self._memo_reference[1]
 
     def read(self, inputs: Mapping[str, Tensor], *, original: bool = False) -> Outputs:
@@ -144,7 +153,7 @@ class Policy:
         """Let go of the remembered forward passes: their memory is needed, or the weights have moved."""
         self._memo = self._memo_reference = None
 
-    def _forward(self, scope: Scope, inputs: Mapping[str, Tensor]) -> Outputs:
+    def _forward(self, scope: Scope, inputs: Mapping[str, Tensor], classes: slice | None = None) -> Outputs:
         @contextmanager
         def cast_scope() -> Iterator[nn.Module]:
             with self.autocasting(), scope() as module:
@@ -152,7 +161,7 @@ class Policy:
 
         with cast_scope() as module:
             hidden = self.network.hidden(module, inputs)
-        return Outputs(self.network, cast_scope, hidden, inputs)
+        return Outputs(self.network, cast_scope, hidden, inputs, classes)
 
     def autocasting(self) -> AbstractContextManager[object]:
         if self.autocast is None:

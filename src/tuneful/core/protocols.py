@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,6 +180,13 @@ class Draws(Protocol):
     """Optional, of a schedule that draws rows by their class: how many of these it puts in a step."""
 
     def drawn(self, rows: Sequence[Row]) -> int: ...
+
+
+@runtime_checkable
+class LearnsTasks(Protocol):
+    """Optional, of a schedule that learns several tasks."""
+
+    several: ClassVar[Literal["together", "in turn"]]
 
 
 @runtime_checkable

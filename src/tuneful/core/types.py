@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tuneful.core.policy import Outputs
 
 
+MEMORY = "memory"  # the task of batches whose rows come back from earlier tasks
+
+
 class Layout(StrEnum):
     """What one unit of an objective is, and so how rows become batches."""
 
@@ -120,6 +123,7 @@ class Example:
     tools: tuple[Mapping[str, Any], ...] = ()
     group: str | None = None
     cluster: str | None = None  # rows of one cluster stay on one side of a split
+    task: str = ""  # whose it is, where several are learned
     shown: tuple[str, ...] = ()  # texts that whoever wrote this one was shown
     judged: frozenset[str] = frozenset()  # marks of the texts that whoever picked this one knew
 
@@ -208,6 +212,7 @@ class Batch:
     tokens: int  # the model reads, a shared prefix once
     task: str = "main"
     groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
+    classes: slice | None = None  # of the class head, those that are told apart here, labels counted from its start
 
     def silent(self) -> Batch:
         """The same, of which nothing counts: for a rank that has no part of its own in what all do together."""

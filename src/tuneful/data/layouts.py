@@ -19,7 +19,7 @@ class Collator:
     """How the rows of one task become a batch."""
 
     layout: Layout
-    task: str = "main"
+    task: str | None = "main"  # None: that of the rows, which are all of one
     share: bool = False  # the model can read shared prefixes
     groups: tuple[str, ...] = ()  # names of sensitive groups, in the order of their ids
 
@@ -36,8 +36,8 @@ class Collator:
         if len(rows) > own:
             targets["twin"] = _twins(rows[:own], len(rows))
             weights = weights * (targets.get("rows", torch.arange(len(rows))) < own)
-        units = float(weights.sum())
-        return Batch(inputs, targets, weights, units, forest.tokens, self.task, self._group_ids(rows))
+        units, task = float(weights.sum()), rows[0].example.task if self.task is None else self.task
+        return Batch(inputs, targets, weights, units, forest.tokens, task, self._group_ids(rows))
 
     def added(self, row: Row, before: Row | None) -> int:
         """How many tokens the model reads more because of `row`, behind its neighbour in token order."""

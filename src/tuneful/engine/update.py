@@ -77,14 +77,17 @@ class Updater:
         heads: Sequence[str] = (),
         heights: Mapping[str, int] | None = None,
         average: RunningAverage | None = None,
+        ends: Sequence[int] = (),
     ) -> None:
-        """`heights` says of each parameter how many layers below the head it lies, None: 0."""
+        """`heights` says of each parameter how many layers below the head it lies, None: 0. After each of `ends` all
+        begins anew: the rate, and what the optimiser remembers."""
         if settings.learning_rate is None:
             raise ValueError("the learning rate must be resolved before training")
         self.settings, self.steps = settings, steps
         self._named = dict(parameters)
         self._peak = settings.learning_rate
         self._average = average
+        self._ends = [0, *ends] if ends else [0, steps]
         groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
             is_head = any(head in name.split(".") for head in heads)
@@ -108,7 +111,11 @@ class Updater:
 
     def step(self, number: int) -> float:
         """One update, number counted from 1; the rate it used."""
-        rate = self._peak * self.settings.rate(number, self.steps)
+        begun = max(end for end in self._ends if end < number)
+        if number == begun + 1 > 1:
+            self._optimiser.state.clear()
+        end = min((end for end in self._ends if end >= number), default=self.steps)
+        rate = self._peak * self.settings.rate(number - begun, end - begun)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self._optimiser.step()

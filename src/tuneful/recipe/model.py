@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     ValidationInfo,
     field_validator,
@@ -18,28 +16,22 @@ from pydantic import (
 
 from tuneful.adapters import ADAPTERS
 from tuneful.core.device import PrecisionName
+from tuneful.core.protocols import LearnsTasks
 from tuneful.core.quantised import Kind
 from tuneful.core.spec import Spec
 from tuneful.data.augment import AUGMENTATIONS
-from tuneful.data.balance import BALANCES
-from tuneful.data.select import SELECTORS
 from tuneful.engine.average import AVERAGES
 from tuneful.engine.rules import GRADIENTS
 from tuneful.engine.update import AdamW, Sum
 from tuneful.evaluation.settings import Evaluate
-from tuneful.objectives import OBJECTIVES
 from tuneful.recipe.aliases import NOTHING
 from tuneful.recipe.amounts import as_memory
 from tuneful.recipe.gates import Gates
+from tuneful.recipe.task import Task, spelt_out, stem, with_given
 from tuneful.regularisers import REGULARISERS
 from tuneful.repairs import REPAIRS
 from tuneful.schedules import SCHEDULES
 from tuneful.schedules.epochs import Epochs
-
-LayoutName = Literal[
-    "messages", "alpaca", "self_instruct", "prompt_completion", "text", "labelled", "labelled_pair",
-    "preference", "kto", "rewards", "pairs",
-]  # fmt: skip
 
 
 def _several(component: Any) -> Any:
@@ -52,136 +44,6 @@ def _listed(value: Any) -> Any:
     if value in NOTHING:
         return []
     return [value] if isinstance(value, str | dict) else value
-
-
-class Source(Spec):
-    """One of several sources."""
-
-    path: str
-    """File, folder or hub id; `path#500` takes a seeded sample of 500 rows."""
-    weight: PositiveFloat = 1.0
-    """How often its rows are seen an epoch: 2 = twice, 0.5 = every second one."""
-
-
-class Data(Spec):
-    """Where rows come from, what their columns mean, and what is held out."""
-
-    source: str | list[Source]
-    """File, folder with train.* (validation.*, test.*), hub id, or a list of them."""
-    unlabelled: str | None = None
-    """Texts without labels (file, folder or hub id), learned beside the rows as what they seem to be."""
-    unlabelled_text: str | None = None
-    """Column of the text in `unlabelled`. None: found as that of the rows."""
-    teacher: str | None = None
-    """A run, or a model with a class head, that labels the texts of `unlabelled`, or those of a source that has no
-    labels at all, so that a smaller model learns what it knows."""
-    generated: str | None = None
-    """Rows that a model wrote (`tuneful synthesise`), labelled or with answers. Learned beside the others if these say
-    that they help: few labels by cross-validation, answers by two short runs; never measured by."""
-    patch: str | None = None
-    """Suggestions of `tuneful check --coach --patch FILE`; those that are accepted change the rows that are learned,
-    never one that is held out."""
-    layout: LayoutName | None = None
-    """None: found from the columns."""
-    encoding: str = "utf-8"
-    """Of text files."""
-    messages: str | None = None
-    """Column of the conversation."""
-    prompt: str | None = None
-    """Column of the request."""
-    completion: str | None = None
-    """Column of the answer."""
-    text: str | None = None
-    """Column of the text."""
-    second: str | None = None
-    """Column of the second text of a pair."""
-    label: str | None = None
-    """Column of the label."""
-    query: str | None = None
-    """Column of what is to find a document."""
-    positive: str | None = None
-    """Column of the document it is to find; with it the layout is `pairs`."""
-    negative: str | None = None
-    """Column of a document it is not to find, or of a list of them."""
-    labels: list[str] | dict[str, str] | None = None
-    """The classes, where some or all of them have no rows; a mapping describes each in a sentence. Texts without a
-    label column are then told apart by the names alone."""
-    prior: dict[str, PositiveFloat] | None = None
-    """How often each class of `labels` comes, in any unit. None: not known."""
-    group: str | None = None
-    """Column of the sensitive group, for fairness."""
-    mentions: list[str] | str | None = None
-    """Where no column says whose rows they are: kinds of people (gender, religion, ...) whose mention in a text makes
-    its group; `all` takes every kind."""
-    cluster: str | None = None
-    """Column whose equal values must stay on one side of a split (a person, a document)."""
-    validation: NonNegativeFloat = 0.1
-    """Rows held out to steer training when the source has none: a share below 1, else a number; 0 = none. Of classes
-    instead of rows with objective prototype."""
-    test: NonNegativeFloat = 0.15
-    """Rows held out for the verdict when the source has none: a share below 1, else a number; 0 = none. Of classes
-    instead of rows with objective prototype."""
-    learn: Literal["answers", "all"] = "answers"
-    """Which turns of a conversation are learned, where no turn says so itself."""
-    select: SELECTORS.field | None = None  # type: ignore[name-defined]
-    """Learn some of the training rows only, and which. None: all of them."""
-    balance: BALANCES.field | None = None  # type: ignore[name-defined]
-    """With classes of uneven size: how rare ones are made up for. None: not at all."""
-    max_tokens: PositiveInt | None = None
-    """Longest row. None: the model's limit, at most 2,048."""
-    drop: bool = False
-    """Start although more than 1 % of the rows cannot be used."""
-    streaming: bool | Literal["auto"] = "auto"
-    """Read rows from disk when an update needs them instead of holding them. auto: from 16 MB of JSONL, CSV, TSV,
-    Parquet, Arrow or Feather on."""
-
-    @field_validator("source", mode="before", json_schema_input_type=str | list[str | Source])
-    @classmethod
-    def _as_sources(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            return [{"path": item} if isinstance(item, str) else item for item in value]
-        return value
-
-    @field_validator("labels", mode="after")
-    @classmethod
-    def _two_or_more(cls, labels: list[str] | dict[str, str] | None) -> list[str] | dict[str, str] | None:
-        names = [str(name).strip() for name in labels or ()]
-        if labels is not None and (len(set(names)) < len(names) or len(names) < 2 or not all(names)):
-            raise ValueError(f"expected at least two names, all different and none empty; found {names}")
-        return labels
-
-    @model_validator(mode="after")
-    def _prior_of_labels(self) -> Data:
-        if self.prior is not None and set(self.prior) != set(self.labels or ()):
-            odd = sorted(set(self.prior) ^ set(self.labels or ()))[0]
-            raise ValueError(f"prior: '{odd}' is on one side only of `prior` and `labels`")
-        return self
-
-    @property
-    def sources(self) -> list[Source]:
-        return [Source(path=self.source)] if isinstance(self.source, str) else self.source
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns the person named."""
-        parts = ("messages", "prompt", "completion", "text", "second", "label", "query", "positive", "negative",
-                 "group", "cluster")  # fmt: skip
-        return {part: column for part in parts if (column := getattr(self, part)) is not None}
-
-
-class Task(Spec):
-    """Data and what is to be learned from it."""
-
-    name: str = "main"
-    """In records and reports."""
-    data: Data
-    objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
-    """None: `classify` for labels, `retrieve` for queries and documents, `next_token` for text to write."""
-
-    @field_validator("data", mode="before", json_schema_input_type=str | list[str | Source] | Data)
-    @classmethod
-    def _as_data(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str | list) else value
 
 
 class Choose(Spec):
@@ -213,6 +75,9 @@ class Save(Spec):
 
     merged: bool = False
     """Also write `model/`: base and adapter in one, in float32."""
+    memory: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of each task's training rows that stays in the run folder, 1,000 at most, with 200 test rows, so that
+    `tuneful learn` can teach the model more without losing what it knows. 0: nothing is kept."""
 
 
 class Recipe(Spec):
@@ -223,6 +88,8 @@ class Recipe(Spec):
     model: str | None = None
     """Hub id, folder, or embedded name. None: minilm-l6 to read (labels, queries and documents), smollm2-135m to
     write."""
+    start: str | None = None
+    """A finished run of the same model whose weights this one goes on from; `tuneful learn` fills it in."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     precision: PrecisionName = "auto"
@@ -237,7 +104,8 @@ class Recipe(Spec):
     adapter: ADAPTERS.field | None = None  # type: ignore[name-defined]
     """None: `lora` for text to write and over quantised layers, `full` for labels."""
     tasks: list[Task] = Field(min_length=1)
-    """One task; `data` and `objective` may also stand at the top level."""
+    """What is learned. Of one task `data` and `objective` may also stand at the top level; several are learned at once
+    (schedule mixture) or one after the other (schedule lifelong)."""
     regularisers: list[REGULARISERS.field] = Field(default_factory=list)  # type: ignore[name-defined]
     """What joins the loss, or disturbs what is learned. With up to 500 labelled texts a recipe that names no
     regulariser, average, soup, gradient, interpolate or layer_decay gets label smoothing, an average and a layer_decay,
@@ -248,7 +116,7 @@ class Recipe(Spec):
     choose: Choose = Choose()
     """With few labels, how they are learned."""
     schedule: SCHEDULES.field = Epochs()  # type: ignore[name-defined]
-    """What is learned next."""
+    """What is learned next. Of several tasks: mixture, if nobody says."""
     optimiser: AdamW = AdamW()
     """From gradients to new weights."""
     gradient: GRADIENTS.field = Sum()  # type: ignore[name-defined]
@@ -277,17 +145,17 @@ class Recipe(Spec):
     @model_validator(mode="before")
     @classmethod
     def _lift_task(cls, value: Any) -> Any:
-        """`data` and `objective` at the top level are those of the only task."""
+        """`data` and `objective` at the top level are those of the only task, or of every one."""
         if not isinstance(value, dict) or not value.keys() & {"data", "objective"}:
             return value
         rest = {key: item for key, item in value.items() if key not in ("data", "objective")}
-        tasks = [dict(task) if isinstance(task, dict) else task for task in rest.get("tasks") or [{}]]
-        for key in ("data", "objective"):
-            if key in value and isinstance(tasks[0], dict):
-                given = {"source": value[key]} if key == "data" and isinstance(value[key], str | list) else value[key]
-                both = isinstance(given, dict) and isinstance(tasks[0].get(key), dict)
-                tasks[0][key] = {**tasks[0][key], **given} if both else given
-        return {**rest, "tasks": tasks}
+        given = {key: spelt_out(key, value[key]) for key in ("data", "objective") if key in value}
+        tasks = rest.get("tasks") or [{}]
+        if len(tasks) > 1 and "source" in (given.get("data") or {}):
+            raise ValueError(
+                f"data.source: {len(tasks)} tasks are given, each with a source of its own; leave this out"
+            )
+        return {**rest, "tasks": [with_given(task, given) for task in tasks]}
 
     @field_validator("evaluate", mode="before", json_schema_input_type=Evaluate | Literal["none", "off", False] | None)
     @classmethod
@@ -301,10 +169,15 @@ class Recipe(Spec):
 
     @field_validator("tasks")
     @classmethod
-    def _one_task(cls, tasks: list[Task]) -> list[Task]:
-        if len(tasks) > 1:
-            raise ValueError(f"the schedule 'epochs' learns one task, {len(tasks)} are given; make one recipe of each")
-        return tasks
+    def _named_apart(cls, tasks: list[Task]) -> list[Task]:
+        if len(tasks) < 2:
+            return tasks
+        named = [task if task.name else task.model_copy(update={"name": stem(task.data.sources[0].path)})
+                 for task in tasks]  # fmt: skip
+        names = [task.name for task in named]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two tasks are called '{twice}'; give each a name of its own")
+        return named
 
     @field_validator("regularisers", mode="before", json_schema_input_type=_several(REGULARISERS.field))
     @classmethod
@@ -335,6 +208,24 @@ class Recipe(Spec):
         why = "dora measures whole weights" if adapter.freezes else f"'{adapter.kind}' tunes the weights themselves"
         raise ValueError(f"{why}, and quantise: {kind} keeps them frozen; use plain lora, or leave quantise out")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mixed(cls, value: Any) -> Any:
+        """Several tasks are learned at once if nobody says otherwise."""
+        several = isinstance(value, dict) and isinstance(value.get("tasks"), list) and len(value["tasks"]) > 1
+        return {**value, "schedule": "mixture"} if several and "schedule" not in value else value
+
+    @model_validator(mode="after")
+    def _tasks_suit_the_schedule(self) -> Recipe:
+        kind, count = self.schedule.kind, len(self.tasks)
+        if count > 1 and not isinstance(self.schedule, LearnsTasks):
+            raise ValueError(f"tasks: the schedule '{kind}' learns one task, {count} are given; take 'mixture' for all "
+                             "at once or 'lifelong' for one after the other, or make one recipe of each")  # fmt: skip
+        if count == 1 and isinstance(self.schedule, LearnsTasks):
+            raise ValueError(f"tasks: the schedule '{kind}' learns several tasks, and one is given; name more of them, "
+                             "or leave schedule out")  # fmt: skip
+        return self
+
     @model_validator(mode="after")
     def _gates_are_asked(self) -> Recipe:
         probes = self.evaluate.bias
@@ -345,4 +236,18 @@ class Recipe(Spec):
 
     @property
     def task(self) -> Task:
+        """The only one, or the first, whose settings are those of all where the tasks are learned together."""
         return self.tasks[0]
+
+    @property
+    def about(self) -> str:
+        """What records are about."""
+        return self.task.name or "main" if len(self.tasks) == 1 else "all"
+
+    def with_task(self, **changes: Any) -> Recipe:
+        """The same with changes of its first task."""
+        return self.model_copy(update={"tasks": [self.task.model_copy(update=changes), *self.tasks[1:]]})
+
+    def with_data(self, **changes: Any) -> Recipe:
+        """The same with changes of the data of its first task."""
+        return self.with_task(data=self.task.data.model_copy(update=changes))

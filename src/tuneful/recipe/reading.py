@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from tuneful.core.errors import RecipeError
 from tuneful.recipe.aliases import ALIASES, put, translate, whole_updates
 from tuneful.recipe.explain import explain
-from tuneful.recipe.model import Data, Recipe
+from tuneful.recipe.model import Recipe
+from tuneful.recipe.task import Data
 
 STANDS_INSTEAD = {
     "schedule.epochs": ("schedule", "steps"),
@@ -117,8 +118,8 @@ def _flat(ours: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _into_task(plain: Mapping[str, Any], path: str) -> str:
-    """`data.` and `objective.` mean the only task, however the recipe wrote it."""
+    """`data.` and `objective.` mean the only task, however the recipe wrote it; of several, all."""
     first = path.split(".")[0]
-    if first in ("data", "objective") and first not in plain and plain.get("tasks"):
+    if first in ("data", "objective") and first not in plain and len(plain.get("tasks") or ()) == 1:
         return f"tasks.0.{path}"
     return path

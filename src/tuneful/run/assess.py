@@ -209,9 +209,7 @@ def trained_on(name: str, tuned: Tuned) -> list[Row]:
     folder = RunFolder(Path(name))
     if not folder.exists():
         return []
-    recipe = recipe_of(folder.read_json(folder.lock))
-    data = recipe.task.data.model_copy(update={"teacher": None})
-    recipe = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
+    recipe = recipe_of(folder.read_json(folder.lock)).with_data(teacher=None)
     try:
         examples = [row.example for row in prepare(recipe).rows("train")]
     except InputError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -39,10 +40,13 @@ from tuneful.run.groups import begun, names_of, stratified
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.run.regularised import comparing
+from tuneful.run.start import go_on
+from tuneful.run.tasks import reads_apart
 from tuneful.run.twins import twinned
 from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
+from tuneful.schedules.lifelong import LifelongSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 
 Say = Callable[[str], None]
@@ -56,7 +60,7 @@ class Built:
     prepared: Prepared
     policy: Policy
     collate: Collator
-    schedule: EpochSteps | SelfTrainSteps | EpisodeSteps
+    schedule: EpochSteps | SelfTrainSteps | EpisodeSteps | LifelongSteps
     optimiser: Updater
     regularisers: Sequence[Regulariser]  # at work in this run
     cost: Cost
@@ -64,6 +68,11 @@ class Built:
     @property
     def recipe(self) -> Recipe:
         return self.prepared.recipe
+
+    @property
+    def start(self) -> Path | None:
+        """The folder of the run that this one goes on from."""
+        return None if self.recipe.start is None else Path(self.recipe.start)
 
     @property
     def sharded(self) -> bool:
@@ -76,6 +85,8 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     prepare_process()
     seed_everything(prepared.recipe.seed)
     policy = build_policy(prepared, say)
+    if prepared.recipe.start is not None:
+        go_on(policy, prepared, say)
     check_parts(prepared.recipe.regularisers, policy)
     check_last(prepared, policy)
     attached = policy.attached
@@ -110,6 +121,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     prepare_training(policy.module)
     collate = Collator(
         prepared.layout,
+        None if reads_apart(recipe) else recipe.about,
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
@@ -130,6 +142,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
         heads=heads,
         heights={name: lies[id(parameter)] for name, parameter in parameters.items()},
         average=RunningAverage(recipe.average) if recipe.average else None,
+        ends=schedule.ends if isinstance(schedule, LifelongSteps) else (),
     )
     seed_own(recipe.seed)
     return Built(

@@ -27,6 +27,7 @@ from tuneful.run.patched import Patched, with_patch
 from tuneful.run.queries import Selecting
 from tuneful.run.resolve import pools
 from tuneful.run.select import Selection, select
+from tuneful.run.tasks import task_by_task
 
 Say = Callable[[str], None]
 LONGEST = 2048  # tokens of a row when nobody says otherwise
@@ -109,7 +110,8 @@ def _split(decided: Decided) -> Split:
     gathered, seed = decided.gathered, decided.recipe.seed
     if decided.unseen:
         return split_classes(gathered.examples, **gathered.held_out, seed=seed)
-    return split(gathered.examples, **gathered.held_out, seed=seed, labelled=decided.labelled)
+    parts = split(gathered.examples, **gathered.held_out, seed=seed, labelled=decided.labelled)
+    return replace(parts, leaked=[*gathered.leaked, *parts.leaked])
 
 
 def _completed(objective: Objective, labels: LabelSet | None, processor: TextProcessor) -> Objective:
@@ -125,6 +127,8 @@ def _labels(decided: Decided, train: Sequence[Example], counts: Counts | None) -
         return describable(LabelSet.of_names(recipe.task.data.labels))
     kind = decided.objective.target if isinstance(decided.objective, Classify) else "auto"
     labels = sampled.labels(train, kind, counts) if sampled and counts else label_set(train, kind)
+    if len(recipe.tasks) > 1:
+        return task_by_task(labels, train)
     if labels.kind == "number" and not head_has_bias(decided.folder, trust_remote_code=recipe.trust_remote_code):
         return labels.without_mean()
     return labels

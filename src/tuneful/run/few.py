@@ -32,7 +32,7 @@ LEFT_OPEN = frozenset((
 def chooses(recipe: Recipe, train: Sequence[Example], folder: Path, labelled: bool) -> bool:
     """Whether the way is chosen by cross-validation. Raises RecipeError where that is asked for and cannot be."""
     asked = recipe.choose.enabled
-    if asked is False:
+    if asked is False or len(recipe.tasks) > 1:
         return False
     if not labelled and asked is True and recipe.task.data.generated is not None:
         return False  # of these a model that writes tries whether they help
@@ -100,9 +100,9 @@ def to_be_chosen(recipe: Recipe, layers: int, train: Sequence[Example], say: Say
     adapter = recipe.adapter or TopLayers(layers=max(1, layers // 2))
     data = recipe.task.data
     unsaid = {part: 0.0 for part in ("validation", "test") if part not in data.model_fields_set}
-    task = recipe.task.model_copy(update={"objective": objective, "data": data.model_copy(update=unsaid)})
+    recipe = recipe.with_data(**unsaid).with_task(objective=objective)
     choose = recipe.choose.model_copy(update={"enabled": True})
-    recipe = recipe.model_copy(update={"tasks": [task], "adapter": adapter, "choose": choose})
+    recipe = recipe.model_copy(update={"adapter": adapter, "choose": choose})
     return recipe, objective
 
 
@@ -170,8 +170,8 @@ def by_name(recipe: Recipe) -> Recipe:
             "data.labels: there are texts without labels and names of classes, and a head that is placed by the names; "
             "leave objective and adapter out, or give labelled rows"
         ])  # fmt: skip
-    task = recipe.task.model_copy(update={"objective": Classify(pooling="mean", label_names=True)})
-    return recipe.model_copy(update={"tasks": [task], "adapter": Head()})
+    recipe = recipe.with_task(objective=Classify(pooling="mean", label_names=True))
+    return recipe.model_copy(update={"adapter": Head()})
 
 
 def describable(labels: LabelSet) -> LabelSet:

@@ -34,10 +34,12 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.generalise import generalise
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
+from tuneful.run.memory import keep, remembers
 from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
+from tuneful.run.turns import history
 from tuneful.run.twice import told
 
 Say = Callable[[str], None]
@@ -63,6 +65,8 @@ def finish(
     with built.policy.gathered():
         report, answers = _measured(built, folder, progress, repaired, say=say, should_stop=should_stop)
     if is_first():
+        if remembers(built):
+            keep(built, folder, *history(built, folder))
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
         write_faces(report, folder.path, language)

@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def memory(self) -> Path:
+        """What is kept of the tasks that were learned."""
+        return self.path / "memory"
+
+    @property
     def choice(self) -> Path:
         return self.path / "choice.json"
 

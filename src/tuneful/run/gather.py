@@ -16,6 +16,7 @@ from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
+from tuneful.run.tasks import Found, alone, check_tasks, joined, sha256_of
 from tuneful.run.teacher import as_labelled, taught
 
 Say = Callable[[str], None]
@@ -34,11 +35,14 @@ class Gathered:
     sampled: Sampled | None = None  # where rows are not held
     teaches: bool = False  # all labels are a teacher's
     names_only: bool = False  # of the classes nothing but the names is known
+    leaked: Sequence[Dropped] = ()  # rows that said the same as others of their task, which are held out
 
 
 def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
     InputError."""
+    if len(recipe.tasks) > 1:
+        return recipe, _together(recipe, say)
     recipe, gathered = _read(recipe, say)
     gathered = _taught(recipe, gathered, say)
     if data_has_names_only(recipe, gathered.form):
@@ -47,12 +51,26 @@ def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     return recipe, gathered
 
 
+def _together(recipe: Recipe, say: Say) -> Gathered:
+    """Of several tasks, split already."""
+    check_tasks(recipe)
+    read_of = [_read(alone(recipe, task), say)[1] for task in recipe.tasks]
+    tasks = zip(recipe.tasks, read_of, strict=True)
+    found = [Found(task, one.form, dict(one.examples), dict(one.held_out)) for task, one in tasks]
+    all_of = joined(recipe, found)
+    weights = {source: weight for one in read_of for source, weight in one.weights.items()}
+    dropped = [row for one in read_of for row in one.dropped]
+    nothing = {"validation": 0.0, "test": 0.0}
+    sha256 = sha256_of([one.sha256 for one in read_of])
+    return Gathered(all_of.form, all_of.examples, dropped, weights, nothing, sha256, leaked=all_of.leaked)
+
+
 def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe says whether rows are held."""
     data = recipe.task.data
     streams = is_streamed(data, say)
-    data = data.model_copy(update={"streaming": streams})
-    recipe = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
+    recipe = recipe.with_data(streaming=streams)
+    data = recipe.task.data
     if streams:
         found = look(recipe, say)
         held = held_out(data, found.rows)

@@ -43,11 +43,16 @@ def stratified(schedule: Steps, recipe: Recipe) -> Steps:
     parts = comparing(recipe)
     if not parts or not isinstance(schedule, EpochSteps):
         return schedule
-    return replace(schedule, strata=_stratum(by_label=any(part.by_label for part in parts)))
+    return replace(schedule, strata=_stratum(schedule.strata, by_label=any(part.by_label for part in parts)))
 
 
-def _stratum(*, by_label: bool) -> Callable[[Row], Hashable]:
-    return lambda row: (row.example.group, row.target) if by_label else row.example.group
+def _stratum(given: Callable[[Row], Hashable] | None, *, by_label: bool) -> Callable[[Row], Hashable]:
+    """Within those that the schedule has already."""
+
+    def own(row: Row) -> Hashable:
+        return (row.example.group, row.target) if by_label else row.example.group
+
+    return own if given is None else lambda row: (given(row), own(row))
 
 
 def check_groups(resolved: Resolved, labels: LabelSet | None, rows: Sequence[Row], *, streams: bool) -> list[Said]:
@@ -99,7 +104,7 @@ def _tells_label(rows: Sequence[Row]) -> bool:
 def _small(resolved: Resolved, labels: LabelSet | None, rows: Sequence[Row]) -> Iterator[str]:
     """Cells of which a step would have fewer than a penalty needs."""
     for part in comparing(resolved.recipe):
-        stratum = _stratum(by_label=part.by_label)
+        stratum = _stratum(None, by_label=part.by_label)
         drawn: Counter[Hashable] = Counter()
         for row in rows:
             if row.example.group is not None:

@@ -17,7 +17,7 @@ from tuneful.data.duplicates import clusters
 from tuneful.data.instructions import Instruction, Seed, as_row, asking_for_answer, asking_for_requests, seeds_in
 from tuneful.data.splits import split
 from tuneful.data.synthesise import EACH, LONGEST, fits, one_line
-from tuneful.recipe.model import Data
+from tuneful.recipe.task import Data
 from tuneful.run.aligned import Answered, difficulty
 from tuneful.run.alike import Alike
 from tuneful.run.journal import Journal, ask, open_journal

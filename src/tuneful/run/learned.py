@@ -12,6 +12,7 @@ from tuneful.core.types import Row, Said
 from tuneful.data.rows import Rows, is_generated
 from tuneful.data.splits import Split
 from tuneful.evaluation.primary import check_curve
+from tuneful.recipe import Recipe
 from tuneful.run.augment import augmented
 from tuneful.run.balance import balanced
 from tuneful.run.canaries import CANARIES, canary_rows
@@ -42,7 +43,7 @@ def learn(decided: Decided, rows: Encoded, say: Say) -> Learned:
     recipe, gathered, parts = decided.recipe, decided.gathered, rows.parts
     if gathered.teaches:
         say("all labels are the teacher's: quality will say how often the two agree, not how often either is right")
-    given = _repeat(rows.built["train"].rows, gathered.weights, recipe.seed)
+    given = _weighed(_repeat(rows.built["train"].rows, gathered.weights, recipe.seed), recipe)
     held = None if gathered.sampled else len(given)
     further = [
         *further_rows(recipe, rows.objective, rows.labels, parts, rows.processor, rows.limit, say),
@@ -74,6 +75,12 @@ def _notes(
         yield Said("generated", {"n": written, "percent": round(100 * written / learned)})
     if planted := sum(row.example.place.source == CANARIES for row in further):
         yield Said("canaries", {"n": planted, "percent": round(100 * planted / learned, 1)})
+
+
+def _weighed(rows: list[Row], recipe: Recipe) -> list[Row]:
+    """Drawn as often as the weights of their tasks say."""
+    weights = {task.name: task.weight for task in recipe.tasks if task.weight != 1}
+    return [replace(row, times=weights.get(row.example.task, 1.0)) for row in rows] if weights else rows
 
 
 def _repeat(rows: list[Row], weights: Mapping[str, float], seed: int) -> list[Row]:

@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,8 +17,10 @@ from tuneful.core.errors import RunFolderError
 from tuneful.models.load import fingerprint
 from tuneful.recipe import Recipe
 from tuneful.recipe.explain import explain
-from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from tuneful.run.build import Built
 
 LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy", "pydantic")
 

@@ -11,6 +11,7 @@ from tuneful.core.types import Record
 from tuneful.engine.fit import fit
 from tuneful.run.build import Built
 from tuneful.run.settle import settle
+from tuneful.run.tasks import tasks_of
 from tuneful.run.watch import Watch
 
 
@@ -23,7 +24,7 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
     recipe = built.recipe
     return fit(
         built.policy,
-        {recipe.task.name: built.prepared.resolved.objective},
+        dict.fromkeys(tasks_of(recipe), built.prepared.resolved.objective),
         schedule or built.schedule,
         built.optimiser,
         regularisers=built.regularisers,

@@ -48,9 +48,7 @@ def measured(recipe: Recipe) -> Recipe:
 
 def with_test(recipe: Recipe) -> Recipe:
     """The same recipe, its test rows named as if the person had."""
-    data = recipe.task.data
-    task = recipe.task.model_copy(update={"data": data.model_copy(update={"test": data.test})})
-    return recipe.model_copy(update={"tasks": [task]})
+    return recipe.with_data(test=recipe.task.data.test)
 
 
 def check_measured(patched: Patched, test: Sequence[Row], *, by_folds: bool) -> None:

@@ -69,8 +69,7 @@ def _takes_sampling(prepared: Prepared, axes: Sequence[str]) -> bool:
     if axes:
         some = Random(recipe.seed).sample(rows, min(TRIED, len(rows)))
         rows = [_of_mentioned(row, frozenset(axes)) for row in some]
-    data = recipe.task.data.model_copy(update={"balance": GroupSampling()})
-    asked = recipe.model_copy(update={"tasks": [recipe.task.model_copy(update={"data": data})]})
+    asked = recipe.with_data(balance=GroupSampling())
     try:
         check_grouped(asked, prepared.resolved.objective, prepared.labels, rows)
     except RecipeError:

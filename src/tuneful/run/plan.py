@@ -24,6 +24,7 @@ from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import RDrop
 from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
+from tuneful.schedules.lifelong import Lifelong
 
 Say = Callable[[str], None]
 FREE = 0.9  # of the machine's free memory may be planned with
@@ -134,9 +135,10 @@ def _first_epochs(recipe: Recipe) -> float:
     return balance.epochs if isinstance(balance, Jtt) else 0.0
 
 
-def _passes(recipe: Recipe) -> int:
+def _passes(recipe: Recipe) -> float:
     """How often an update reads its rows."""
-    return _looks(recipe) * (2 if isinstance(recipe.gradient, Climbs) else 1)
+    more = recipe.schedule.larger if isinstance(recipe.schedule, Lifelong) else 1.0
+    return _looks(recipe) * more * (2 if isinstance(recipe.gradient, Climbs) else 1)
 
 
 def _looks(recipe: Recipe) -> int:

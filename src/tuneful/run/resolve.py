@@ -163,16 +163,21 @@ def _check_sharded(recipe: Recipe) -> None:
 def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
     """The same with `recipe` filled in, for the lock file."""
     recipe = found.recipe
-    data = recipe.task.data.model_copy(update={"max_tokens": limit})
-    task = recipe.task.model_copy(update={"data": data, "objective": found.objective})
+    tasks = [
+        task.model_copy(
+            update={"data": task.data.model_copy(update={"max_tokens": limit}), "objective": found.objective}
+        )
+        for task in recipe.tasks
+    ]
     optimiser = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
     if found.objective.layout is Layout.REBUILT and "head_rate" not in recipe.optimiser.model_fields_set:
         optimiser["head_rate"] = DECODER_RATE / rate
     changes: dict[str, Any] = {
-        "name": recipe.name or Path(Name.of(recipe.task.data.sources[0].path).path).name.split(".")[0],
+        "name": recipe.name
+        or "-".join(Path(Name.of(task.data.sources[0].path).path).name.split(".")[0] for task in recipe.tasks[:3]),
         "adapter": found.adapter,
         "precision": found.precision,
-        "tasks": [task],
+        "tasks": tasks,
         "schedule": recipe.schedule.planned(found.epochs, found.steps),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
         "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),

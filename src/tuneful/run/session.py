@@ -71,7 +71,7 @@ def run(
         built, missed = twice(built, folder, say, stop, resume=resume)
         if not resume:
             first_alone(lambda: _write_down(built, recipe, folder, command, choice, compared, missed))
-        yield Record(0, "plan", recipe.task.name, {name: float(value) for name, value in asdict(built.cost).items()})
+        yield Record(0, "plan", recipe.about, {name: float(value) for name, value in asdict(built.cost).items()})
         for record in train(built, folder, progress, resume=resume, should_stop=stop, say=say):
             if is_first():
                 folder.append(record)

@@ -23,7 +23,7 @@ from tuneful.data.splits import MOST, Split
 from tuneful.data.streams import Encode, HeldOut, Part, StreamedRows
 from tuneful.data.tables import Listed, Table, addressable, files_of, open_table
 from tuneful.recipe import Recipe
-from tuneful.recipe.model import Data, Source
+from tuneful.recipe.task import Data, Source
 
 Say = Callable[[str], None]
 LARGE = 16 << 20  # bytes of all sources from which rows are not held; looking at each row then takes minutes

@@ -20,6 +20,7 @@ from tuneful.run.loop import Interrupted, updates
 from tuneful.run.progress import Progress, Skipped
 from tuneful.run.settle import interpolate, settle
 from tuneful.run.soup import Shelf, start_of, stir
+from tuneful.run.turns import ENDED, ended, first
 from tuneful.run.watch import Watch
 
 
@@ -56,8 +57,13 @@ def train(
         _restore(built, folder, progress, say)
     if progress.step == 0:
         progress.seconds += begin(built)
+        yield from first(built)
     try:
         for record in _updates(built, progress):
+            if record.kind == ENDED:
+                yield ended(built, record)
+                yield _save(built, folder, progress)
+                continue
             progress.count(record)
             yield record
             over = yield from look(built, progress.watch, record.step)
@@ -105,7 +111,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
         best=progress.watch.weights,
         keep=built.recipe.checkpoint.keep,
     )
-    return Record(progress.step, "saved", built.recipe.task.name)
+    return Record(progress.step, "saved", built.recipe.about)
 
 
 def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[[str], None]) -> None:

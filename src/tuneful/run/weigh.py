@@ -168,9 +168,8 @@ def _gap(ours: Weighed, theirs: Weighed) -> Difference:
 
 def _recipe(given: Recipe, *, helps: bool) -> Recipe:
     """With nothing left to ask. What the recipe leaves open is decided anew, by the rows that are learned."""
-    data = given.task.data if helps else given.task.data.model_copy(update={"generated": None})
-    task = given.task.model_copy(update={"data": data})
-    return given.model_copy(update={"tasks": [task], "choose": given.choose.model_copy(update={"enabled": False})})
+    recipe = given if helps else given.with_data(generated=None)
+    return recipe.model_copy(update={"choose": given.choose.model_copy(update={"enabled": False})})
 
 
 def _facts(tried: Sequence[Weighed], helps: bool, folds: int, asked: int, updates: int) -> Mapping[str, Any]:

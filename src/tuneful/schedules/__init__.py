@@ -3,8 +3,10 @@
 from tuneful.core.spec import Spec, Table
 from tuneful.schedules.episodes import Episodes
 from tuneful.schedules.epochs import Epochs
+from tuneful.schedules.lifelong import Lifelong
+from tuneful.schedules.mixture import Mixture
 from tuneful.schedules.selftrain import SelfTrain
 
-__all__ = ["SCHEDULES", "Episodes", "Epochs", "SelfTrain"]
+__all__ = ["SCHEDULES", "Episodes", "Epochs", "Lifelong", "Mixture", "SelfTrain"]
 
-SCHEDULES: Table[Spec] = Table("schedule", [Epochs, SelfTrain, Episodes], group="tuneful.schedules")
+SCHEDULES: Table[Spec] = Table("schedule", [Epochs, SelfTrain, Episodes, Mixture, Lifelong], group="tuneful.schedules")

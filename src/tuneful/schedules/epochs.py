@@ -98,6 +98,7 @@ class EpochSteps:
     seed: int = 0
     vary: Vary | None = None
     strata: Callable[[Row], Hashable] | None = None  # of which each step gets its share
+    apart: Callable[[Row], str] | None = None  # rows for which this differs are not read together
 
     def __len__(self) -> int:
         return self.total
@@ -162,18 +163,28 @@ class EpochSteps:
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
         rows.sort(key=lambda row: row.ids.tolist())
-        parts = cut_up(rows, self.collate, self.cut.micro_tokens, even=self.cut.even)
+        parts = self._cut_up(rows, self.cut.micro_tokens)
         if self.cut.ranks > 1:
-            parts = self._even(rows, len(parts))
+            parts = self._dealt(rows)
         own = parts[self.cut.rank :: self.cut.ranks]
         # Every rank makes as many passes as the others: where weights are sharded, a pass takes all of them.
         idle = len(own) * self.cut.ranks < len(parts)
         if room.tokens < self.cut.micro_tokens:  # all ranks deal alike; what each reads at once is its own affair
-            own = [piece for part in own for piece in cut_up(part, self.collate, room.tokens, even=self.cut.even)]
+            own = [piece for part in own for piece in self._cut_up(part, room.tokens)]
         batches = [self.collate(part) for part in own]
         if idle:
             batches.append(self.collate(rows[:1]).silent())
         return Step(batches, len(rows), sum(map(len, rows)), smaller=lambda: self._smaller(own, room))
+
+    def _kinds(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Those that may be read together."""
+        kinds: dict[str, list[Row]] = {}
+        for row in rows:
+            kinds.setdefault("" if self.apart is None else self.apart(row), []).append(row)
+        return list(kinds.values())
+
+    def _cut_up(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
+        return [part for own in self._kinds(rows) for part in cut_up(own, self.collate, most, even=self.cut.even)]
 
     def _smaller(self, parts: Sequence[Sequence[Row]], room: Room) -> Step | None:
         """The rows of these parts in smaller ones."""
@@ -181,12 +192,18 @@ class EpochSteps:
             return None
         rows = [row for part in parts for row in part]
         while len(parts) < len(rows):
-            smaller = cut_up(rows, self.collate, room.tokens, even=self.cut.even)
+            smaller = self._cut_up(rows, room.tokens)
             if len(smaller) > len(parts):
                 return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
             if not room.halve():
                 break
         return None
+
+    def _dealt(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Parts for all ranks."""
+        parts = [self._even(own, len(cut_up(own, self.collate, self.cut.micro_tokens, even=self.cut.even)))
+                 for own in self._kinds(rows)]  # fmt: skip
+        return [part for own in parts for part in own]
 
     def _even(self, rows: Sequence[Row], needed: int) -> list[list[Row]]:
         """At least `needed` parts, about as long as one another, and as many for each rank where the rows suffice."""

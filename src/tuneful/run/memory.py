@@ -1,0 +1,131 @@
+"""What a run folder keeps of its tasks, so that the model can be taught more without losing them: a few rows, and what
+every task was worth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.errors import RunFolderError
+from tuneful.core.files import new_folder
+from tuneful.core.types import Example, Layout, Row
+from tuneful.data.written import write_examples
+from tuneful.run.build import Built
+from tuneful.run.folder import RunFolder
+from tuneful.run.heads import in_turn
+from tuneful.schedules.lifelong import stored
+
+VERSION = 1  # of the files
+TESTED = 200  # test rows of a task that are kept
+MOST = 1000  # training rows of a task that are kept
+NOTES = "memory.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of one task."""
+
+    name: str
+    folder: str  # inside the memory, as a source of data
+    labels: list[str] | None  # that came with it, in the order of the head; None: its rows have none
+    rows: int  # it was learned from, in the run that learned it
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is kept of all, in the order they were learned; `matrix` is what each was worth after each."""
+
+    tasks: list[Kept]
+    matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    before: Mapping[str, float] = field(default_factory=dict)
+
+
+def remembers(built: Built) -> bool:
+    """The run keeps anything: not where the recipe says so, nor where rows are not held, or are neither text to write
+    nor classes."""
+    prepared = built.prepared
+    if not built.recipe.save.memory or prepared.stream is not None:
+        return False
+    return prepared.layout is Layout.TOKENS or prepared.tells_classes
+
+
+def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Writes it anew."""
+    share, prepared = built.recipe.save.memory, built.prepared
+    names = names_of(built)
+    earlier = read_memory(RunFolder(built.start)).tasks if built.start else []
+    with new_folder(folder.memory) as scratch:
+        kept = []
+        for number, (name, rows) in enumerate(by_task(prepared.rows("train"), names).items()):
+            own = rows if number < len(earlier) else some(stored(rows, share, built.recipe.seed + number), MOST)
+            place = f"{number + 1}-{_plain(name)}"
+            (scratch / place).mkdir()
+            write_examples(scratch / place / "train.jsonl", map(_example, own))
+            tested = by_task(prepared.rows("test"), names).get(name, [])
+            if tested:
+                write_examples(scratch / place / "test.jsonl", map(_example, some(tested, TESTED)))
+            counted = earlier[number].rows if number < len(earlier) else len(rows)
+            kept.append(Kept(name, place, _labels(built, names, number), counted))
+        notes = {"version": VERSION, "tasks": list(map(asdict, kept)), "matrix": dict(matrix), "before": dict(before)}
+        RunFolder(folder.path).write_json(scratch / NOTES, notes)
+
+
+def read_memory(folder: RunFolder) -> Memory:
+    """Raises RunFolderError where there is none, or one of a later version."""
+    if not folder.memory.exists():
+        raise RunFolderError(
+            f"{folder.path} keeps nothing of what it learned (save.memory was 0, or it was made by a version before "
+            "`learn`), so what it learned would be lost: tune it anew, or start from its model with fit --model"
+        )
+    notes = folder.read_json(folder.memory / NOTES)
+    if notes.get("version", 0) > VERSION:
+        raise RunFolderError(f"{folder.memory} was written by a later version of tuneful; take that one")
+    return Memory([Kept(**task) for task in notes["tasks"]], notes["matrix"], notes["before"])
+
+
+def names_of(built: Built) -> list[str]:
+    """The tasks in the order they were learned."""
+    recipe = built.recipe
+    return [task.name for task in recipe.tasks] if len(recipe.tasks) > 1 else [recipe.task.name or str(recipe.name)]
+
+
+def by_task(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {name: [] for name in names}
+    for row in rows:
+        if row.counts:
+            found[row.example.task if len(names) > 1 else names[0]].append(row)
+    return found
+
+
+def _labels(built: Built, names: Sequence[str], number: int) -> list[str] | None:
+    """Those that came with this task."""
+    labels, turns = built.prepared.labels, in_turn(built)
+    if labels is None:
+        return None
+    if turns is None:
+        home: dict[str, str] = {}
+        for row in built.prepared.rows("train"):
+            home.setdefault(labels.names[row.target], row.example.task)
+        return [name for name in labels.names if len(names) == 1 or home[name] == names[number]]
+    known = 0 if not number else turns.classes(number - 1) or 0
+    return list(labels.names[known : turns.classes(number)])
+
+
+def some(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    """A seeded sample where there are more."""
+    if len(rows) <= most:
+        return rows
+    return [rows[place] for place in sorted(np.random.default_rng(0).permutation(len(rows))[:most])]
+
+
+def _example(row: Row) -> Example:
+    return row.example
+
+
+def _plain(name: str) -> str:
+    """As part of the name of a folder."""
+    return re.sub(r"[^\w-]+", "-", name)[:40].strip("-") or "task"

@@ -1,0 +1,70 @@
+"""A run that goes on from another one: its weights, and its head, which has grown where there are new classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tuneful.core.errors import RunFolderError
+from tuneful.core.policy import Policy
+from tuneful.data.labels import LabelSet
+from tuneful.models.load import fingerprint
+from tuneful.run.folder import RunFolder
+from tuneful.run.prepare import Prepared
+from tuneful.run.tuned import open_model
+
+Say = Callable[[str], None]
+
+
+def go_on(policy: Policy, prepared: Prepared, say: Say) -> None:
+    """Gives what learns the values that it has in the run `recipe.start`. Raises RunFolderError where that is of
+    another model, or another adapter."""
+    start = str(prepared.recipe.start)
+    folder = RunFolder(Path(start))
+    lock = folder.read_json(folder.lock)
+    if lock["model_sha256"] != fingerprint(prepared.folder):
+        raise RunFolderError(
+            f"{start} was tuned from another model than {prepared.recipe.model} (its weights differ), so its adapter "
+            "does not fit; give the model it was tuned from"
+        )
+    tuned = open_model(start, say)
+    values = dict(tuned.policy.module.named_parameters())
+    carry_over(values, policy.trainable(), places(tuned.labels, prepared.labels), start)
+    policy.forget()
+
+
+def places(old: LabelSet | None, new: LabelSet | None) -> list[int]:
+    """Where each class of the old head stands in the new one. Raises RunFolderError where one has gone."""
+    if old is None or new is None:
+        return []
+    if gone := [name for name in old.names if name not in new.names]:
+        raise RunFolderError(f"the run knows the class '{gone[0]}', of which no row is left: keep one in its memory")
+    return [new.names.index(name) for name in old.names]
+
+
+def carry_over(
+    values: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], places: Sequence[int], name: str
+) -> None:
+    """Writes values into the parameters of their names; of a head that has more classes now, into those it had. Raises
+    RunFolderError where a name or shape does not fit."""
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            value = values.get(key)
+            if value is not None and value.shape == parameter.shape and not _is_grown(key, value, parameter, places):
+                parameter.copy_(value)
+            elif value is not None and value.shape[1:] == parameter.shape[1:] and len(value) == len(places):
+                parameter[list(places)] = value.to(parameter)
+            else:
+                raise RunFolderError(
+                    f"{name} was tuned by another adapter: its '{key}' does not fit; leave adapter out"
+                )
+            torch.autograd.graph.increment_version([parameter])
+
+
+def _is_grown(key: str, value: Tensor, parameter: nn.Parameter, places: Sequence[int]) -> bool:
+    """The classes of a head are in another order; a body has no such weights."""
+    is_head = len(value) == len(places) and any(part in key for part in ("classifier", "score", "out_proj"))
+    return is_head and list(places) != list(range(len(parameter)))

@@ -1,0 +1,195 @@
+"""Several tasks as one set of examples, each of which says whose it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+from typing import Any
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.types import MEMORY, Dropped, Example
+from tuneful.data.formats import Format
+from tuneful.data.labels import LabelSet, name_of
+from tuneful.data.splits import split
+from tuneful.recipe import Data, Recipe, Task
+from tuneful.run.regularised import comparing
+
+LABELLED = {"labelled", "labelled_pair"}
+# What is about the rows of one task, and has no meaning yet where several are learned.
+OF_ONE = ("unlabelled", "teacher", "generated", "patch", "labels", "prior", "select", "balance")
+OF_ALL = ("learn", "max_tokens", "drop", "mentions")  # what must be said alike of all
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the sources of one task hold."""
+
+    task: Task
+    form: Format
+    examples: dict[str, list[Example]]
+    held_out: dict[str, float]
+
+    @property
+    def labelled(self) -> bool:
+        return self.form.name in LABELLED
+
+    @property
+    def labels(self) -> set[str]:
+        return {name_of(example.label) for example in self.examples.get("train", ())} if self.labelled else set()
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The rows of all tasks, split task by task."""
+
+    form: Format
+    examples: dict[str, list[Example]]
+    leaked: list[Dropped]
+
+
+def alone(recipe: Recipe, task: Task) -> Recipe:
+    """A recipe of one of the tasks, whose rows are held."""
+    data = task.data.model_copy(update={"streaming": False})
+    return recipe.model_copy(update={"tasks": [task.model_copy(update={"data": data})]})
+
+
+def check_tasks(recipe: Recipe) -> None:
+    """Raises RecipeError for what several tasks cannot have, before any of their rows is read."""
+    tasks, usual = recipe.tasks, Data(source="")
+    problems = [
+        f"tasks.{number}.data.{name}: is for a run of one task; leave it out"
+        for number, task in enumerate(tasks)
+        for name in OF_ONE
+        if getattr(task.data, name) != getattr(usual, name)
+    ]
+    problems += [f"tasks.{number}.data.streaming: rows of several tasks are held; leave it out"
+                 for number, task in enumerate(tasks) if task.data.streaming is True]  # fmt: skip
+    problems += [f"tasks.{number}.name: '{MEMORY}' is what rows that come back are called; take another name"
+                 for number, task in enumerate(tasks) if task.name == MEMORY]  # fmt: skip
+    problems += _unlike(tasks, "objective", [task.objective for task in tasks])
+    for name in OF_ALL:
+        problems += _unlike(tasks, f"data.{name}", [getattr(task.data, name) for task in tasks])
+    if recipe.choose.enabled is True:
+        problems.append("choose: a way of learning few labels is chosen for one task; leave it out")
+    if _in_turn(recipe):
+        problems += list(_against_turns(recipe))
+    if problems:
+        raise RecipeError(problems)
+
+
+def _unlike(tasks: Sequence[Task], name: str, values: Sequence[Any]) -> list[str]:
+    """Where two tasks say different things of what is one for all."""
+    return [
+        f"tasks.{number}.{name}: found {_shown(value)}, and {tasks[number - 1].name} has {_shown(before)}; this "
+        "version learns several tasks by one objective and with the same data.learn, max_tokens, drop and mentions; "
+        "say the same of all"
+        for number, (before, value) in enumerate(pairwise(values), 1)
+        if value != before
+    ]  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(getattr(value, "kind", value))
+
+
+def _against_turns(recipe: Recipe) -> Iterator[str]:
+    """What looks at a whole run, where tasks are learned one after the other."""
+    for name in ("average", "soup", "interpolate"):
+        if getattr(recipe, name) is not None:
+            yield f"{name}: is of a whole run, and the schedule 'lifelong' learns task after task; leave it out"
+    if comparing(recipe):
+        yield "regularisers: groups are compared within updates, which a schedule 'lifelong' does not fill for that"
+    for number, task in enumerate(recipe.tasks):
+        if task.weight != 1:
+            yield f"tasks.{number}.weight: says how often a task is drawn with schedule mixture; leave it out"
+
+
+def joined(recipe: Recipe, found: Sequence[Found]) -> Joined:
+    """Raises RecipeError where labels of two tasks would be confused, DataError where rows do not suffice."""
+    found = [_named(one, found) for one in found]
+    _check_labels(found)
+    forms = [one.form for one in found]
+    writes = next((form for form in forms if form.name not in LABELLED), None)  # labels are written out beside text
+    examples: dict[str, list[Example]] = {}
+    leaked: list[Dropped] = []
+    for one in found:
+        parts = split(one.examples, **one.held_out, seed=recipe.seed, labelled=one.labelled)
+        leaked += parts.leaked
+        for part in ("train", "validation", "test"):
+            examples.setdefault(part, []).extend(_of(one.task, example) for example in getattr(parts, part))
+    return Joined(writes or forms[0], examples, leaked)
+
+
+def _of(task: Task, example: Example) -> Example:
+    return replace(example, task=task.name)
+
+
+def _named(one: Found, found: Sequence[Found]) -> Found:
+    """Labels that mean something else than the same ones of another task bear the name of theirs; so do places, where
+    two tasks have files of one name."""
+    sources = [other.examples for other in found if other is not one]
+    taken = {example.place.source for examples in sources for rows in examples.values() for example in rows}
+
+    def told(example: Example) -> Example:
+        if one.task.labels == "own" and one.labelled:
+            example = replace(example, label=f"{one.task.name}: {name_of(example.label)}")
+        if example.place.source in taken:
+            example = replace(example, place=replace(example.place, source=f"{one.task.name}/{example.place.source}"))
+        return example
+
+    return replace(one, examples={part: [told(example) for example in rows] for part, rows in one.examples.items()})
+
+
+def _check_labels(found: Sequence[Found]) -> None:
+    problems = []
+    for one, other in combinations([one for one in found if one.labels], 2):
+        common = one.labels & other.labels
+        if common and one.labels != other.labels and "shared" not in (one.task.labels, other.task.labels):
+            number = next(place for place, known in enumerate(found) if known is other)
+            problems.append(
+                f"tasks.{number}.labels: '{sorted(common)[0]}' is a label of {one.task.name} and of {other.task.name}, "
+                "which otherwise have different ones; say `shared` if it means the same, or `own` if it does not"
+            )
+    if problems:
+        raise RecipeError(problems)
+
+
+def task_by_task(labels: LabelSet, examples: Sequence[Example]) -> LabelSet:
+    """The same with the labels of the first task first. Raises RecipeError where they are no classes."""
+    if labels.kind != "class":
+        raise RecipeError([f"tasks: here a label is a {'number' if labels.kind == 'number' else 'list of several'}; "
+                           "this version learns several tasks whose rows have one class each, or text"])  # fmt: skip
+    home: dict[str, int] = {}
+    places = {name: place for place, name in enumerate(names_in(examples))}
+    for example in examples:
+        name = name_of(example.label)
+        home[name] = min(home.get(name, len(places)), places[example.task])
+    return replace(labels, names=tuple(sorted(labels.names, key=lambda name: home[name])))  # sorted() keeps the rest
+
+
+def reads_apart(recipe: Recipe) -> bool:
+    """Rows of two tasks are never in one batch."""
+    return len(recipe.tasks) > 1 and (_in_turn(recipe) or bool(getattr(recipe.schedule, "apart", False)))
+
+
+def tasks_of(recipe: Recipe) -> list[str]:
+    """What batches may be of."""
+    if not reads_apart(recipe):
+        return [recipe.about]
+    return [*(task.name for task in recipe.tasks), *([MEMORY] if _in_turn(recipe) else [])]
+
+
+def _in_turn(recipe: Recipe) -> bool:
+    return getattr(recipe.schedule, "several", "") == "in turn"
+
+
+def sha256_of(parts: Sequence[str]) -> str:
+    """Of the data of all tasks."""
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def names_in(examples: Sequence[Example]) -> list[str]:
+    """Tasks in the order they come."""
+    return list(dict.fromkeys(example.task for example in examples))

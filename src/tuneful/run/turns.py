@@ -1,0 +1,99 @@
+"""Tasks one after the other: what each is worth when another was learned, and where the head of the next starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from tuneful.core.types import Layout, Record, Row
+from tuneful.evaluation.heads import vectors
+from tuneful.evaluation.reading import class_logits, token_losses
+from tuneful.models.probe import Probe
+from tuneful.run.build import Built
+from tuneful.run.folder import RunFolder
+from tuneful.run.heads import in_turn, own_head, put, started
+from tuneful.run.memory import TESTED, by_task, names_of, read_memory, some
+
+START = "start"  # a record's kind: what each task is worth before any is learned
+ENDED = "boundary"
+
+
+def begin_task(built: Built, number: int) -> None:
+    """A head over means starts, for the classes that come with this task, where their rows lie; the others stay. Other
+    heads learn from what they are."""
+    turns = in_turn(built)
+    if turns is None or not built.prepared.pooled or not built.prepared.tells_classes or number >= len(turns.tasks):
+        return
+    rows = list(turns.tasks.values())[number]
+    known = 0 if not number else turns.classes(number - 1) or 0
+    with built.policy.gathered():
+        found = started(vectors(built.policy, rows, built.collate), rows, turns.classes(number) or 0)
+    head = own_head(built.policy.module)
+    new = slice(known, len(found.weight))
+    head.weight[new], head.bias[new] = found.weight[new], found.bias[new]
+    put(built.policy.module, Probe(head.weight, head.bias))
+    built.policy.forget()
+
+
+def first(built: Built) -> Iterator[Record]:
+    """Before the first update: what tasks are worth that are told apart by what the model knows already."""
+    turns = in_turn(built)
+    if turns is None:
+        return
+    begin_task(built, turns.settings.behind)
+    if built.recipe.evaluate.enabled and built.prepared.layout is Layout.TOKENS:
+        yield Record(0, START, built.recipe.about, scores(built, None))
+
+
+def ended(built: Built, record: Record) -> Record:
+    """What every task is worth now that another has been learned."""
+    turns = in_turn(built)
+    assert turns is not None
+    number = list(turns.tasks).index(record.task)
+    found = Record(record.step, ENDED, record.task, _now(built, turns.classes(number)))
+    begin_task(built, number + 1)
+    return found
+
+
+def _now(built: Built, classes: int | None) -> dict[str, float]:
+    return scores(built, classes) if built.recipe.evaluate.enabled else {}
+
+
+def scores(built: Built, classes: int | None) -> dict[str, float]:
+    """By task, of its test rows: accuracy among the classes that are known, or the perplexity of answers. Tasks of
+    which no class is known are left out."""
+    with built.policy.gathered():
+        found = {task: _score(built, rows, classes) for task, rows in _test_rows(built).items()}
+    return {task: round(score, 5) for task, score in found.items() if score is not None}
+
+
+def _score(built: Built, rows: Sequence[Row], classes: int | None) -> float | None:
+    if built.prepared.layout is Layout.TOKENS:
+        losses = token_losses(built.policy, rows, built.collate).sum(0)
+        return float(np.exp(losses[0] / losses[1]))
+    targets = np.array([row.target for row in rows])
+    if classes is not None and targets.max() >= classes:
+        return None
+    return float((class_logits(built.policy, rows, built.collate)[:, :classes].argmax(1) == targets).mean())
+
+
+def _test_rows(built: Built) -> dict[str, Sequence[Row]]:
+    """Those by which a task is measured for as long as the model lives."""
+    names = names_of(built)
+    found = by_task([row for row in built.prepared.rows("test") if row.counts], names)
+    return {name: some(rows, TESTED) for name, rows in found.items() if rows}
+
+
+def history(built: Built, folder: RunFolder) -> tuple[dict[str, Mapping[str, float]], Mapping[str, float]]:
+    """What every task was worth after each was learned, in the order they were, and before the first; those of the run
+    that this one goes on from included."""
+    records = folder.read_records()
+    before = next((record.metrics for record in records if record.kind == START), {})
+    own = {record.task: record.metrics for record in records if record.kind == ENDED}
+    if in_turn(built) is None and built.recipe.evaluate.enabled:
+        own = {names_of(built)[-1]: scores(built, None)}
+    if built.start is None:
+        return own, before
+    earlier = read_memory(RunFolder(built.start))
+    return {**earlier.matrix, **own}, {**before, **earlier.before}

@@ -1,0 +1,194 @@
+"""One task after the other; a few rows of the earlier ones come back, so that they are not forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from tuneful.core.errors import RecipeError
+from tuneful.core.policy import Policy
+from tuneful.core.protocols import Vary
+from tuneful.core.spec import Spec
+from tuneful.core.types import MEMORY, Batch, Boundary, Row, Step
+from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
+from tuneful.schedules.mixture import task_of
+
+ROUNDING = 1e-9  # 0.07 of 100 rows are seven
+LOOKED_AT = 64  # rows of a task that has ended, by which others measure what mattered for it
+
+
+class Lifelong(Spec):
+    """Tasks in the order of the recipe, with experience replay (Rolnick et al. 2019, arXiv:1811.11682): of each task
+    that has ended a few rows are kept, of every class as large a share, and drawn again beside those of later tasks.
+
+    A class is told apart from those of its own task and of the tasks before, never from those that are yet to come."""
+
+    several: ClassVar[Literal["together", "in turn"]] = "in turn"
+    rounds: ClassVar[int] = 1
+    usual_epochs: ClassVar[int] = 3
+
+    kind: Literal["lifelong"] = "lifelong"
+    replay: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of each task's rows that is kept and comes back; 0 = none."""
+    asymmetric: bool = True
+    """Rows of a new task are told apart from one another alone, and rows that come back, some of the new task's among
+    them, from all that is known, so that a new task does not push the earlier ones aside (ER-ACE, Caccia et al. 2022,
+    arXiv:2104.05025, section 4). False: all from all."""
+    mixed: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of an update that are rows which come back; so much larger it is than one without."""
+    behind: NonNegativeInt = 0
+    """So many of the first tasks were learned in an earlier run: all rows there are of them come back."""
+    epochs: PositiveFloat | None = None
+    """How often each row is seen while its task is learned. None: the objective's own number."""
+    steps: PositiveInt | None = None
+    """Updates of all tasks; given, it stands instead of `epochs`."""
+
+    @property
+    def larger(self) -> float:
+        """How much larger rows that come back make an update."""
+        return 1 / (1 - self.mixed) if self.replay else 1.0
+
+    def learns(self, rows: Sequence[Row]) -> list[Row]:
+        """Those with something to learn, of tasks that are yet to be learned."""
+        counting = [row for row in rows if row.counts]
+        earlier = set(list(dict.fromkeys(map(task_of, counting)))[: self.behind])
+        return [row for row in counting if row.example.task not in earlier]
+
+    def planned(self, epochs: float, steps: int) -> Lifelong:
+        """The same with nothing left open."""
+        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
+
+    def over(
+        self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int
+    ) -> LifelongSteps:
+        """The steps of a run. Raises RecipeError where rows are not held."""
+        if isinstance(rows, Streamed):
+            raise RecipeError(["schedule: 'lifelong' keeps rows of each task, so they are held; set "
+                               "data.streaming=false"])  # fmt: skip
+        return LifelongSteps([row for row in rows if row.counts], collate, cut, total, self, seed)
+
+
+@dataclass(slots=True)
+class LifelongSteps:
+    """Step number n is a function of seed and n; which boundaries are behind is its state."""
+
+    rows: Sequence[Row]
+    collate: Collate
+    cut: Cut
+    total: int
+    settings: Lifelong
+    seed: int = 0
+    vary: Vary | None = None
+    ended: int = field(default=0)  # tasks that were learned here and whose boundary has been told
+
+    def __len__(self) -> int:
+        return self.total
+
+    @property
+    def tasks(self) -> dict[str, list[Row]]:
+        """The rows of each task, in the order they are learned."""
+        found: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            found[row.example.task].append(row)
+        return dict(found)
+
+    @property
+    def ends(self) -> list[int]:
+        """How many updates are done when each task that is learned here has ended."""
+        sizes = [len(rows) for rows in list(self.tasks.values())[self.settings.behind :]]
+        return [round(self.total * share) for share in accumulate(size / sum(sizes) for size in sizes)]
+
+    def steps(self, policy: Policy, start: int = 0) -> Iterator[Step | Boundary]:
+        begin, tasks = 0, self.tasks
+        for place, (number, end) in enumerate(zip(range(self.settings.behind, len(tasks)), self.ends, strict=True)):
+            if start < end:
+                yield from self.part(number, end - begin).steps(policy, max(0, start - begin))
+            if start <= end and self.ended <= place:
+                self.ended = place + 1
+                name = list(tasks)[number]
+                yield Boundary(name, self._looked_at(tasks[name]))
+            begin = end
+
+    def part(self, number: int, total: int) -> EpochSteps:
+        """The updates of one task."""
+        own, kept = list(self.tasks.values())[number], self.kept(number)
+        known = self.classes(number)
+        first = min(row.target for row in own) if known is not None else 0
+        asymmetric = self.settings.asymmetric and bool(kept) and first > 0
+        if asymmetric:
+            kept = [*kept, *stored(own, self.settings.replay, self.seed + number)]
+        often = self.settings.mixed / (1 - self.settings.mixed) * sum(row.times for row in own)
+        back = [_back(row, often / len(kept)) for row in kept] if self.settings.mixed else []
+        collate = Knowing(self.collate, known, first if asymmetric else 0)
+        more = self.settings.larger if back else 1.0
+        cut = replace(self.cut, rows_per_step=round(more * self.cut.rows_per_step))
+        return EpochSteps([*own, *back], collate, cut, total, self.seed + number, self.vary, task_of, task_of)
+
+    def kept(self, number: int) -> list[Row]:
+        """Rows of the tasks before this one that come back."""
+        earlier = list(self.tasks.values())[:number]
+        return [
+            row
+            for place, rows in enumerate(earlier)
+            for row in (rows if place < self.settings.behind else stored(rows, self.settings.replay, self.seed + place))
+        ]
+
+    def classes(self, number: int) -> int | None:
+        """How many are known when this task is learned; None where rows have no class."""
+        seen = [row.target for rows in list(self.tasks.values())[: number + 1] for row in rows]
+        return None if any(not isinstance(target, int) for target in seen) else max(seen) + 1
+
+    def state(self) -> Mapping[str, Any]:
+        return {"ended": self.ended}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.ended = state.get("ended", 0)
+
+    def _looked_at(self, rows: Sequence[Row]) -> list[Batch]:
+        some = np.random.default_rng([self.seed, len(rows)]).permutation(len(rows))[:LOOKED_AT]
+        return [self.collate([rows[place]]) for place in some]
+
+
+@dataclass(frozen=True, slots=True)
+class Knowing:
+    """Batches in which the classes that are known are told apart; of a new task, those from `first` on."""
+
+    inner: Collate
+    known: int | None  # None: rows have no class
+    first: int
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        batch = self.inner(rows)
+        if self.known is None:
+            return batch
+        first = 0 if task_of(rows[0]) == MEMORY else self.first
+        targets = {**batch.targets, "labels": batch.targets["labels"] - first}
+        return replace(batch, targets=targets, classes=slice(first, self.known))
+
+    def added(self, row: Row, before: Row | None) -> int:
+        return self.inner.added(row, before)
+
+
+def _back(row: Row, times: float) -> Row:
+    """As it comes back, so often beside a new row."""
+    return replace(row, times=times, example=replace(row.example, task=MEMORY))
+
+
+def stored(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
+    """A share of the rows, of every class as large a one and at least one row; drawn by lot. Nothing for no share."""
+    classes: dict[Hashable, list[Row]] = defaultdict(list)
+    for row in rows:
+        classes[row.target if isinstance(row.target, int) else None].append(row)
+    rng = np.random.default_rng([seed, len(rows)])
+    chosen = []
+    for own in classes.values():
+        count = max(1, math.floor(share * len(own) + ROUNDING)) if share else 0
+        chosen += [own[place] for place in sorted(rng.permutation(len(own))[:count])]
+    return chosen

@@ -1,0 +1,234 @@
+"""A finished run is taught more: what it keeps, how its head grows, and how one goes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from intents import INTENTS
+from tuneful.core.errors import InputError, RunFolderError
+from tuneful.data.labels import LabelSet
+from tuneful.recipe import Recipe, from_mapping
+from tuneful.run.folder import RunFolder
+from tuneful.run.learn import learn, settle, undo
+from tuneful.run.loop import Interrupted
+from tuneful.run.memory import read_memory
+from tuneful.run.session import run
+from tuneful.run.start import carry_over, places
+from tuneful.run.tuned import open_model
+from work import greetings, typed, write_rows
+
+KINDS = list(INTENTS)
+QUICK = {"evaluate": {"robustness": False, "forgetting": False, "learning_curve": False}, "choose": "none"}
+
+
+def requests(file: Path, *kinds: str) -> Path:
+    return write_rows(file, ({"text": text, "label": kind} for kind in kinds for text in INTENTS[kind]))
+
+
+def first_run(folder: Path, model: Path, **given: Any) -> RunFolder:
+    """A run that tells two kinds of request apart."""
+    data = {"source": str(requests(folder / "orders.jsonl", *KINDS[:2])), "validation": 0, "test": 0.2}
+    recipe = {"model": str(model), "data": data, "save": {"memory": 0.2}, "optimiser": {"rows_per_step": 4}, **QUICK}
+    finish(from_mapping({**recipe, **given}, [])[0], folder / "run")
+    return RunFolder(folder / "run")
+
+
+def finish(recipe: Recipe, folder: Path) -> None:
+    for _ in run(recipe, folder):
+        pass
+
+
+def teach(folder: RunFolder, data: Path, **given: Any) -> None:
+    for _ in learn(folder.path, str(data), **given):
+        pass
+
+
+def names_in(folder: RunFolder) -> list[str]:
+    return list(folder.read_json(folder.lock)["labels"])
+
+
+def test_a_head_grows_and_what_it_knew_stays_in_its_place() -> None:
+    """By hand: classes b and c of the old head stand at 2 and 0 of the new one."""
+    head = {
+        "classifier.weight": torch.nn.Parameter(torch.zeros(3, 2)),
+        "body.weight": torch.nn.Parameter(torch.zeros(2, 2)),
+    }
+    old = {"classifier.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "body.weight": torch.full((2, 2), 7.0)}
+    where = places(LabelSet("class", ("b", "c")), LabelSet("class", ("c", "a", "b")))
+    carry_over(old, head, where, "runs/x")
+    assert head["classifier.weight"].tolist() == [[3.0, 4.0], [0.0, 0.0], [1.0, 2.0]]
+    assert head["body.weight"].tolist() == [[7.0, 7.0], [7.0, 7.0]]
+    with pytest.raises(RunFolderError, match="knows the class 'c'"):
+        places(LabelSet("class", ("b", "c")), LabelSet("class", ("a", "b")))
+    with pytest.raises(RunFolderError, match="another adapter"):
+        carry_over({}, head, where, "runs/x")
+
+
+def test_a_run_learns_further_classes_and_goes_back(tmp_path: Path, reader_folder: Path) -> None:
+    folder = first_run(tmp_path, reader_folder)
+    before = folder.read_json(folder.report)
+    kept = read_memory(folder)
+    assert [(task.name, task.labels, task.rows) for task in kept.tasks] == [("orders", sorted(KINDS[:2]), 16)]
+    rows = (folder.memory / kept.tasks[0].folder / "train.jsonl").read_text().splitlines()
+    assert len(rows) == 2  # a fifth of eight, of each class
+    teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]), overrides=["schedule.steps=4"])
+    assert names_in(folder) == [*sorted(KINDS[:2]), *sorted(KINDS[2:4])]
+    tuned = open_model(str(folder.path))
+    assert tuned.labels is not None
+    assert len(tuned.labels.names) == 4
+    kept = read_memory(folder)
+    assert [task.name for task in kept.tasks] == ["orders", "money"]
+    assert set(kept.matrix) == {"orders", "money"}
+    assert set(kept.matrix["money"]) == {"orders", "money"}
+    undo(folder.path)
+    assert folder.read_json(folder.report) == before
+    assert names_in(folder) == sorted(KINDS[:2])
+    undo(folder.path)  # the other one comes back
+    assert len(names_in(folder)) == 4
+
+
+def test_nothing_is_lost_of_what_is_not_learned_again(tmp_path: Path, reader_folder: Path) -> None:
+    """With no update the model answers as before, of the classes that it knew."""
+    folder = first_run(tmp_path, reader_folder)
+    texts = [text for kind in KINDS for text in INTENTS[kind]]
+    before = open_model(str(folder.path)).scores(texts)
+    teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]),
+          overrides=["schedule.steps=1", "optimiser.learning_rate=1e-12"])  # fmt: skip
+    after = open_model(str(folder.path)).scores(texts)
+    assert after.shape == (60, 4)
+    assert after[:, :2] == pytest.approx(before, abs=1e-5)
+
+
+def test_a_writer_goes_on_with_its_adapter(tmp_path: Path, generator_folder: Path) -> None:
+    rows = greetings()
+    data = {"source": str(write_rows(tmp_path / "greet.jsonl", rows)), "test": 4, "validation": 0}
+    settings = {"evaluate": {"generate": 2, "shots": 0, "memorisation": 0, "bias": "none"}, "schedule": {"steps": 6}}
+    recipe, _ = from_mapping(
+        {"model": str(generator_folder), "data": data, "adapter": {"kind": "lora", "rank": 2}, **settings}, []
+    )
+    finish(recipe, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    before = open_model(str(folder.path)).policy.attached.state()
+    bye = [{"prompt": f"leave {row['prompt']}", "completion": "bye"} for row in rows]
+    teach(
+        folder, write_rows(tmp_path / "bye.jsonl", bye), overrides=["schedule.steps=1", "optimiser.learning_rate=1e-12"]
+    )
+    after = open_model(str(folder.path)).policy.attached.state()
+    assert after.keys() == before.keys()
+    assert all(torch.allclose(after[name], before[name], atol=1e-9) for name in before)
+    assert sorted(read_memory(folder).matrix["bye"]) == ["bye", "greet"]
+
+
+def test_twenty_times_in_a_row_takes_no_more_room(tmp_path: Path, reader_folder: Path) -> None:
+    """Of versions two are there, however often a run has learned."""
+    folder = first_run(tmp_path, reader_folder)
+    sizes = []
+    for number in range(3):
+        kinds = KINDS[2 * (number % 2) + 2 : 2 * (number % 2) + 4]
+        teach(folder, requests(tmp_path / f"more{number}.jsonl", *kinds), overrides=["schedule.steps=1"])
+        sizes.append(sum(file.stat().st_size for file in folder.path.rglob("*.safetensors")))
+    assert max(sizes) < 1.01 * sizes[0]
+    assert sorted(path.name for path in folder.path.iterdir() if path.name in ("before", "before.tmp", "next")) == [
+        "before"
+    ]
+
+
+@pytest.mark.parametrize("killed_after", range(1, 9))
+def test_a_kill_while_versions_are_exchanged_loses_nothing(tmp_path: Path, killed_after: int) -> None:
+    """Every moment at which the exchange can stop, and the next attempt ends it."""
+    path = tmp_path / "run"
+    for place, version in ((path, "1"), (path / "next", "2"), (path / "before", "0")):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("report.json", "recipe.lock.json", "memory"):
+            (place / name).write_text(version)
+    moves = 0
+    rename = Path.rename
+
+    def counted(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves == killed_after:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", counted)
+        settle(path)
+    settle(path)
+    assert {name: (path / name).read_text() for name in ("report.json", "recipe.lock.json", "memory")} == dict.fromkeys(
+        ("report.json", "recipe.lock.json", "memory"), "2"
+    )
+    assert {file.read_text() for file in (path / "before").iterdir()} == {"1"}
+    assert not (path / "next").exists()
+
+
+def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) -> None:
+    folder, data = first_run(tmp_path, reader_folder), requests(tmp_path / "money.jsonl", *KINDS[2:4])
+    whole = tmp_path / "whole"
+    shutil.copytree(folder.path, whole)
+    settings = {"overrides": ["schedule.steps=6", "checkpoint.every=2"]}
+    teach(RunFolder(whole), data, **settings)
+    asked = iter(range(100))
+    with pytest.raises(Interrupted):
+        teach(folder, data, should_stop=lambda: next(asked) >= 3, **settings)
+    assert names_in(folder) == sorted(KINDS[:2])  # it is what it was
+    teach(folder, data, resume=True, **settings)
+    assert _weights(folder) == _weights(RunFolder(whole))
+
+
+def _weights(folder: RunFolder) -> dict[str, list[float]]:
+    module = open_model(str(folder.path)).policy.module
+    return {name: parameter.flatten()[:50].tolist() for name, parameter in module.named_parameters()}
+
+
+def test_what_cannot_be_taught(tmp_path: Path, reader_folder: Path) -> None:
+    data = requests(tmp_path / "orders.jsonl", *KINDS[:2])
+    for words, path in (("not the folder of a run", tmp_path / "nothing"),):
+        with pytest.raises(RunFolderError, match=words):
+            teach(RunFolder(path), data)
+    folder = first_run(tmp_path, reader_folder)
+    with pytest.raises(InputError, match="has learned a task 'orders' already"):
+        teach(folder, data)
+    with folder.claimed(), pytest.raises(RunFolderError, match="another run is at work"):
+        teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]))
+    with pytest.raises(RunFolderError, match="no earlier version"):
+        undo(folder.path)
+    with pytest.raises(InputError, match="'track_parcel' is a label of orders and of mixed"):
+        teach(folder, requests(tmp_path / "mixed.jsonl", *KINDS[1:4]))
+    shutil.rmtree(folder.memory)
+    with pytest.raises(RunFolderError, match="keeps nothing of what it learned"):
+        teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]))
+
+
+def test_a_run_that_keeps_nothing(tmp_path: Path, reader_folder: Path) -> None:
+    assert not first_run(tmp_path, reader_folder, save={"memory": 0}).memory.exists()
+
+
+def test_an_adapter_of_another_base(tmp_path: Path, reader_folder: Path) -> None:
+    folder = first_run(tmp_path, reader_folder)
+    lock = folder.read_json(folder.lock)
+    folder.write_json(folder.lock, {**lock, "model_sha256": "0"})
+    with pytest.raises(RunFolderError, match="tuned from another model"):
+        teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]))
+
+
+def test_the_command(tmp_path: Path, reader_folder: Path) -> None:
+    folder = first_run(tmp_path, reader_folder)
+    requests(tmp_path / "money.jsonl", *KINDS[2:4])
+    done = typed(
+        "learn", "run", "money.jsonl", "--name", "refunds", "--set", "schedule.steps=2", "--json", cwd=tmp_path
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["verdict"]
+    assert [task.name for task in read_memory(folder).tasks] == ["orders", "refunds"]
+    assert typed("learn", "run", "--undo", cwd=tmp_path).exit_code == 0
+    assert [task.name for task in read_memory(folder).tasks] == ["orders"]
+    for wrong in (["run"], ["run", "money.jsonl", "--undo"]):
+        assert typed("learn", *wrong, cwd=tmp_path).exit_code == 2
