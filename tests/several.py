@@ -15,12 +15,13 @@ from torch import Tensor, nn
 import tuneful
 from tuneful.adapters import Lora
 from tuneful.core.device import is_first, join_ranks, rank, seed_own, world
-from tuneful.core.errors import DataError, Diverged
+from tuneful.core.errors import DataError, Diverged, RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Batch, Layout, Step, Terms
 from tuneful.data.layouts import Collator
 from tuneful.engine.fit import fit
+from tuneful.engine.surgery import PCGrad
 from tuneful.engine.update import AdamW, Sum, Updater
 from tuneful.objectives import NextToken
 from tuneful.run.api import recipe_for
@@ -103,6 +104,21 @@ class Apart:
         self.found = {}
 
 
+class Pull:
+    """An objective that pulls the first numbers of one weight against this direction, whatever the batch, and knows no
+    other weight."""
+
+    layout = Layout.TOKENS
+
+    def __init__(self, direction: Sequence[float]) -> None:
+        self.direction = torch.tensor(direction)
+
+    def __call__(self, policy: Policy, batch: Batch) -> Terms:
+        weight = next(weight for name, weight in policy.trainable().items() if "lora_B" in name)
+        pulled = (weight.flatten()[: len(self.direction)] * self.direction).sum()
+        return Terms(pulled.expand(batch.weights.shape), policy(batch))
+
+
 class Size:
     """A penalty that does not depend on the batch."""
 
@@ -121,18 +137,47 @@ class FirstOnly:
             yield step if is_first() else replace(step, batches=[])
 
 
-def engine_alone(place: Path, *, first_only: bool = False) -> dict[str, Any]:
-    """A penalty that knows no batch, with a rule of its own or with a rank that has nothing to do; without a run."""
+class Pulled:
+    """A schedule that adds two tasks to each step, one of which the other ranks know nothing of."""
+
+    def __init__(self, schedule: EpochSteps) -> None:
+        self.schedule = schedule
+
+    def steps(self, policy: Policy, start: int = 0) -> Iterator[Step]:
+        for step in self.schedule.steps(policy, start):
+            more = [replace(step.batches[0], task=task) for task in (["up", "down"] if is_first() else ["up"])]
+            yield replace(step, batches=[*step.batches, *more])
+
+
+def engine_alone(place: Path, case: str) -> dict[str, Any]:
+    """Without a run: a penalty that knows no batch, with a rule of its own or with a rank that has nothing to do; three
+    tasks, of which only one uses most weights."""
     torch.manual_seed(0)
     policy, loaded = tiny_policy(place / "generator", Lora(rank=4))
     rows = tiny_rows(loaded, Layout.TOKENS, 5)
-    cut = Cut(3, 200) if first_only else Cut(3, 200, world(), rank())
+    cut = Cut(3, 200) if case == "first only" else Cut(3, 200, world(), rank())
     steps = EpochSteps(rows, Collator(Layout.TOKENS, share=True), cut, 4)
-    schedule, rule = (FirstOnly(steps), Sum()) if first_only else (steps, Apart())
+    schedule, rule, penalties = {
+        "engine": (steps, Apart(), [Size()]),
+        "first only": (FirstOnly(steps), Sum(), [Size()]),
+        "tasks": (Pulled(steps), PCGrad(), []),
+    }[case]
+    pulls = {"up": Pull([0.1, 0.1]), "down": Pull([-0.1, 0.05])} if case == "tasks" else {}
     updater = Updater(AdamW(learning_rate=0.02, epsilon=1e-3, warmup=0), policy.trainable(), steps=4)
-    records = fit(policy, {"main": NextToken()}, schedule, updater, regularisers=[Size()], gradient=rule, clip=0.0)
-    metrics = [{name: r.metrics[name] for name in ("loss", "penalty", "gradient_norm")} for r in records]
+    objectives = {"main": NextToken(), **pulls}
+    records = fit(policy, objectives, schedule, updater, regularisers=penalties, gradient=rule, clip=0.0)
+    apart = {"seconds", "read", "units"}  # the other ranks' "up" is one more
+    metrics = [{name: value for name, value in r.metrics.items() if name not in apart} for r in records]
     return {"metrics": metrics, "weights": {name: t.tolist() for name, t in policy.attached.state().items()}}
+
+
+def refused(place: Path, out: Path) -> str:
+    """What stands against gradients of tasks kept apart where weights are shared out."""
+    try:
+        tuneful.fit(recipe("sharded lora", place, gradient="pcgrad"), out=out / "refused")
+    except RecipeError as error:
+        return error.problems[0]
+    return "went on"
 
 
 def stopped_and_resumed(name: str, place: Path, out: Path) -> str:
@@ -193,8 +238,8 @@ if __name__ == "__main__":
     for name in CASES:
         do_case(name, place, out)
     found = {
-        "engine": engine_alone(place),
-        "first only": engine_alone(place, first_only=True),
+        **{case: engine_alone(place, case) for case in ("engine", "first only", "tasks")},
+        "refused": gathered(refused(place, out)),
         "resumed": [gathered(stopped_and_resumed(name, place, out)) for name in ("dropout", "sharded dropout")],
         "errors": gathered(errors()),
         "diverged": gathered(diverged(place, out)),

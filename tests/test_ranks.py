@@ -115,13 +115,20 @@ def test_a_sharded_run_is_used_like_any(place: Path, two: Path) -> None:
     assert isinstance(tuneful.load(two / "sharded full").generate("greet Ada in room 123 4", limit=4), str)
 
 
-@pytest.mark.parametrize("case", ["engine", "first only"])
+@pytest.mark.parametrize("case", ["engine", "first only", "tasks"])
 def test_rules_and_penalties_hold_over_ranks(case: str, place: Path, two: Path) -> None:
-    one, other = engine_alone(place, first_only=case == "first only"), found(two)[case]
+    one, other = engine_alone(place, case), found(two)[case]
     for ours, theirs in zip(one["metrics"], other["metrics"], strict=True):
         assert theirs == pytest.approx(ours, rel=1e-5)
     for name, values in one["weights"].items():
         torch.testing.assert_close(torch.tensor(other["weights"][name]), torch.tensor(values), rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_tasks_are_not_kept_apart_where_weights_are_shared_out(two: Path) -> None:
+    first, other = found(two)["refused"]
+    assert first == other
+    assert "gradient: pcgrad" in first
+    assert first.endswith("leave out sharded")
 
 
 @pytest.mark.parametrize("name", ["dropout", "sharded dropout"])

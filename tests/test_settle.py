@@ -329,7 +329,7 @@ def test_what_cannot_go_back_is_refused(reader_folder: Path, tmp_path: Path) -> 
     assert "dora" in refused(interpolate=0.5, adapter={"kind": "lora", "dora": True})
     without = {"data": {"source": rows(tmp_path), "validation": 0}}
     assert "auto asks the validation rows" in refused(interpolate="auto", **without)
-    assert "there is no gradient rule 'pcgrad'" in refused(gradient="pcgrad")
+    assert "there is no gradient rule 'mgda'" in refused(gradient="mgda")
     pooled = {"objective": {"kind": "classify", "pooling": "mean"}, "adapter": "head"}
     for name, value in (("average", "ema"), ("gradient", "sam"), ("regularisers", ["label_smoothing"])):
         assert f"{name}: this head is solved at one go" in refused(**pooled, **{name: value})

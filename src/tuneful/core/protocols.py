@@ -166,6 +166,21 @@ class KeepsGradients(Protocol):
 
 
 @runtime_checkable
+class Starts(Protocol):
+    """Optional, of a gradient rule that keeps something from batch to batch: what is at work in one run, of which so
+    many updates are done."""
+
+    def at_work(self, done: int) -> GradientRule: ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """Optional, of a gradient rule: what it measured of the last update, by name. It joins the record's metrics."""
+
+    def measured(self) -> Mapping[str, float]: ...
+
+
+@runtime_checkable
 class Pools(Protocol):
     """Optional, of an objective with labels: what the class head reads, "own" or "mean" (see `models.sentence`)."""
 
@@ -236,7 +251,8 @@ class ComparesTwins(Protocol):
 
 @runtime_checkable
 class Objects(Protocol):
-    """Optional: what stands against using it on this model, in words; asked once, when the run is built."""
+    """Optional, of a regulariser or gradient rule: what stands against using it on this model, in words; asked once,
+    before anything is learned."""
 
     def problems(self, policy: Policy) -> list[str]: ...
 

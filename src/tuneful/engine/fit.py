@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tuneful.core.device import give_back_freed_memory, memory_refused, place, world
-from tuneful.core.errors import Diverged, OutOfMemory
+from tuneful.core.errors import Diverged, OutOfMemory, RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import (
     Advances,
@@ -21,9 +21,12 @@ from tuneful.core.protocols import (
     Disturbs,
     GradientRule,
     KeepsGradients,
+    Measures,
     Objective,
+    Objects,
     Regulariser,
     Schedule,
+    Starts,
 )
 from tuneful.core.ranks import add_up, totals
 from tuneful.core.sharded import is_sharded, whole
@@ -40,12 +43,13 @@ def fit(
     optimiser: Updater,
     *,
     regularisers: Sequence[Regulariser] = (),
-    gradient: GradientRule | None = None,
+    gradient: GradientRule | Starts | None = None,
     clip: float = 1.0,
     start: int = 0,
 ) -> Iterator[Record]:
-    """One record an update, after `start` updates that are done. Raises Diverged before a bad update is made."""
-    gradient = gradient or Sum()
+    """One record an update, after `start` updates that are done. Raises Diverged before a bad update is made,
+    and RecipeError before the first where the gradient rule cannot be used."""
+    gradient = _at_work(gradient or Sum(), policy, start)
     number, began = start, time.perf_counter()
     for step in schedule.steps(policy, start):
         if isinstance(step, Boundary):
@@ -65,6 +69,7 @@ def fit(
                 gradient.back(parameters, before)
         _add_up(gradient, sorted(objectives), parameters)
         gradient.finish(parameters)
+        metrics |= gradient.measured() if isinstance(gradient, Measures) else {}
         metrics["gradient_norm"] = gradient_norm(parameters, clip)
         _check(number, metrics, policy)
         metrics["learning_rate"] = optimiser.step(number)
@@ -74,6 +79,12 @@ def fit(
         metrics |= {"rows": step.rows, "tokens": step.tokens, "seconds": time.perf_counter() - began}
         yield Record(number, "train", _task(step), metrics)
         began = time.perf_counter()
+
+
+def _at_work(gradient: GradientRule | Starts, policy: Policy, done: int) -> GradientRule:
+    if isinstance(gradient, Objects) and (problems := gradient.problems(policy)):
+        raise RecipeError(problems)
+    return gradient.at_work(done) if isinstance(gradient, Starts) else gradient
 
 
 def _gradients(
