@@ -17,6 +17,7 @@ from tuneful.data.layouts import Collator, Layout
 from tuneful.engine.update import AdamW, Updater
 from tuneful.recipe import from_mapping
 from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.session import run
 from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.epochs import Cut
 from tuneful.schedules.lifelong import LifelongSteps, stored
@@ -131,6 +132,9 @@ def test_labels_are_written_out_beside_text(tmp_path: Path, generator_folder: Pa
         ({"choose": {"enabled": True}}, "choose: a way of learning few labels"),
         ({"schedule": "lifelong", "soup": 2}, "soup: is of a whole run"),
         ({"data": {"source": "x"}}, "each with a source of its own"),
+        ({"tasks": 1, "gradient": "pcgrad"}, "gradient: pcgrad joins the gradients of several tasks"),
+        ({"gradient": "a_gem"}, "gradient: a_gem protects rows that come back"),
+        ({"gradient": "a_gem", "schedule": {"kind": "lifelong", "replay": 0}}, "a_gem protects rows that come back"),
     ],
 )
 def test_what_does_not_go_together(tmp_path: Path, reader_folder: Path, change: dict[str, Any], expected: str) -> None:
@@ -158,6 +162,20 @@ def test_settings_of_all_tasks(tmp_path: Path, reader_folder: Path) -> None:
     assert "tasks.1.data.max_tokens: found 9, and t0 has nothing" in problems_of(given)
     given["tasks"][1]["data"] |= {"max_tokens": None, "unlabelled": "x"}
     assert "tasks.1.data.unlabelled: is for a run of one task" in problems_of(given)
+
+
+@pytest.mark.parametrize(("schedule", "gradient"), [("mixture", "pcgrad"), ("lifelong", "a_gem")])
+def test_gradient_rules_see_tasks_apart(tmp_path: Path, reader_folder: Path, schedule: str, gradient: str) -> None:
+    """Records say how the tasks' gradients lie to one another."""
+    given = tasks_of(tmp_path, model=str(reader_folder), gradient=gradient, schedule={"kind": schedule, "steps": 6})
+    recipe, _ = from_mapping(
+        given, ["evaluate=none", "schedule.replay=0.2"] if gradient == "a_gem" else ["evaluate=none"]
+    )
+    records = [record for record in run(recipe, tmp_path / "run") if record.kind == "train"]
+    assert len(records) == 6
+    pairs = {name for record in records for name in record.metrics if name.startswith("conflict/")}
+    wanted = {"conflict/t0/t1", "conflict/t0/t2", "conflict/t1/t2"}
+    assert pairs == (wanted if gradient == "pcgrad" else {"conflict/memory/t1", "conflict/memory/t2"})
 
 
 # One after the other

@@ -16,9 +16,8 @@ import numpy as np
 from tuneful.core.policy import Policy
 from tuneful.core.sharded import is_sharded
 from tuneful.core.spec import Spec, kind_of
+from tuneful.core.types import MEMORY
 from tuneful.engine.apart import Apart, Joined, plain
-
-MEMORY = "memory"  # the task of rows that are replayed from earlier ones
 
 
 class Surgery(Spec):

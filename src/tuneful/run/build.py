@@ -87,7 +87,7 @@ def build(prepared: Prepared, say: Say = lambda _: None) -> Built:
     policy = build_policy(prepared, say)
     if prepared.recipe.start is not None:
         go_on(policy, prepared, say)
-    check_parts(prepared.recipe.regularisers, policy)
+    check_parts([*prepared.recipe.regularisers, prepared.recipe.gradient], policy)
     check_last(prepared, policy)
     attached = policy.attached
     narrows = isinstance(attached, AttachedWeights) and not prepared.recipe.optimiser.weight_decay

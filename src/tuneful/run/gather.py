@@ -16,7 +16,7 @@ from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
-from tuneful.run.tasks import Found, alone, check_tasks, joined, sha256_of
+from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, kept_apart, sha256_of
 from tuneful.run.teacher import as_labelled, taught
 
 Say = Callable[[str], None]
@@ -41,8 +41,9 @@ class Gathered:
 def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
     InputError."""
+    check_gradient(recipe)
     if len(recipe.tasks) > 1:
-        return recipe, _together(recipe, say)
+        return kept_apart(recipe), _together(recipe, say)
     recipe, gathered = _read(recipe, say)
     gathered = _taught(recipe, gathered, say)
     if data_has_names_only(recipe, gathered.form):

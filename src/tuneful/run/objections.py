@@ -23,8 +23,9 @@ def check_start(prepared: Prepared, say: Say = lambda _: None) -> None:
         if isinstance(one, Masked):
             folder_of(one, prepared, say)
     recipe = prepared.recipe
-    if any(isinstance(part, Objects) for part in recipe.regularisers) or any(part.mends for part in recipe.repair):
+    parts = [*recipe.regularisers, *([recipe.gradient] if recipe.sharded else [])]
+    if any(isinstance(part, Objects) for part in parts) or any(part.mends for part in recipe.repair):
         say("loading the model: what the recipe names depends on it")
         policy = build_policy(prepared, say)
-        check_parts(recipe.regularisers, policy)
+        check_parts(parts, policy)
         check_last(prepared, policy)

@@ -16,6 +16,7 @@ from tuneful.core.quantised import BYTES
 from tuneful.core.types import Layout, Row
 from tuneful.data.balance import Jtt
 from tuneful.engine import memory
+from tuneful.engine.surgery import Surgery
 from tuneful.engine.work import Work
 from tuneful.models.size import Size
 from tuneful.objectives import Denoise, Masked
@@ -24,6 +25,7 @@ from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import RDrop
 from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
+from tuneful.run.tasks import tasks_of
 from tuneful.schedules.lifelong import Lifelong
 
 Say = Callable[[str], None]
@@ -106,7 +108,7 @@ def work_of(
         micro_tokens=_held(resolved) * _largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
-        copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0),  # the start, the mean
+        copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0) + _gradients(resolved.recipe),
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
 
@@ -133,6 +135,11 @@ def _first_epochs(recipe: Recipe) -> float:
     """Of a training before the one that is kept."""
     balance = recipe.task.data.balance
     return balance.epochs if isinstance(balance, Jtt) else 0.0
+
+
+def _gradients(recipe: Recipe) -> int:
+    """How many are kept beside the one of the update."""
+    return len(tasks_of(recipe)) if isinstance(recipe.gradient, Surgery) else 0
 
 
 def _passes(recipe: Recipe) -> float:

@@ -9,12 +9,15 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from tuneful.core.errors import RecipeError
+from tuneful.core.spec import kind_of
 from tuneful.core.types import MEMORY, Dropped, Example
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.splits import split
+from tuneful.engine.surgery import AGem, Surgery
 from tuneful.recipe import Data, Recipe, Task
 from tuneful.run.regularised import comparing
+from tuneful.schedules import Lifelong, Mixture
 
 LABELLED = {"labelled", "labelled_pair"}
 # What is about the rows of one task, and has no meaning yet where several are learned.
@@ -73,7 +76,7 @@ def check_tasks(recipe: Recipe) -> None:
         problems += _unlike(tasks, f"data.{name}", [getattr(task.data, name) for task in tasks])
     if recipe.choose.enabled is True:
         problems.append("choose: a way of learning few labels is chosen for one task; leave it out")
-    if _in_turn(recipe):
+    if isinstance(recipe.schedule, Lifelong):
         problems += list(_against_turns(recipe))
     if problems:
         raise RecipeError(problems)
@@ -169,20 +172,35 @@ def task_by_task(labels: LabelSet, examples: Sequence[Example]) -> LabelSet:
     return replace(labels, names=tuple(sorted(labels.names, key=lambda name: home[name])))  # sorted() keeps the rest
 
 
+def check_gradient(recipe: Recipe) -> None:
+    """Raises RecipeError where a rule for the gradients of several tasks would be a plain sum."""
+    rule = recipe.gradient
+    if isinstance(rule, Surgery) and len(recipe.tasks) < 2:
+        raise RecipeError([f"gradient: {kind_of(type(rule))} joins the gradients of several tasks, and this run learns "
+                           "one; leave it out"])  # fmt: skip
+    if isinstance(rule, AGem) and not (isinstance(recipe.schedule, Lifelong) and recipe.schedule.larger > 1):
+        raise RecipeError(["gradient: a_gem protects rows that come back, and none do here; take schedule lifelong "
+                           "with a share of replay and of mixed, or leave it out"])  # fmt: skip
+
+
+def kept_apart(recipe: Recipe) -> Recipe:
+    """Where the gradient rule tells tasks apart, so does a mixture."""
+    if isinstance(recipe.gradient, Surgery) and isinstance(recipe.schedule, Mixture):
+        return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"apart": True})})
+    return recipe
+
+
 def reads_apart(recipe: Recipe) -> bool:
     """Rows of two tasks are never in one batch."""
-    return len(recipe.tasks) > 1 and (_in_turn(recipe) or bool(getattr(recipe.schedule, "apart", False)))
+    apart = isinstance(recipe.schedule, Mixture) and recipe.schedule.apart
+    return len(recipe.tasks) > 1 and (apart or isinstance(recipe.schedule, Lifelong))
 
 
 def tasks_of(recipe: Recipe) -> list[str]:
     """What batches may be of."""
     if not reads_apart(recipe):
         return [recipe.about]
-    return [*(task.name for task in recipe.tasks), *([MEMORY] if _in_turn(recipe) else [])]
-
-
-def _in_turn(recipe: Recipe) -> bool:
-    return getattr(recipe.schedule, "several", "") == "in turn"
+    return [*(task.name for task in recipe.tasks), *([MEMORY] if isinstance(recipe.schedule, Lifelong) else [])]
 
 
 def sha256_of(parts: Sequence[str]) -> str:
