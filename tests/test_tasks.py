@@ -16,8 +16,12 @@ from tuneful.core.types import MEMORY, Batch, Boundary, Example, Place, Row, Ste
 from tuneful.data.layouts import Collator, Layout
 from tuneful.engine.update import AdamW, Updater
 from tuneful.recipe import from_mapping
+from tuneful.run.folder import RunFolder
+from tuneful.run.learn import learn
+from tuneful.run.memory import read_sums
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
+from tuneful.run.tuned import open_model
 from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.epochs import Cut
 from tuneful.schedules.lifelong import LifelongSteps, stored
@@ -295,3 +299,27 @@ def test_a_stopped_run_goes_on_between_and_inside_tasks(tmp_path: Path, reader_f
     assert ended[0] == ended[1]
     assert [task for task, _ in ended[0]] == ["t0", "t1", "t2"]
     assert [sorted(metrics) for _, metrics in ended[0]] == [["t0"], ["t0", "t1"], ["t0", "t1", "t2"]]
+
+
+def solved_of(folder: Path, given: dict[str, Any]) -> tuple[RunFolder, np.ndarray]:
+    """A run whose encoder does not learn, and its head."""
+    recipe, _ = from_mapping({**given, "adapter": "head"}, ["evaluate.robustness=false", "objective.pooling=mean"])
+    for _ in run(recipe, folder):
+        pass
+    return RunFolder(folder), open_model(str(folder)).policy.module.get_parameter("classifier.weight").numpy()
+
+
+def test_a_head_that_is_solved_needs_no_rows_of_earlier_tasks(tmp_path: Path, reader_folder: Path) -> None:
+    """In any order, and taught one task more when the run has ended, it comes to the same; no update is made."""
+    given = tasks_of(tmp_path, model=str(reader_folder), schedule={"kind": "lifelong", "replay": 0})
+    folder, whole = solved_of(tmp_path / "whole", given)
+    assert not [record for record in folder.read_records() if record.kind == "train"]
+    turned, backwards = solved_of(tmp_path / "backwards", {**given, "tasks": given["tasks"][::-1]})
+    names, other = ([*one.read_json(one.lock)["labels"]] for one in (folder, turned))
+    assert backwards[[other.index(name) for name in names]] == pytest.approx(whole, rel=1e-3, abs=1e-3)
+    first, _ = solved_of(tmp_path / "first", {**given, "tasks": given["tasks"][:2]})
+    assert read_sums(first) is not None
+    for _ in learn(first.path, given["tasks"][2]["data"]["source"], overrides=["data.test=0.2", "data.validation=0"]):
+        pass
+    taught = open_model(str(first.path)).policy.module.get_parameter("classifier.weight").numpy()
+    assert taught == pytest.approx(whole, rel=1e-3, abs=1e-3)

@@ -39,7 +39,7 @@ from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
-from tuneful.run.turns import history
+from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
 
 Say = Callable[[str], None]
@@ -67,6 +67,7 @@ def finish(
     if is_first():
         if remembers(built):
             keep(built, folder, *history(built, folder))
+            keep_solved(built, folder)
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
         write_faces(report, folder.path, language)

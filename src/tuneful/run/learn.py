@@ -69,9 +69,14 @@ def next_recipe(folder: RunFolder, data: str, name: str | None, overrides: Seque
             "tasks": [*tasks, {"name": name, "data": {"source": data}, "objective": objective}],
             "schedule": {"kind": "lifelong", "behind": len(memory.tasks)},
         },
-        overrides,
+        [_of_new(override, len(tasks)) for override in overrides],
     )
     return recipe
+
+
+def _of_new(override: str, number: int) -> str:
+    """What is said of data is said of those that are new."""
+    return f"tasks.{number}.{override}" if override.startswith("data.") else override
 
 
 def _known(folder: RunFolder, task: Kept, objective: Any) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder
 from tuneful.core.types import Example, Layout, Row
 from tuneful.data.written import write_examples
+from tuneful.models.discriminant import Gaussians
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import in_turn
@@ -23,6 +25,7 @@ VERSION = 1  # of the files
 TESTED = 200  # test rows of a task that are kept
 MOST = 1000  # training rows of a task that are kept
 NOTES = "memory.json"
+SUMS, SUMS_FILE = ("counts", "means", "scatter"), "sums.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,17 @@ def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Map
             kept.append(Kept(name, place, _labels(built, names, number), counted))
         notes = {"version": VERSION, "tasks": list(map(asdict, kept)), "matrix": dict(matrix), "before": dict(before)}
         RunFolder(folder.path).write_json(scratch / NOTES, notes)
+
+
+def keep_sums(folder: RunFolder, found: Gaussians) -> None:
+    """Beside the rows, what a head is solved from; of a class that came with one row the mean is that row's vector."""
+    save_file({name: getattr(found, name) for name in SUMS}, folder.memory / SUMS_FILE)
+
+
+def read_sums(folder: RunFolder) -> Gaussians | None:
+    """None where the run keeps none."""
+    file = folder.memory / SUMS_FILE
+    return Gaussians(**load_file(file)) if file.exists() else None
 
 
 def read_memory(folder: RunFolder) -> Memory:

@@ -13,6 +13,7 @@ from tuneful.models.processors import TextProcessor
 from tuneful.objectives import Classify, Masked, NextToken, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.few import data_has_names_only, writes
+from tuneful.schedules import Lifelong
 
 Say = Callable[[str], None]
 
@@ -33,7 +34,7 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     given: Objective | None = recipe.task.objective
     labelled = has_labels(recipe, form)
     if given is None:
-        return _usual(form, folder, labelled, say)
+        return _in_turn(recipe, _usual(form, folder, labelled, say))
     if given.layout.labelled and not labelled:
         kind = given.kind  # type: ignore[attr-defined]
         raise RecipeError([f"tasks.0.objective: '{kind}' needs a text and a label; the data is in the layout "
@@ -53,6 +54,15 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
         raise RecipeError(["tasks.0.objective: the data is queries and documents, from which 'retrieve' learns; leave "
                            "objective out, or name other columns"])  # fmt: skip
     return given
+
+
+def _in_turn(recipe: Recipe, usual: Objective) -> Objective:
+    """Where tasks come one after the other, the classes of each start where their texts lie, unless the adapter's file
+    holds no such head."""
+    frozen = recipe.quantise is not None or (recipe.adapter is not None and recipe.adapter.freezes)
+    if isinstance(usual, Classify) and isinstance(recipe.schedule, Lifelong) and not frozen:
+        return usual.model_copy(update={"pooling": "mean"})
+    return usual
 
 
 def _check_finds(form: Format, folder: Path) -> None:

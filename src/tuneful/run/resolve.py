@@ -17,6 +17,7 @@ from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 from tuneful.run.defaults import by_amount
 from tuneful.run.regularised import answer_of, check_regularisers, comparing
+from tuneful.schedules import Lifelong
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
@@ -27,6 +28,7 @@ CAREFUL = {Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout
 DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 PAIRED_SHARE = 0.8  # of these, that rows of mean length fill, so that one of longer rows seldom has to be cut
+IN_TURN = 0.25  # of that rate, where each task should leave what those before have learned (docs/log.md)
 POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts right: large updates, few, and careful
 
 
@@ -87,6 +89,7 @@ def resolve(
     )
     careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
+    rate *= IN_TURN if pooled and isinstance(recipe.schedule, Lifelong) else 1.0
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
 
@@ -94,7 +97,8 @@ def _steps(recipe: Recipe, per_epoch: int, pooled: bool, usual: float) -> int:
     """`usual` epochs, unless the person says how many, or a head starts right."""
     schedule = recipe.schedule
     if pooled and not (schedule.steps or schedule.epochs):
-        return int(schedule.rounds * max(POOLED_STEPS, schedule.usual_epochs * per_epoch))
+        in_turn = len(recipe.tasks) - schedule.behind if isinstance(schedule, Lifelong) else 1
+        return int(schedule.rounds * max(in_turn * POOLED_STEPS, schedule.usual_epochs * per_epoch))
     return schedule.steps or max(1, round((schedule.epochs or usual) * per_epoch))
 
 

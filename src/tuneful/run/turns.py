@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from tuneful.core.types import Layout, Record, Row
-from tuneful.evaluation.heads import vectors
+from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits, token_losses
+from tuneful.models.discriminant import Gaussians
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import in_turn, own_head, put, started
-from tuneful.run.memory import TESTED, by_task, names_of, read_memory, some
+from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, some
 
 START = "start"  # a record's kind: what each task is worth before any is learned
 ENDED = "boundary"
@@ -21,9 +23,9 @@ ENDED = "boundary"
 
 def begin_task(built: Built, number: int) -> None:
     """A head over means starts, for the classes that come with this task, where their rows lie; the others stay. Other
-    heads learn from what they are."""
+    heads learn from what they are, and one that makes no updates is solved when the task has ended."""
     turns = in_turn(built)
-    if turns is None or not built.prepared.pooled or not built.prepared.tells_classes or number >= len(turns.tasks):
+    if turns is None or not starts_right(built) or not len(turns) or number >= len(turns.tasks):
         return
     rows = list(turns.tasks.values())[number]
     known = 0 if not number else turns.classes(number - 1) or 0
@@ -34,6 +36,49 @@ def begin_task(built: Built, number: int) -> None:
     head.weight[new], head.bias[new] = found.weight[new], found.bias[new]
     put(built.policy.module, Probe(head.weight, head.bias))
     built.policy.forget()
+
+
+def starts_right(built: Built) -> bool:
+    """The head is linear over means of texts, and tells classes apart."""
+    return built.prepared.pooled and built.prepared.tells_classes
+
+
+def solve(built: Built, number: int) -> None:
+    """A head over an encoder that does not learn, from sums over this task's rows and those before."""
+    found = gaussians(built, number)
+    put(built.policy.module, _padded(found.head(), own_head(built.policy.module)))
+    built.policy.forget()
+
+
+def gaussians(built: Built, number: int) -> Gaussians:
+    """Sums of all classes up to this task: of those learned in an earlier run, what that kept of them."""
+    turns = in_turn(built)
+    assert turns is not None
+    if turns.summed is None or turns.summed[0] > number:
+        earlier = None if built.start is None else read_sums(RunFolder(built.start))
+        nothing = Gaussians.none(own_head(built.policy.module).weight.shape[1])
+        turns.summed = (turns.settings.behind - 1, earlier) if earlier else (-1, nothing)
+    last, found = turns.summed
+    tasks = list(turns.tasks.values())
+    with built.policy.gathered():
+        for place in range(last + 1, number + 1):
+            known = vectors(built.policy, tasks[place], built.collate)
+            found = found.seen(known, targets(tasks[place]), turns.classes(place) or 0)
+    turns.summed = number, found
+    return found
+
+
+def keep_solved(built: Built, folder: RunFolder) -> None:
+    """The sums of a head that was solved, so that the next task needs no row of those before."""
+    turns = in_turn(built)
+    if turns is not None and starts_right(built) and not len(turns):
+        keep_sums(folder, gaussians(built, len(turns.tasks) - 1))
+
+
+def _padded(found: Probe, head: Probe) -> Probe:
+    """With zeros for classes that are yet to come."""
+    more = len(head.weight) - len(found.weight)
+    return Probe(*(torch.cat([part, part.new_zeros(more, *part.shape[1:])]) for part in (found.weight, found.bias)))
 
 
 def first(built: Built) -> Iterator[Record]:
@@ -51,6 +96,8 @@ def ended(built: Built, record: Record) -> Record:
     turns = in_turn(built)
     assert turns is not None
     number = list(turns.tasks).index(record.task)
+    if starts_right(built) and not len(turns):
+        solve(built, number)
     found = Record(record.step, ENDED, record.task, _now(built, turns.classes(number)))
     begin_task(built, number + 1)
     return found
@@ -72,10 +119,10 @@ def _score(built: Built, rows: Sequence[Row], classes: int | None) -> float | No
     if built.prepared.layout is Layout.TOKENS:
         losses = token_losses(built.policy, rows, built.collate).sum(0)
         return float(np.exp(losses[0] / losses[1]))
-    targets = np.array([row.target for row in rows])
-    if classes is not None and targets.max() >= classes:
+    wanted = np.array([row.target for row in rows])
+    if classes is not None and wanted.max() >= classes:
         return None
-    return float((class_logits(built.policy, rows, built.collate)[:, :classes].argmax(1) == targets).mean())
+    return float((class_logits(built.policy, rows, built.collate)[:, :classes].argmax(1) == wanted).mean())
 
 
 def _test_rows(built: Built) -> dict[str, Sequence[Row]]:

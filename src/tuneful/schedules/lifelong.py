@@ -17,6 +17,7 @@ from tuneful.core.policy import Policy
 from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
 from tuneful.core.types import MEMORY, Batch, Boundary, Row, Step
+from tuneful.models.discriminant import Gaussians
 from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
 from tuneful.schedules.mixture import task_of
 
@@ -86,6 +87,7 @@ class LifelongSteps:
     settings: Lifelong
     seed: int = 0
     vary: Vary | None = None
+    summed: tuple[int, Gaussians] | None = None  # of a head that is solved: the last task in its sums, and these
     ended: int = field(default=0)  # tasks that were learned here and whose boundary has been told
 
     def __len__(self) -> int:
