@@ -201,16 +201,21 @@ def tasks_in(step: Step) -> Counter[str]:
 def test_tasks_come_in_their_order_and_rows_come_back() -> None:
     schedule = turns(replay=0.1, mixed=0.5)
     found = parts(schedule)
-    assert schedule.ends == [10, 15, 20]  # as the rows: 100, 50, 50
+    assert schedule.ends == [7, 14, 20]  # six for each, and two by the rows: 100, 50, 50
     assert [part.task for part in found if isinstance(part, Boundary)] == ["a", "b", "c"]
-    assert [place for place, part in enumerate(found) if isinstance(part, Boundary)] == [10, 16, 22]
+    assert [place for place, part in enumerate(found) if isinstance(part, Boundary)] == [7, 15, 22]
     steps = [part for part in found if isinstance(part, Step)]
-    assert all(tasks_in(step) == {"a": 10} for step in steps[:10])
-    for place, step in enumerate(steps[10:]):
+    assert all(tasks_in(step) == {"a": 10} for step in steps[:7])
+    for place, step in enumerate(steps[7:]):
         here = tasks_in(step)
-        assert here.keys() == {MEMORY, "b" if place < 5 else "c"}
+        assert here.keys() == {MEMORY, "b" if place < 7 else "c"}
         assert abs(here[MEMORY] - step.rows / 2) <= 1
         assert step.rows in (16, 17, 18, 19, 20)
+
+
+def test_a_small_task_gets_updates_too() -> None:
+    rows = [*rows_of("a", 1000, (0, 1)), *rows_of("b", 20, (2, 3))]
+    assert Lifelong().over(rows, LABELS, CUT, total=100, seed=0).ends == [88, 100]  # 10 + 80 * 1000 / 1020
 
 
 def test_what_is_kept_of_a_task() -> None:
@@ -232,7 +237,7 @@ def classes_of(batch: Batch) -> tuple[int, int]:
 def test_new_classes_are_told_from_one_another_and_old_ones_from_all() -> None:
     for asymmetric, first in ((True, 2), (False, 0)):
         steps = [part for part in parts(turns(replay=0.1, asymmetric=asymmetric)) if isinstance(part, Step)]
-        assert {classes_of(batch) for step in steps[:10] for batch in step.batches} == {(0, 2)}
+        assert {classes_of(batch) for step in steps[:7] for batch in step.batches} == {(0, 2)}
         for batch in steps[10].batches:
             assert classes_of(batch) == ((0, 4) if batch.task == MEMORY else (first, 4))
             labels = batch.targets["labels"].tolist()
@@ -251,7 +256,7 @@ def test_without_rows_that_come_back_all_is_told_from_all() -> None:
 def test_a_resumed_schedule_tells_each_boundary_once() -> None:
     whole = turns(replay=0.1)
     everything = parts(whole)
-    for start, done in ((10, 0), (10, 1), (12, 1), (20, 2)):
+    for start, done in ((7, 0), (7, 1), (12, 1), (20, 2)):
         schedule = turns(replay=0.1)
         schedule.load({"ended": done})
         rest = parts(schedule, start)

@@ -22,6 +22,7 @@ from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
 from tuneful.schedules.mixture import task_of
 
 ROUNDING = 1e-9  # 0.07 of 100 rows are seven
+LEAST = 10  # updates of a task, if there are so many for each
 LOOKED_AT = 64  # rows of a task that has ended, by which others measure what mattered for it
 
 
@@ -103,9 +104,12 @@ class LifelongSteps:
 
     @property
     def ends(self) -> list[int]:
-        """How many updates are done when each task that is learned here has ended."""
+        """How many updates are done when each task that is learned here has ended: some for the smallest, the rest by
+        the number of rows."""
         sizes = [len(rows) for rows in list(self.tasks.values())[self.settings.behind :]]
-        return [round(self.total * share) for share in accumulate(size / sum(sizes) for size in sizes)]
+        least = min(LEAST, self.total // len(sizes))
+        rest = (self.total - least * len(sizes)) / sum(sizes)
+        return [round(end) for end in accumulate(least + rest * size for size in sizes)]
 
     def steps(self, policy: Policy, start: int = 0) -> Iterator[Step | Boundary]:
         begin, tasks = 0, self.tasks
