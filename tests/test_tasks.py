@@ -21,6 +21,7 @@ from tuneful.run.learn import learn
 from tuneful.run.memory import read_sums
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
+from tuneful.run.tasks import counted
 from tuneful.run.tuned import open_model
 from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.epochs import Cut
@@ -68,10 +69,10 @@ def problems_of(given: dict[str, Any], *overrides: str) -> str:
 
 def test_how_often_tasks_are_drawn() -> None:
     """By hand: 100 and 400 rows at temperature 2 are drawn as sqrt(100) : sqrt(400) = 1 : 2 of 500."""
-    times = Mixture().times({"a": 100.0, "b": 400.0})
+    times = Mixture().times({"a": 100, "b": 400})
     assert times == {"a": pytest.approx(500 / 3 / 100), "b": pytest.approx(1000 / 3 / 400)}
-    assert Mixture(temperature=1).times({"a": 100.0, "b": 400.0}) == {"a": 1.0, "b": 1.0}
-    capped = Mixture(temperature=1, cap=100).times({"a": 100.0, "b": 400.0})
+    assert Mixture(temperature=1).times({"a": 100, "b": 400}) == {"a": 1.0, "b": 1.0}
+    capped = Mixture(temperature=1, cap=100).times({"a": 100, "b": 400})
     assert capped["a"] * 100 == pytest.approx(capped["b"] * 400)
 
 
@@ -104,6 +105,18 @@ def test_tasks_are_joined_in_their_order(tmp_path: Path, reader_folder: Path) ->
     assert Counter(one.example.task for one in found.rows("test")) == {"t0": 4, "t1": 4, "t2": 4}
     assert all(one.target // 2 == int(one.example.task[1]) for one in found.rows("train"))
     assert found.recipe.schedule.kind == "mixture"  # several tasks, if nobody says
+
+
+def test_check_counts_tasks(tmp_path: Path, reader_folder: Path) -> None:
+    """By hand: 16 rows each, and one of weight 3 has three fifths of what is drawn."""
+    given = tasks_of(tmp_path, model=str(reader_folder))
+    given["tasks"][1]["weight"] = 3
+    found = prepared_of(given)
+    parts = {part: rows.rows for part, rows in found.built.items()}
+    told = counted(found.recipe, parts, found.repeated)
+    assert told["t0"] == {"train": 16, "validation": 0, "test": 4, "share": 0.2}
+    assert [facts["turn"] for facts in counted(prepared_of(given, "schedule=lifelong", "tasks.1.weight=1").recipe, parts,
+                                               []).values()] == [1, 2, 3]  # fmt: skip
 
 
 def test_labels_of_two_tasks(tmp_path: Path, reader_folder: Path) -> None:

@@ -19,6 +19,7 @@ from tuneful.run.coach import coach
 from tuneful.run.objections import check_start
 from tuneful.run.patched import with_test
 from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.tasks import counted
 
 WHOLE = 1000  # characters of a template that is shown in full
 
@@ -68,6 +69,7 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "learning_rate": recipe.optimiser.learning_rate,
         "rows_per_step": recipe.optimiser.rows_per_step,
         "epochs": recipe.schedule.epochs,
+        "tasks": counted(recipe, {part: rows.rows for part, rows in prepared.built.items()}, prepared.repeated),
         **asdict(expected),
     }
 
@@ -77,6 +79,8 @@ def _show(prepared: Prepared, plan: dict[str, Any]) -> None:
     _show_data(found)
     if found.template and found.layout != "text":  # plain texts are learned as they stand
         _show_template(found.template, brought=prepared.processor.brought_template)
+    if plan["tasks"]:
+        _show_tasks(plan["tasks"])
     _show_plan(plan)
     english = words_in("en")
     for sentence in found.notes:
@@ -108,6 +112,11 @@ def _show_data(found: XRay) -> None:
         head = f"\n{shown.place}: {shown.tokens} tokens{learned}"
         console.print(Text(head + (f", label {shown.label}" if shown.label else ""), style="bold"))
         console.print(learned_text(shown.pieces))
+
+
+def _show_tasks(tasks: dict[str, dict[str, Any]]) -> None:
+    columns = list(next(iter(tasks.values())))
+    table("\nTasks", ("task", *columns), [[name, *facts.values()] for name, facts in tasks.items()])
 
 
 def _show_template(template: str, *, brought: bool) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.spec import kind_of
-from tuneful.core.types import MEMORY, Dropped, Example
+from tuneful.core.types import MEMORY, Dropped, Example, Row
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.splits import split
@@ -18,6 +18,7 @@ from tuneful.engine.surgery import AGem, Surgery
 from tuneful.recipe import Data, Recipe, Task
 from tuneful.run.regularised import comparing
 from tuneful.schedules import Lifelong, Mixture
+from tuneful.schedules.mixture import shares_of
 
 LABELLED = {"labelled", "labelled_pair"}
 # What is about the rows of one task, and has no meaning yet where several are learned.
@@ -201,6 +202,22 @@ def tasks_of(recipe: Recipe) -> list[str]:
     if not reads_apart(recipe):
         return [recipe.about]
     return [*(task.name for task in recipe.tasks), *([MEMORY] if isinstance(recipe.schedule, Lifelong) else [])]
+
+
+def counted(recipe: Recipe, parts: Mapping[str, Sequence[Row]], learned: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Of each task its rows in each part, and its share of the rows that updates draw, or its place in the order; empty
+    for one task. `learned` are the training rows as they are repeated."""
+    if len(recipe.tasks) < 2:
+        return {}
+    mixed = isinstance(recipe.schedule, Mixture)
+    shares = shares_of(recipe.schedule.learns(learned)) if mixed else {}
+    return {
+        task.name: {
+            **{part: sum(row.example.task == task.name for row in rows) for part, rows in parts.items()},
+            **({"share": round(shares.get(task.name, 0.0), 3)} if mixed else {"turn": number}),
+        }
+        for number, task in enumerate(recipe.tasks, 1)
+    }
 
 
 def sha256_of(parts: Sequence[str]) -> str:

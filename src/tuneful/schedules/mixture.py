@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -40,13 +41,10 @@ class Mixture(Spec):
     def learns(self, rows: Sequence[Row]) -> list[Row]:
         """Those with something to learn, as often beside others as their tasks are drawn."""
         counting = [row for row in rows if row.counts]
-        own: dict[str, float] = {}
-        for row in counting:
-            own[row.example.task] = own.get(row.example.task, 0.0) + row.times
-        often = self.times(own)
+        often = self.times(Counter(map(task_of, counting)))
         return [replace(row, times=row.times * often[row.example.task]) for row in counting]
 
-    def times(self, rows: Mapping[str, float]) -> dict[str, float]:
+    def times(self, rows: Mapping[str, int]) -> dict[str, float]:
         """How often a row of each task is drawn, where 1 is as often as without any mixing."""
         shares = {task: min(count, self.cap or count) ** (1 / self.temperature) for task, count in rows.items()}
         scale = sum(rows.values()) / sum(shares.values())
