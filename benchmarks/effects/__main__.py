@@ -14,6 +14,7 @@ from benchmarks.effects.erasure import erasure
 from benchmarks.effects.fairness import planted
 from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
+from benchmarks.effects.lifelong import lifelong
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
 from benchmarks.effects.toxicity import toxicity
@@ -31,6 +32,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "gate": gate,
     "imbalance": imbalance,
     "imbalance_head": only_head,
+    "lifelong": lifelong,
     "planted": planted,
     "regularisers": regularisers,
     "select": select,

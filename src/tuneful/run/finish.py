@@ -39,6 +39,7 @@ from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
+from tuneful.run.several import Worth, each_task, lost
 from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
 
@@ -63,10 +64,11 @@ def finish(
     save_weights(built, folder)
     finish_training(built.policy.module)
     with built.policy.gathered():
-        report, answers = _measured(built, folder, progress, repaired, say=say, should_stop=should_stop)
+        worth = history(built, folder)
+        report, answers = _measured(built, folder, progress, repaired, worth, say=say, should_stop=should_stop)
     if is_first():
         if remembers(built):
-            keep(built, folder, *history(built, folder))
+            keep(built, folder, *worth)
             keep_solved(built, folder)
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
@@ -80,6 +82,7 @@ def _measured(
     folder: RunFolder,
     progress: Progress,
     repaired: Repaired,
+    worth: Worth,
     *,
     say: Say,
     should_stop: Callable[[], bool],
@@ -111,12 +114,13 @@ def _measured(
         cost={**_cost(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
-        forgetting=forgotten,
+        forgetting={**forgotten, **lost(built, worth)},
         data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
         repair=repaired.facts,
+        tasks=each_task(built, examined),
     )
     return report, examined.answers if examined else ()
 

@@ -15,7 +15,7 @@ from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import in_turn, own_head, put, started
-from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, some
+from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, remembers, some
 
 START = "start"  # a record's kind: what each task is worth before any is learned
 ENDED = "boundary"
@@ -138,7 +138,7 @@ def history(built: Built, folder: RunFolder) -> tuple[dict[str, Mapping[str, flo
     records = folder.read_records()
     before = next((record.metrics for record in records if record.kind == START), {})
     own = {record.task: record.metrics for record in records if record.kind == ENDED}
-    if in_turn(built) is None and built.recipe.evaluate.enabled:
+    if in_turn(built) is None and built.recipe.evaluate.enabled and remembers(built):
         own = {names_of(built)[-1]: scores(built, None)}
     if built.start is None:
         return own, before

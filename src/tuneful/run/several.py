@@ -1,0 +1,34 @@
+"""What a report says of several tasks: what each gained, and what later ones made it lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from tuneful.core.types import Layout
+from tuneful.evaluation.by_task import by_task
+from tuneful.evaluation.compare import Examined
+from tuneful.evaluation.transfer import summary
+from tuneful.run.build import Built
+from tuneful.run.heads import in_turn
+
+Worth = tuple[Mapping[str, Mapping[str, float]], Mapping[str, float]]  # see `turns.history`
+
+
+def each_task(built: Built, examined: Examined | None) -> dict[str, Any]:
+    """The report's `tasks`; empty for one task, or where nothing was measured."""
+    if len(built.recipe.tasks) < 2 or examined is None:
+        return {}
+    task_of = {str(row.example.place): row.example.task for row in built.prepared.rows("test")}
+    rows = Counter(row.example.task for row in built.prepared.rows("train"))
+    return by_task(examined, task_of, {task.name: rows[task.name] for task in built.recipe.tasks})
+
+
+def lost(built: Built, worth: Worth) -> dict[str, Any]:
+    """What the report's `forgetting` says of tasks that were learned one after the other; empty for others."""
+    matrix, before = worth
+    if in_turn(built) is None or not any(matrix.values()):
+        return {}
+    higher = built.prepared.layout is not Layout.TOKENS  # accuracy, or perplexity
+    return {"tasks": dict(matrix), "transfer": summary(matrix, before, higher_is_better=higher)}
