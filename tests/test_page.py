@@ -355,7 +355,7 @@ def test_probes_and_tasks_are_shown_when_they_are_there() -> None:
     assert "tone 0.625 0.688 +0.0625 \u22120.01 to +0.07 – 1,508 0.938 → 0.812" in text
     assert "Equalised odds difference (sect) not measurable: fewer than 30 rows" in text
     assert "Equalised odds difference (sect): not measurable: fewer than 30 rows" in card(report, "en")
-    assert "jokes 0.75 0.5" in text
+    assert "jokes 0.75 lost 0.125 0.5" in text
 
 
 def test_every_reason_and_every_gap_has_words() -> None:

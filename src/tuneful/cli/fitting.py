@@ -11,13 +11,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from tuneful.cli.show import console, errors, minutes, note, print_json, quality_table
+from tuneful.cli.show import console, errors, minutes, note, print_json, quality_table, tasks_table
 from tuneful.core.device import is_first, join_ranks, used_memory_mb
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
 from tuneful.core.types import Record
 from tuneful.evaluation.panels import sentences
 from tuneful.evaluation.phrases import gap_of
+from tuneful.evaluation.tasks import lessons
 from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.api import check_gates, recipe_and_notes
@@ -30,6 +31,7 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 WATCHED = {"gap": "", "calibration": "sure", "memorisation": "by heart", "canaries": "canaries", "robustness": "typing",
            "learning_curve": "more rows"}  # fmt: skip
 LOSSES = {"test": "test", "validation": "validation", "train": "training"}
+NARROW = 9  # letters of a fact's name for which there is always room
 STYLE = {"yes": "bold green", "no": "bold red", "unclear": "bold yellow"}
 
 
@@ -112,7 +114,22 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     if report["quality"]:
         how = "by cross-validation" if report["choice"].get("measures_quality") else "on the test rows"
         quality_table(f"\nQuality {how}", report["quality"])
+    if tasks := report.get("tasks"):
+        tasks_table("\nEach task", tasks)
+    console.print()
+    facts = _facts(report, language)
+    width = max(NARROW, *(len(name) for name, _ in facts))
+    for name, told in facts:
+        console.print(Text(f"{name:>{width}}  ", style="dim").append(told, style="not dim"))
+    console.print()
+    console.print(Text(verdict["sentences"][language], style=STYLE[verdict["helped"]]))
+    console.print(f"report: {folder.page}", soft_wrap=True)
+
+
+def _facts(report: dict[str, Any], language: str) -> list[tuple[str, str]]:
+    """What is told beside the tables, each with its name."""
     cost, general, forgot = report["cost"], report["generalisation"], report["forgetting"]
+    say = words(language)
     facts = [
         ("time", _time(cost)),
         *([("speed", _speed(cost))] if cost["tokens"] else []),
@@ -121,21 +138,15 @@ def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     ]
     if gap_of(general) is not None:
         facts.append(("gap", _losses(general)))
-    facts += [(WATCHED[name], sentence) for name, sentence in sentences(report, words(language)).items()]
+    facts += [(WATCHED[name], sentence) for name, sentence in sentences(report, say).items()]
     if forgot.get("kl_from_base") is not None:
         own = forgot["own_text_perplexity"]
         facts.append(
-            (
-                "forgot",
-                f"KL from base {forgot['kl_from_base']:.3f}; own text {own['before']} -> {own['after']}",
-            )
+            ("forgot", f"KL from base {forgot['kl_from_base']:.3f}; own text {own['before']} -> {own['after']}")
         )
-    console.print()
-    for name, told in facts:
-        console.print(Text(f"{name:>9}  ", style="dim").append(told, style="not dim"))
-    console.print()
-    console.print(Text(verdict["sentences"][language], style=STYLE[verdict["helped"]]))
-    console.print(f"report: {folder.page}", soft_wrap=True)
+    if told := lessons(report, say):
+        facts.append(("earlier tasks", say["between_sentences"].join(told)))
+    return facts
 
 
 class _bar:  # noqa: N801 - a context that reads as a noun

@@ -83,11 +83,22 @@ def quality_table(title: str, quality: Mapping[str, Mapping[str, Any]]) -> None:
     table(title, [QUALITY_COLUMNS[place] for place in used], [[row[place] for place in used] for row in rows])
 
 
+def tasks_table(title: str, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """The tasks block, a row a task."""
+    rows = [
+        [task, *(found.get(name) for name in TASK_COLUMNS), _interval(found.get("ci95")), found["n"], found["rows"]]
+        for task, found in tasks.items()
+    ]
+    table(title, ("task", *TASK_COLUMNS, "95 % interval", "rows", "training rows"), rows)
+
+
+def _interval(ends: Sequence[float] | None) -> str | None:
+    return f"{ends[0]:+.3g} to {ends[1]:+.3g}" if ends else None
+
+
 def _quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
     rows = []
     for name, found in quality.items():
-        interval = found["ci95"]
-        shown = f"{interval[0]:+.3g} to {interval[1]:+.3g}" if interval else None
         rows.append(
             [
                 name,
@@ -96,13 +107,14 @@ def _quality_rows(quality: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
                 found["trivial"],
                 found["tuned"],
                 found["delta"],
-                shown,
+                _interval(found["ci95"]),
                 found["n"],
             ]
         )
     return rows
 
 
+TASK_COLUMNS = ("metric", "base", "tuned", "delta")
 QUALITY_COLUMNS = ("metric", "base", "k-shot", "trivial", "tuned", "delta", "95 % interval", "rows")
 
 

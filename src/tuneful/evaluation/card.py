@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from tuneful.evaluation import fairer, phrases, sections
+from tuneful.evaluation import fairer, phrases, sections, tasks
+from tuneful.evaluation.markdown import listed, plain, table
 from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.repaired import cuts, repaired
@@ -53,7 +54,7 @@ def card(report: Mapping[str, Any], language: str) -> str:
         "card_limits": _limits(full, say),
         "card_versions": _versions(full),
     }
-    body = [f"# {_plain(name)}", _intro(full, say)]
+    body = [f"# {plain(name)}", _intro(full, say)]
     for heading, lines in parts.items():
         if lines:
             body += [f"## {say[heading]}", *lines]
@@ -93,12 +94,14 @@ def _quality(report: Mapping[str, Any], language: str, say: Say) -> list[str]:
         columns = [say["column_metric"], *(system["name"] for system in shown)]
         columns += [say[f"column_{name}"] for name in ("delta", "interval", "n", "judged")]
         cells = [_quality_cells(row, [system["key"] for system in shown], say) for row in rows]
-        lines += [_table(columns, cells), sections.quality_caption(report, say)]
-        lines.append(_listed([(f"**{system['name']}**", system["about"]) for system in shown], say))
+        lines += [table(columns, cells), sections.quality_caption(report, say)]
+        lines.append(listed([(f"**{system['name']}**", system["about"]) for system in shown], say))
     gates = sections.gates(report, say)
     if gates:
         told = [(f"{gate['name']} {gate['limit']}", say[f"gate_{gate['result']}"]) for gate in gates]
-        lines.append(_listed(told, say))
+        lines.append(listed(told, say))
+    if each := tasks.each_task(report, say):
+        lines += [plain(each["sentence"]), table(each["columns"], each["rows"]), each["caption"]]
     return lines
 
 
@@ -136,13 +139,13 @@ def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
     words = sections.ways_words(report, say)
     columns = [words.get("column", "") if name == "right" else say[f"column_{name}"]
                for name in ("way", "right", "gap", "loss", "taken")]  # fmt: skip
-    ways = [_table(columns, tried), words["caption"], words.get("about", "")] if tried else []
+    ways = [table(columns, tried), words["caption"], words.get("about", "")] if tried else []
     rows = [[phrases.part(part, say), phrases.number(found.get(part))] for part in phrases.PARTS]
     rows += [[gap["name"], phrases.signed(gap["gap"])] for gap in gaps(report, say)]
-    table = _table([say["column_part"], say["column_loss"]], rows)
+    losses = table([say["column_part"], say["column_loss"]], rows)
     watched = [f"- {sentence}" for sentence in sentences(report, say).values()]
     told = ["\n".join(watched)] if watched else []
-    return [table, say["losses_caption"], phrases.stopped(found, say), *told, *ways]
+    return [losses, say["losses_caption"], phrases.stopped(found, say), *told, *ways]
 
 
 def _cost(report: Mapping[str, Any], say: Say) -> list[str]:
@@ -166,7 +169,7 @@ def _cost(report: Mapping[str, Any], say: Say) -> list[str]:
             phrases.share(cost.get("trainable_parameters"), cost.get("parameters"), say),
         ],
     ]
-    return [_table([say["column_what"], say["column_predicted"], say["column_actual"]], rows)]
+    return [table([say["column_what"], say["column_predicted"], say["column_actual"]], rows)]
 
 
 def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
@@ -180,7 +183,7 @@ def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
         gap = [phrases.signed(probe.get("delta")), phrases.interval(probe.get("ci95"), say)]
         name = ": ".join(filter(None, (row["name"], row["why"])))
         rows.append([name, *numbers, *gap, phrases.number(probe.get("n"))])
-    return [*fairer.sentences(report, say), _table(columns, rows)]
+    return [*fairer.sentences(report, say), table(columns, rows)]
 
 
 def _repair(report: Mapping[str, Any], say: Say) -> list[str]:
@@ -190,7 +193,7 @@ def _repair(report: Mapping[str, Any], say: Say) -> list[str]:
     columns = [say[f"column_{name}"] for name in ("repair", "measure", "unrepaired", "repaired")]
     rows = [[row["repair"], row["measure"], phrases.number(row["before"]), phrases.number(row["after"])]
             for row in found["rows"]]  # fmt: skip
-    return [*found["sentences"], _table(columns, rows), found["caption"]]
+    return [*found["sentences"], table(columns, rows), found["caption"]]
 
 
 def _forgetting(report: Mapping[str, Any], say: Say) -> list[str]:
@@ -210,7 +213,21 @@ def _forgetting(report: Mapping[str, Any], say: Say) -> list[str]:
         both = {name: phrases.number(own.get(name)) for name in ("before", "after")}
         facts.append(("forgot_perplexity", say["before_after"].format(**both)))
     told = [(say[key], say["with_note"].format(value=value, note=say[f"{key}_note"])) for key, value in facts]
-    return [*lines, _listed(told, say)] if told else lines
+    return [*lines, *([listed(told, say)] if told else []), *_task_after_task(report, say)]
+
+
+def _task_after_task(report: Mapping[str, Any], say: Say) -> list[str]:
+    """What tasks learned one after another kept, and their scores after each."""
+    found = tasks.heat(report, say)
+    if not found:
+        return []
+    rows = [
+        [name, *(say["with_note"].format(value=cell["value"], note=cell["told"]) if cell["told"] else cell["value"]
+                 for cell in cells)]
+        for name, cells in found["rows"].items()
+    ]  # fmt: skip
+    columns = [say["column_learned"], *found["columns"]]
+    return [*map(plain, tasks.lessons(report, say)), table(columns, rows), say["card_matrix"]]
 
 
 def _data(report: Mapping[str, Any], say: Say) -> list[str]:
@@ -231,7 +248,7 @@ def _data(report: Mapping[str, Any], say: Say) -> list[str]:
     if labels := data.get("balance"):
         counts = {"classes": len(labels), "least": min(labels.values()), "most": max(labels.values())}
         facts.append((say["balance_heading"], say["balance_is"].format(**counts)))
-    return [_listed(facts, say)]
+    return [listed(facts, say)]
 
 
 def _training(report: Mapping[str, Any]) -> list[str]:
@@ -287,22 +304,3 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
 def _versions(report: Mapping[str, Any]) -> list[str]:
     versions = report["provenance"].get("versions") or {}
     return [", ".join(f"{name} {version}" for name, version in versions.items())] if versions else []
-
-
-def _listed(facts: Sequence[tuple[str, str]], say: Say) -> str:
-    return "\n".join(f"- {say['pair'].format(name=name, value=value)}" for name, value in facts)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Numbers to the right, the first column to the left."""
-    lines = [
-        columns,
-        ["---", *["---:"] * (len(columns) - 1)],
-        *([_plain(cell) for cell in row] for row in rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """One line that neither ends a table cell nor opens an HTML tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

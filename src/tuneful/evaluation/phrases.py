@@ -30,6 +30,7 @@ BLOCKS = (
     "curves",
     "choice",
     "repair",
+    "tasks",
 )
 
 # Notes that say what the facts of the X-ray say already.

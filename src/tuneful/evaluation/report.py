@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tuneful.core.files import write_text
@@ -34,6 +35,7 @@ def compose(
     curves: Mapping[str, Any],
     choice: Mapping[str, Any],
     repair: Mapping[str, Any],
+    tasks: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Every block of the report. What was not measured is there and empty, so readers need no guesses."""
     scores = {score.metric: score for score in examined.scores} if examined else {}
@@ -64,6 +66,7 @@ def compose(
         "curves": dict(curves),
         "choice": dict(choice),
         "repair": dict(repair),
+        "tasks": dict(tasks),
         "answers": _spread(examined.answers, SHOWN_ANSWERS) if examined else [],
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tuneful.evaluation import fairer, phrases
+from tuneful.evaluation import fairer, phrases, tasks
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.repaired import repaired
 
@@ -161,16 +161,6 @@ def _further(probes: Iterable[str], bias: Mapping[str, Any], say: Say) -> str:
     return say["between_items"].join(f"{fairer.name_of(probe, say)} {value}" for probe, value in found.items())
 
 
-def matrix(report: Report, say: Say) -> dict[str, Any] | None:
-    """`forgetting.tasks`: {learned task: {measured task: score}}; None for a run of one task."""
-    tasks = report["forgetting"].get("tasks")
-    if not isinstance(tasks, Mapping) or not tasks:
-        return None
-    columns = list(dict.fromkeys(name for row in tasks.values() for name in row))
-    rows = {learned: [row.get(name) for name in columns] for learned, row in tasks.items()}
-    return {"columns": columns, "rows": rows}
-
-
 def ways(report: Report, say: Say) -> list[dict[str, Any]]:
     """The ways of learning that were tried, in the order they were."""
     return [
@@ -235,7 +225,9 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "groups": fairer.groups,
     "group_notes": fairer.group_notes,
     "repaired": repaired,
-    "matrix": matrix,
+    "each_task": tasks.each_task,
+    "heat": tasks.heat,
+    "lessons": tasks.lessons,
     "ways": ways,
     "ways_words": ways_words,
     "quality_caption": quality_caption,
@@ -250,6 +242,8 @@ def _spent(cost: Mapping[str, Any], say: Say) -> str:
 
 
 def _forgot(found: Mapping[str, Any], say: Say) -> str:
+    if phrases.is_number(change := (found.get("transfer") or {}).get("backward_transfer")):
+        return say["tile_earlier"].format(change=phrases.signed(change))
     if found.get("kl_from_base") is not None:
         return say["tile_kl"].format(kl=phrases.number(found["kl_from_base"]))
     if found.get("embedding_similarity") is not None:
