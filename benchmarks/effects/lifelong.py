@@ -1,4 +1,4 @@
-"""The ten areas of CLINC150 as ten tasks of fifteen new classes each, MiniLM, 100 training rows and 30 test rows of each
+"""The ten areas of CLINC150 as ten tasks of fifteen new classes each, MiniLM, 100 training rows and 30 test rows of a
 class; another order of the areas a seed. After the last one every text is told apart among all 150 classes.
 
 `joint` learns all at once; `plain` one after the other with nothing kept; `replay` keeps two rows of each class;
