@@ -70,7 +70,7 @@ def resolve(
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
         recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
-    per_step = max(1, min(per_step, count))
+    per_step = max(1, min(per_step, count // _in_turn(recipe)))
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_epoch = max(1, -(-count // per_step))
@@ -93,12 +93,16 @@ def resolve(
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
 
 
+def _in_turn(recipe: Recipe) -> int:
+    """How many tasks are learned one after the other."""
+    return len(recipe.tasks) - recipe.schedule.behind if isinstance(recipe.schedule, Lifelong) else 1
+
+
 def _steps(recipe: Recipe, per_epoch: int, pooled: bool, usual: float) -> int:
     """`usual` epochs, unless the person says how many, or a head starts right."""
     schedule = recipe.schedule
     if pooled and not (schedule.steps or schedule.epochs):
-        in_turn = len(recipe.tasks) - schedule.behind if isinstance(schedule, Lifelong) else 1
-        return int(schedule.rounds * max(in_turn * POOLED_STEPS, schedule.usual_epochs * per_epoch))
+        return int(schedule.rounds * max(_in_turn(recipe) * POOLED_STEPS, schedule.usual_epochs * per_epoch))
     return schedule.steps or max(1, round((schedule.epochs or usual) * per_epoch))
 
 
