@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+import tuneful
 from intents import INTENTS
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.data.labels import LabelSet
 from tuneful.recipe import Recipe, from_mapping
 from tuneful.run.folder import RunFolder
-from tuneful.run.learn import learn, settle, undo
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import read_memory
 from tuneful.run.session import run
 from tuneful.run.start import carry_over, places
+from tuneful.run.teach import settle, undo
+from tuneful.run.teach import teach as taught
 from tuneful.run.tuned import open_model
 from work import greetings, typed, write_rows
 
@@ -46,7 +48,7 @@ def finish(recipe: Recipe, folder: Path) -> None:
 
 
 def teach(folder: RunFolder, data: Path, **given: Any) -> None:
-    for _ in learn(folder.path, str(data), **given):
+    for _ in taught(folder.path, str(data), **given):
         pass
 
 
@@ -232,3 +234,11 @@ def test_the_command(tmp_path: Path, reader_folder: Path) -> None:
     assert [task.name for task in read_memory(folder).tasks] == ["orders"]
     for wrong in (["run"], ["run", "money.jsonl", "--undo"]):
         assert typed("learn", *wrong, cwd=tmp_path).exit_code == 2
+
+
+def test_from_python(tmp_path: Path, reader_folder: Path) -> None:
+    folder = first_run(tmp_path, reader_folder)
+    data = requests(tmp_path / "money.jsonl", *KINDS[2:4])
+    done = tuneful.learn(folder.path, data, name="refunds", settings={"schedule.steps": 2})
+    assert done.report["forgetting"]["tasks"]["refunds"].keys() == {"orders", "refunds"}
+    assert done.report["tasks"].keys() == {"orders", "refunds"}

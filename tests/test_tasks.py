@@ -17,11 +17,11 @@ from tuneful.data.layouts import Collator, Layout
 from tuneful.engine.update import AdamW, Updater
 from tuneful.recipe import from_mapping
 from tuneful.run.folder import RunFolder
-from tuneful.run.learn import learn
 from tuneful.run.memory import read_sums
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
 from tuneful.run.tasks import counted
+from tuneful.run.teach import teach
 from tuneful.run.tuned import open_model
 from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.epochs import Cut
@@ -337,7 +337,7 @@ def test_a_head_that_is_solved_needs_no_rows_of_earlier_tasks(tmp_path: Path, re
     assert backwards[[other.index(name) for name in names]] == pytest.approx(whole, rel=1e-3, abs=1e-3)
     first, _ = solved_of(tmp_path / "first", {**given, "tasks": given["tasks"][:2]})
     assert read_sums(first) is not None
-    for _ in learn(first.path, given["tasks"][2]["data"]["source"], overrides=["data.test=0.2", "data.validation=0"]):
+    for _ in teach(first.path, given["tasks"][2]["data"]["source"], overrides=["data.test=0.2", "data.validation=0"]):
         pass
     taught = open_model(str(first.path)).policy.module.get_parameter("classifier.weight").numpy()
     assert taught == pytest.approx(whole, rel=1e-3, abs=1e-3)

@@ -13,8 +13,8 @@ from tuneful.core.device import join_ranks
 from tuneful.core.errors import InputError
 from tuneful.run.api import check_gates
 from tuneful.run.folder import RunFolder
-from tuneful.run.learn import learn, undo
 from tuneful.run.loop import Interrupted
+from tuneful.run.teach import teach, undo
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
@@ -43,7 +43,7 @@ def learn_command(
         raise InputError("what is to be learned? tuneful learn RUN DATA, where DATA is a file, a folder or a hub id")
     say = (lambda _: None) if as_json else note
     command = shlex.join(["tuneful", *sys.argv[1:]])
-    records = learn(run, data, name=name, overrides=overrides, resume=resume, language=language, command=command,
+    records = teach(run, data, name=name, overrides=overrides, resume=resume, language=language, command=command,
                     should_stop=should_stop, say=say)  # fmt: skip
     try:
         with _bar(hidden=as_json) as bar:

@@ -1,5 +1,5 @@
 """The only room that knows all others: prepare, build, train, report, and use what came out."""
 
-from tuneful.run.api import Run, fit, load
+from tuneful.run.api import Run, fit, learn, load
 
-__all__ = ["Run", "fit", "load"]
+__all__ = ["Run", "fit", "learn", "load"]

@@ -16,6 +16,7 @@ from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
+from tuneful.run.teach import teach
 from tuneful.run.tuned import Tuned, open_model
 
 Say = Callable[[str], None]
@@ -59,6 +60,27 @@ def fit(
     recipe = recipe_for(what, model=model, settings=settings or {})
     path = Path(out) if out is not None else default_path(recipe.name or Path(recipe.task.data.sources[0].path).stem)
     for _ in run(recipe, path, resume=resume, language=language, say=say):
+        pass
+    done = Run(path)
+    check_gates(done.report)
+    return done
+
+
+def learn(
+    run: str | Path | Run,
+    data: str | Path,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    language: str = "en",
+    say: Say = lambda _: None,
+) -> Run:
+    """Teaches a finished run one task more, in its own folder. Raises InputError where that cannot be, and GateBroken,
+    after it has learned, when a gate does not hold."""
+    path = run.path if isinstance(run, Run) else Path(run)
+    overrides = [f"{place}={value}" for place, value in (settings or {}).items()]
+    for _ in teach(path, str(data), name=name, overrides=overrides, resume=resume, language=language, say=say):
         pass
     done = Run(path)
     check_gates(done.report)

@@ -1,4 +1,4 @@
-"""`learn`: a finished run is taught one more task, in its own folder; what it was before is kept, to go back to."""
+"""`tuneful learn`: a finished run is taught one more task, in its own folder; what it was is kept, to go back to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INHERITED = ("trust_remote_code", "precision", "memory", "optimiser", "evaluate"
 DECIDED = ("model", "adapter", "quantise", "seed", "name")  # of the recipe as it was run
 
 
-def learn(
+def teach(
     path: Path,
     data: str,
     *,
