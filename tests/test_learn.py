@@ -16,12 +16,12 @@ from intents import INTENTS
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.data.labels import LabelSet
 from tuneful.recipe import Recipe, from_mapping
+from tuneful.run.exchange import settle, undo
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import Interrupted
-from tuneful.run.memory import read_memory
+from tuneful.run.memory import read_memory, read_sums
 from tuneful.run.session import run
 from tuneful.run.start import carry_over, places
-from tuneful.run.teach import settle, undo
 from tuneful.run.teach import teach as taught
 from tuneful.run.tuned import open_model
 from work import greetings, typed, write_rows
@@ -142,33 +142,44 @@ def test_twenty_times_in_a_row_takes_no_more_room(tmp_path: Path, reader_folder:
     ]
 
 
-@pytest.mark.parametrize("killed_after", range(1, 9))
-def test_a_kill_while_versions_are_exchanged_loses_nothing(tmp_path: Path, killed_after: int) -> None:
-    """Every moment at which the exchange can stop, and the next attempt ends it."""
-    path = tmp_path / "run"
+FILES = ("report.json", "recipe.lock.json", "memory", "README.md")
+
+
+def versions(path: Path) -> None:
+    """A run, one that is to take its place, one that was there before, and a file of somebody's."""
     for place, version in ((path, "1"), (path / "next", "2"), (path / "before", "0")):
         place.mkdir(parents=True, exist_ok=True)
-        for name in ("report.json", "recipe.lock.json", "memory"):
+        for name in FILES:
             (place / name).write_text(version)
-    moves = 0
-    rename = Path.rename
+    (path / "notes.txt").write_text("mine")
+
+
+def version_of(path: Path) -> set[str]:
+    return {(path / name).read_text() for name in FILES}
+
+
+@pytest.mark.parametrize("asked", [settle, undo])
+@pytest.mark.parametrize("killed_after", range(1, 11))
+def test_a_kill_while_versions_are_exchanged_loses_nothing(tmp_path: Path, killed_after: int, asked: Any) -> None:
+    """Every rename at which the exchange can stop; whoever asks next finds it ended."""
+    path = tmp_path / "run"
+    versions(path)
+    moves, rename = iter(range(1, 100)), Path.rename
 
     def counted(self: Path, target: Path) -> Path:
-        nonlocal moves
-        moves += 1
-        if moves == killed_after:
+        if next(moves) == killed_after:
             raise KeyboardInterrupt
         return rename(self, target)
 
     with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(Path, "rename", counted)
         settle(path)
-    settle(path)
-    assert {name: (path / name).read_text() for name in ("report.json", "recipe.lock.json", "memory")} == dict.fromkeys(
-        ("report.json", "recipe.lock.json", "memory"), "2"
-    )
-    assert {file.read_text() for file in (path / "before").iterdir()} == {"1"}
-    assert not (path / "next").exists()
+    asked(path)
+    now, before = ("2", "1") if asked is settle else ("1", "2")
+    assert version_of(path) == {now}
+    assert version_of(path / "before") == {before}
+    assert (path / "notes.txt").read_text() == "mine"
+    assert sorted(entry.name for entry in path.iterdir() if entry.is_dir()) == ["before"]
 
 
 def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) -> None:
@@ -181,6 +192,10 @@ def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) 
     with pytest.raises(Interrupted):
         teach(folder, data, should_stop=lambda: next(asked) >= 3, **settings)
     assert names_in(folder) == sorted(KINDS[:2])  # it is what it was
+    with pytest.raises(RunFolderError, match="go on with --resume"):
+        teach(folder, data, **settings)
+    with pytest.raises(RunFolderError, match="what was stopped here learns money"):
+        teach(folder, requests(tmp_path / "other.jsonl", *KINDS[4:6]), resume=True, **settings)
     teach(folder, data, resume=True, **settings)
     assert _weights(folder) == _weights(RunFolder(whole))
 
@@ -192,9 +207,8 @@ def _weights(folder: RunFolder) -> dict[str, list[float]]:
 
 def test_what_cannot_be_taught(tmp_path: Path, reader_folder: Path) -> None:
     data = requests(tmp_path / "orders.jsonl", *KINDS[:2])
-    for words, path in (("not the folder of a run", tmp_path / "nothing"),):
-        with pytest.raises(RunFolderError, match=words):
-            teach(RunFolder(path), data)
+    with pytest.raises(RunFolderError, match="not the folder of a run"):
+        teach(RunFolder(tmp_path / "nothing"), data)
     folder = first_run(tmp_path, reader_folder)
     with pytest.raises(InputError, match="has learned a task 'orders' already"):
         teach(folder, data)
@@ -242,3 +256,48 @@ def test_from_python(tmp_path: Path, reader_folder: Path) -> None:
     done = tuneful.learn(folder.path, data, name="refunds", settings={"schedule.steps": 2})
     assert done.report["forgetting"]["tasks"]["refunds"].keys() == {"orders", "refunds"}
     assert done.report["tasks"].keys() == {"orders", "refunds"}
+
+
+def test_a_text_of_many_rows_is_kept_once(tmp_path: Path, generator_folder: Path) -> None:
+    texts = [{"text": " ".join(f"word {number} {place}" for place in range(30))} for number in range(10)]
+    data = {"source": str(write_rows(tmp_path / "texts.jsonl", texts)), "test": 2, "validation": 0, "max_tokens": 16}
+    given = {"model": str(generator_folder), "data": data, "schedule": {"steps": 1}, "save": {"memory": 0.25}}
+    finish(from_mapping({**given, "evaluate": "none"}, [])[0], tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    for number in range(2):
+        more = write_rows(tmp_path / f"more{number}.jsonl", [{"text": f"{number} {row['text']}"} for row in texts])
+        teach(folder, more, overrides=["schedule.steps=1", "data.test=2", "data.validation=0"])
+        for task in read_memory(folder).tasks:
+            lines = [
+                (folder.memory / task.folder / f"{part}.jsonl").read_text().splitlines() for part in ("train", "test")
+            ]
+            assert [len(part) for part in lines] == [2, 2]  # a quarter of eight
+
+
+def test_what_is_kept_stays_where_a_task_comes_back(tmp_path: Path, reader_folder: Path) -> None:
+    """The new test rows give way to what is kept; labels that were shared once are known to be; settings of all data."""
+    folder = first_run(tmp_path, reader_folder)
+    kept = (folder.memory / "1-orders" / "train.jsonl").read_text()
+    teach(folder, requests(tmp_path / "again.jsonl", *KINDS[:2]), overrides=["schedule.steps=1", "data.test=0.5"])
+    assert (folder.memory / "1-orders" / "train.jsonl").read_text() == kept
+    mixed = requests(tmp_path / "mixed.jsonl", *KINDS[1:4])
+    teach(folder, mixed, overrides=["schedule.steps=1", "tasks.2.labels=shared", "data.max_tokens=64"])
+    teach(folder, requests(tmp_path / "last.jsonl", *KINDS[4:6]), overrides=["schedule.steps=1"])
+    assert [task.name for task in read_memory(folder).tasks] == ["orders", "again", "mixed", "last"]
+    assert len(names_in(folder)) == 6
+
+
+def test_a_plain_run_whose_head_was_solved_goes_on_from_its_sums(tmp_path: Path, reader_folder: Path) -> None:
+    pooled = {"adapter": "head", "objective": {"kind": "classify", "pooling": "mean"}}
+    folder = first_run(tmp_path, reader_folder, **pooled)
+    found = read_sums(folder)
+    assert found is not None
+    assert found.counts.tolist() == [8.0, 8.0]  # rows that are gone from the memory, which has one of each class
+    teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]), overrides=["data.test=0.2"])
+    after = read_sums(folder)
+    assert after is not None
+    assert after.counts.tolist() == [8.0, 8.0, 8.0, 8.0]
+    assert torch.equal(after.means[:2], found.means)
+    (folder.memory / "sums.safetensors").unlink()
+    with pytest.raises(RunFolderError, match="keeps no sums"):
+        teach(folder, requests(tmp_path / "more.jsonl", *KINDS[4:6]))

@@ -149,6 +149,8 @@ def test_labels_are_written_out_beside_text(tmp_path: Path, generator_folder: Pa
         ({"choose": {"enabled": True}}, "choose: a way of learning few labels"),
         ({"schedule": "lifelong", "soup": 2}, "soup: is of a whole run"),
         ({"data": {"source": "x"}}, "each with a source of its own"),
+        ({"objective": {"kind": "classify", "label_names": True}}, "names of classes are of no task"),
+        ({"evaluate": {"canaries": 2}}, "planted sequences are of no task"),
         ({"tasks": 1, "gradient": "pcgrad"}, "gradient: pcgrad joins the gradients of several tasks"),
         ({"gradient": "a_gem"}, "gradient: a_gem protects rows that come back"),
         ({"gradient": "a_gem", "schedule": {"kind": "lifelong", "replay": 0}}, "a_gem protects rows that come back"),
@@ -192,7 +194,7 @@ def test_gradient_rules_see_tasks_apart(tmp_path: Path, reader_folder: Path, sch
     assert len(records) == 6
     pairs = {name for record in records for name in record.metrics if name.startswith("conflict/")}
     wanted = {"conflict/t0/t1", "conflict/t0/t2", "conflict/t1/t2"}
-    assert pairs == (wanted if gradient == "pcgrad" else {"conflict/memory/t1", "conflict/memory/t2"})
+    assert pairs == (wanted if gradient == "pcgrad" else {"conflict/(memory)/t1", "conflict/(memory)/t2"})
 
 
 # One after the other
@@ -258,6 +260,31 @@ def test_new_classes_are_told_from_one_another_and_old_ones_from_all() -> None:
     back = {label for step in steps[15:] for batch in step.batches if batch.task == MEMORY
             for label in batch.targets["labels"].tolist()}  # fmt: skip
     assert back == {0, 1, 2, 3}  # without asymmetry only those of earlier tasks come back
+
+
+def test_one_new_class_or_one_that_was_known_is_told_from_all() -> None:
+    """Alone, a class would have nothing to be told from."""
+    for new in ((2,), (1, 2)):
+        rows = [*rows_of("a", 50, (0, 1)), *rows_of("b", 50, new)]
+        steps = Lifelong(replay=0.1).over(rows, LABELS, CUT, total=20, seed=0).part(1, 10).steps(None)  # type: ignore[arg-type]
+        assert {classes_of(batch) for step in steps for batch in step.batches} == {(0, 3)}
+
+
+def test_no_replay_is_none_of_what_was_learned_before_either() -> None:
+    assert turns(replay=0, behind=2).kept(2) == []
+
+
+def test_rows_of_files_of_one_name_keep_their_weights(tmp_path: Path, reader_folder: Path) -> None:
+    tasks = []
+    for name, kinds in (("a", list(INTENTS)[:2]), ("b", list(INTENTS)[2:4])):
+        (tmp_path / name).mkdir()
+        rows = [{"text": text, "label": kind} for kind in kinds for text in INTENTS[kind]]
+        file = write_rows(tmp_path / name / "rows.jsonl", rows)
+        tasks.append({"name": name, "data": {"source": [{"path": str(file), "weight": 3 if name == "b" else 1}],
+                                             "validation": 0, "test": 0}})  # fmt: skip
+    found = prepared_of({"model": str(reader_folder), "tasks": tasks})
+    assert Counter(one.example.task for one in found.repeated) == {"a": 20, "b": 60}
+    assert {one.example.place.source for one in found.repeated} == {"a/rows.jsonl", "b/rows.jsonl"}
 
 
 def test_without_rows_that_come_back_all_is_told_from_all() -> None:

@@ -12,9 +12,10 @@ from tuneful.cli.show import console, errors, note, print_json
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import InputError
 from tuneful.run.api import check_gates
+from tuneful.run.exchange import undo
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import Interrupted
-from tuneful.run.teach import teach, undo
+from tuneful.run.teach import teach
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 

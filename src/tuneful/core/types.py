@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tuneful.core.policy import Outputs
 
 
-MEMORY = "memory"  # the task of batches whose rows come back from earlier tasks
+MEMORY = "(memory)"  # the task of batches whose rows come back from earlier tasks
 
 
 class Layout(StrEnum):

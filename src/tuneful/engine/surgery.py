@@ -82,7 +82,7 @@ class UPGrad(Surgery):
 class AGem(Surgery):
     """What conflicts with rows of earlier tasks is projected away (A-GEM; Chaudhry et al. 2019, arXiv:1812.00420,
     equation 11): where g m < 0, g <- g - (g m / m m) m; g is the sum of the new tasks' gradients, m that of the task
-    `memory`, which itself is not learned. A step without memory is a plain sum, one of memory alone learns nothing.
+    `(memory)`, which itself is not learned. A step without memory is a plain sum, one of memory alone learns nothing.
     """
 
     kind: Literal["a_gem"] = "a_gem"

@@ -63,8 +63,8 @@ def finish(
         folder.write_json(folder.decisions, repaired.decisions.as_json())
     save_weights(built, folder)
     finish_training(built.policy.module)
+    worth = history(built, folder)
     with built.policy.gathered():
-        worth = history(built, folder)
         report, answers = _measured(built, folder, progress, repaired, worth, say=say, should_stop=should_stop)
     if is_first():
         if remembers(built):

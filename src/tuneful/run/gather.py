@@ -16,7 +16,7 @@ from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
-from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, kept_apart, sha256_of
+from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, settled, sha256_of
 from tuneful.run.teacher import as_labelled, taught
 
 Say = Callable[[str], None]
@@ -43,7 +43,8 @@ def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     InputError."""
     check_gradient(recipe)
     if len(recipe.tasks) > 1:
-        return kept_apart(recipe), _together(recipe, say)
+        recipe = settled(recipe)
+        return recipe, _together(recipe, say)
     recipe, gathered = _read(recipe, say)
     gathered = _taught(recipe, gathered, say)
     if data_has_names_only(recipe, gathered.form):
@@ -57,13 +58,12 @@ def _together(recipe: Recipe, say: Say) -> Gathered:
     check_tasks(recipe)
     read_of = [_read(alone(recipe, task), say)[1] for task in recipe.tasks]
     tasks = zip(recipe.tasks, read_of, strict=True)
-    found = [Found(task, one.form, dict(one.examples), dict(one.held_out)) for task, one in tasks]
+    found = [Found(task, one.form, dict(one.examples), dict(one.held_out), one.weights) for task, one in tasks]
     all_of = joined(recipe, found)
-    weights = {source: weight for one in read_of for source, weight in one.weights.items()}
     dropped = [row for one in read_of for row in one.dropped]
     nothing = {"validation": 0.0, "test": 0.0}
     sha256 = sha256_of([one.sha256 for one in read_of])
-    return Gathered(all_of.form, all_of.examples, dropped, weights, nothing, sha256, leaked=all_of.leaked)
+    return Gathered(all_of.form, all_of.examples, dropped, all_of.weights, nothing, sha256, leaked=all_of.leaked)
 
 
 def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:

@@ -57,24 +57,35 @@ def remembers(built: Built) -> bool:
 
 
 def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Writes it anew."""
-    share, prepared = built.recipe.save.memory, built.prepared
-    names = names_of(built)
-    earlier = read_memory(RunFolder(built.start)).tasks if built.start else []
+    """Writes it anew: of tasks that were learned before, what there was of them."""
+    names, turns = names_of(built), in_turn(built)
+    behind = 0 if turns is None else turns.settings.behind
+    earlier = read_memory(RunFolder(built.start)).tasks if behind and built.start else []
+    train, test = (by_task(_examples(built, part), names) for part in ("train", "test"))
     with new_folder(folder.memory) as scratch:
         kept = []
-        for number, (name, rows) in enumerate(by_task(prepared.rows("train"), names).items()):
-            own = rows if number < len(earlier) else some(stored(rows, share, built.recipe.seed + number), MOST)
+        for number, name in enumerate(names):
+            own = train[name] if number < behind else _share_of(built, train[name], number)
             place = f"{number + 1}-{_plain(name)}"
             (scratch / place).mkdir()
             write_examples(scratch / place / "train.jsonl", map(_example, own))
-            tested = by_task(prepared.rows("test"), names).get(name, [])
-            if tested:
-                write_examples(scratch / place / "test.jsonl", map(_example, some(tested, TESTED)))
-            counted = earlier[number].rows if number < len(earlier) else len(rows)
+            if test[name]:
+                write_examples(scratch / place / "test.jsonl", map(_example, some(test[name], TESTED)))
+            counted = earlier[number].rows if number < behind else len(train[name])
             kept.append(Kept(name, place, _labels(built, names, number), counted))
         notes = {"version": VERSION, "tasks": list(map(asdict, kept)), "matrix": dict(matrix), "before": dict(before)}
         RunFolder(folder.path).write_json(scratch / NOTES, notes)
+
+
+def _examples(built: Built, part: str) -> list[Row]:
+    """One row of each example: a long text may be several."""
+    return list({row.example.place: row for row in built.prepared.rows(part)}.values())
+
+
+def _share_of(built: Built, rows: Sequence[Row], number: int) -> list[Row]:
+    """Of each class as large a share, so that there are not too many in all."""
+    share = min(built.recipe.save.memory, MOST / max(1, len(rows)))
+    return stored(rows, share, built.recipe.seed + number)
 
 
 def keep_sums(folder: RunFolder, found: Gaussians) -> None:
@@ -92,8 +103,9 @@ def read_memory(folder: RunFolder) -> Memory:
     """Raises RunFolderError where there is none, or one of a later version."""
     if not folder.memory.exists():
         raise RunFolderError(
-            f"{folder.path} keeps nothing of what it learned (save.memory was 0, or it was made by a version before "
-            "`learn`), so what it learned would be lost: tune it anew, or start from its model with fit --model"
+            f"{folder.path} keeps nothing of what it learned, so that would be lost: save.memory was 0, its rows were "
+            "read from disk, they have several labels or numbers (which `learn` cannot add to yet), or it was made by "
+            "a version before `learn`. Tune it anew, or start from its model with fit --model"
         )
     notes = folder.read_json(folder.memory / NOTES)
     if notes.get("version", 0) > VERSION:

@@ -11,6 +11,7 @@ from typing import Any
 from tuneful.core.errors import RecipeError
 from tuneful.core.spec import kind_of
 from tuneful.core.types import MEMORY, Dropped, Example, Row
+from tuneful.data.duplicates import said_in
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.splits import split
@@ -21,6 +22,7 @@ from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.mixture import shares_of
 
 LABELLED = {"labelled", "labelled_pair"}
+PARTS = ("train", "validation", "test")
 # What is about the rows of one task, and has no meaning yet where several are learned.
 OF_ONE = ("unlabelled", "teacher", "generated", "patch", "labels", "prior", "select", "balance")
 OF_ALL = ("learn", "max_tokens", "drop", "mentions")  # what must be said alike of all
@@ -34,6 +36,7 @@ class Found:
     form: Format
     examples: dict[str, list[Example]]
     held_out: dict[str, float]
+    weights: Mapping[str, float]  # of the rows of each file
 
     @property
     def labelled(self) -> bool:
@@ -50,6 +53,7 @@ class Joined:
 
     form: Format
     examples: dict[str, list[Example]]
+    weights: dict[str, float]
     leaked: list[Dropped]
 
 
@@ -75,6 +79,10 @@ def check_tasks(recipe: Recipe) -> None:
     problems += _unlike(tasks, "objective", [task.objective for task in tasks])
     for name in OF_ALL:
         problems += _unlike(tasks, f"data.{name}", [getattr(task.data, name) for task in tasks])
+    if any(getattr(task.objective, "label_names", False) for task in tasks):
+        problems.append("objective.label_names: names of classes are of no task; leave it out")
+    if recipe.evaluate.canaries:
+        problems.append("evaluate.canaries: planted sequences are of no task; leave them out")
     if recipe.choose.enabled is True:
         problems.append("choose: a way of learning few labels is chosen for one task; leave it out")
     if isinstance(recipe.schedule, Lifelong):
@@ -113,17 +121,22 @@ def _against_turns(recipe: Recipe) -> Iterator[str]:
 def joined(recipe: Recipe, found: Sequence[Found]) -> Joined:
     """Raises RecipeError where labels of two tasks would be confused, DataError where rows do not suffice."""
     found = [_named(one, found) for one in found]
-    _check_labels(found)
+    known = recipe.schedule.behind if isinstance(recipe.schedule, Lifelong) else 0
+    _check_labels(found, known)
     forms = [one.form for one in found]
     writes = next((form for form in forms if form.name not in LABELLED), None)  # labels are written out beside text
-    examples: dict[str, list[Example]] = {}
+    examples: dict[str, list[Example]] = {part: [] for part in PARTS}
     leaked: list[Dropped] = []
-    for one in found:
+    for number, one in enumerate(found):
         parts = split(one.examples, **one.held_out, seed=recipe.seed, labelled=one.labelled)
         leaked += parts.leaked
-        for part in ("train", "validation", "test"):
-            examples.setdefault(part, []).extend(_of(one.task, example) for example in getattr(parts, part))
-    return Joined(writes or forms[0], examples, leaked)
+        kept = {said_in(example) for example in examples["train"]} if number >= known else set()
+        for part in PARTS:
+            own = [_of(one.task, example) for example in getattr(parts, part)]
+            # A row that an earlier run kept stays, and is no question for the new task then.
+            examples[part] += own if part == "train" else [row for row in own if said_in(row) not in kept]
+    weights = {source: weight for one in found for source, weight in one.weights.items()}
+    return Joined(writes or forms[0], examples, weights, leaked)
 
 
 def _of(task: Task, example: Example) -> Example:
@@ -131,27 +144,32 @@ def _of(task: Task, example: Example) -> Example:
 
 
 def _named(one: Found, found: Sequence[Found]) -> Found:
-    """Labels that mean something else than the same ones of another task bear the name of theirs; so do places, where
-    two tasks have files of one name."""
-    sources = [other.examples for other in found if other is not one]
-    taken = {example.place.source for examples in sources for rows in examples.values() for example in rows}
+    """Labels that mean something else than the same ones of another task bear the name of theirs; so do files, where
+    two tasks have some of one name."""
+    taken = {source for other in found if other is not one for source in _sources(other)}
+    names = {source: f"{one.task.name}/{source}" if source in taken else source for source in _sources(one)}
 
     def told(example: Example) -> Example:
         if one.task.labels == "own" and one.labelled:
             example = replace(example, label=f"{one.task.name}: {name_of(example.label)}")
-        if example.place.source in taken:
-            example = replace(example, place=replace(example.place, source=f"{one.task.name}/{example.place.source}"))
-        return example
+        return replace(example, place=replace(example.place, source=names[example.place.source]))
 
-    return replace(one, examples={part: [told(example) for example in rows] for part, rows in one.examples.items()})
+    examples = {part: [told(example) for example in rows] for part, rows in one.examples.items()}
+    weights = {names.get(source, source): weight for source, weight in one.weights.items()}
+    return replace(one, examples=examples, weights=weights)
 
 
-def _check_labels(found: Sequence[Found]) -> None:
+def _sources(one: Found) -> set[str]:
+    return {example.place.source for rows in one.examples.values() for example in rows}
+
+
+def _check_labels(found: Sequence[Found], known: int) -> None:
+    """Those that were learned before went together then."""
     problems = []
-    for one, other in combinations([one for one in found if one.labels], 2):
+    for (_, one), (number, other) in combinations([pair for pair in enumerate(found) if pair[1].labels], 2):
         common = one.labels & other.labels
-        if common and one.labels != other.labels and "shared" not in (one.task.labels, other.task.labels):
-            number = next(place for place, known in enumerate(found) if known is other)
+        said = "shared" in (one.task.labels, other.task.labels) or number < known
+        if common and one.labels != other.labels and not said:
             problems.append(
                 f"tasks.{number}.labels: '{sorted(common)[0]}' is a label of {one.task.name} and of {other.task.name}, "
                 "which otherwise have different ones; say `shared` if it means the same, or `own` if it does not"
@@ -184,11 +202,19 @@ def check_gradient(recipe: Recipe) -> None:
                            "with a share of replay and of mixed, or leave it out"])  # fmt: skip
 
 
-def kept_apart(recipe: Recipe) -> Recipe:
-    """Where the gradient rule tells tasks apart, so does a mixture."""
+def settled(recipe: Recipe) -> Recipe:
+    """Where the gradient rule tells tasks apart, so does a mixture; where tasks come in turn, nothing looks at rows for
+    validation, and none are held out if nobody says."""
     if isinstance(recipe.gradient, Surgery) and isinstance(recipe.schedule, Mixture):
         return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"apart": True})})
-    return recipe
+    if not isinstance(recipe.schedule, Lifelong):
+        return recipe
+    tasks = [
+        task if "validation" in task.data.model_fields_set
+        else task.model_copy(update={"data": task.data.model_copy(update={"validation": 0.0})})
+        for task in recipe.tasks
+    ]  # fmt: skip
+    return recipe.model_copy(update={"tasks": tasks})
 
 
 def reads_apart(recipe: Recipe) -> bool:

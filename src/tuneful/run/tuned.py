@@ -27,7 +27,7 @@ from tuneful.models.heads import VECTORS, Labels, labels_in
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.prompts import prompts_in
-from tuneful.recipe import Recipe
+from tuneful.recipe import Data, Recipe
 from tuneful.run.decisions import Decisions, read_decisions
 from tuneful.run.few import writes
 from tuneful.run.folder import RunFolder
@@ -276,10 +276,16 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         processor = loaded.processor
     else:
         raise RunFolderError(f"{folder.path} has no adapter/ and no model/: the run did not end; go on with --resume")
-    data = recipe_of(lock).task.data
+    data = _told(recipe_of(lock))
     known = LabelSet(kind, tuple(names)) if names else None
     decisions = read_decisions(folder)
     return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions)
+
+
+def _told(recipe: Recipe) -> Data:
+    """What training was told of its data: of several tasks the last one that names a column, as what is kept of earlier
+    ones has columns of its own."""
+    return next((task.data for task in reversed(recipe.tasks) if task.data.columns), recipe.tasks[-1].data)
 
 
 def _refuse_silent(folder: RunFolder, recipe: Recipe) -> None:

@@ -69,10 +69,16 @@ def gaussians(built: Built, number: int) -> Gaussians:
 
 
 def keep_solved(built: Built, folder: RunFolder) -> None:
-    """The sums of a head that was solved, so that the next task needs no row of those before."""
+    """The sums of a head over an encoder that did not learn, so that the next task needs no row of those before."""
+    if not starts_right(built) or built.prepared.resolved.steps:
+        return
     turns = in_turn(built)
-    if turns is not None and starts_right(built) and not len(turns):
+    if turns is not None:
         keep_sums(folder, gaussians(built, len(turns.tasks) - 1))
+        return
+    head, rows = own_head(built.policy.module), [row for row in built.prepared.rows("train") if row.target is not None]
+    nothing = Gaussians.none(head.weight.shape[1])
+    keep_sums(folder, nothing.seen(vectors(built.policy, rows, built.collate), targets(rows), len(head.weight)))
 
 
 def _padded(found: Probe, head: Probe) -> Probe:
@@ -140,7 +146,7 @@ def history(built: Built, folder: RunFolder) -> tuple[dict[str, Mapping[str, flo
     own = {record.task: record.metrics for record in records if record.kind == ENDED}
     if in_turn(built) is None and built.recipe.evaluate.enabled and remembers(built):
         own = {names_of(built)[-1]: scores(built, None)}
-    if built.start is None:
+    if built.start is None or in_turn(built) is None:
         return own, before
     earlier = read_memory(RunFolder(built.start))
     return {**earlier.matrix, **own}, {**before, **earlier.before}

@@ -126,8 +126,10 @@ class LifelongSteps:
         """The updates of one task."""
         own, kept = list(self.tasks.values())[number], self.kept(number)
         known = self.classes(number)
-        first = min(row.target for row in own) if known is not None else 0
-        asymmetric = self.settings.asymmetric and bool(kept) and first > 0
+        first = (self.classes(number - 1) or 0) if number else 0
+        new = {row.target for row in own}
+        # One class alone, or one that was known before, is told apart from all.
+        asymmetric = self.settings.asymmetric and bool(kept) and len(new) > 1 and 0 < first <= min(new)
         if asymmetric:
             kept = [*kept, *stored(own, self.settings.replay, self.seed + number)]
         often = self.settings.mixed / (1 - self.settings.mixed) * sum(row.times for row in own)
@@ -139,7 +141,7 @@ class LifelongSteps:
 
     def kept(self, number: int) -> list[Row]:
         """Rows of the tasks before this one that come back."""
-        earlier = list(self.tasks.values())[:number]
+        earlier = list(self.tasks.values())[:number] if self.settings.replay else []
         return [
             row
             for place, rows in enumerate(earlier)
