@@ -47,10 +47,19 @@ def test_answers_are_those_of_discriminant_analysis(monkeypatch: pytest.MonkeyPa
     stretched = torch.randn(4, 4)
     targets = torch.arange(300) % 3
     vectors = torch.randn(300, 4) @ stretched + 2 * torch.randn(3, 4)[targets]
-    monkeypatch.setattr(discriminant, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(discriminant, "shrinkage", lambda rows, width: 0.0)
     ours = Gaussians.none(4).seen(vectors, targets, 3).head().logits(vectors)
     theirs = LinearDiscriminantAnalysis(solver="lsqr", priors=[1 / 3] * 3).fit(vectors.numpy(), targets.numpy())
     wanted = torch.from_numpy(theirs.decision_function(vectors.numpy())).float()
-    assert torch.allclose(
-        ours - ours.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True), rtol=1e-3, atol=1e-2
-    )
+    ours, wanted = (logits - logits.mean(1, keepdim=True) for logits in (ours, wanted))
+    size = float(wanted.norm() / ours.norm())  # how sure they are is another matter
+    assert torch.allclose(size * ours, wanted, rtol=1e-3, atol=1e-2)
+
+
+def test_few_rows_are_shrunk_towards_a_ball_and_are_not_too_sure() -> None:
+    """With as many rows as the vectors are wide by half; weights have the length of a head that learns."""
+    assert discriminant.shrinkage(4, 4) == 0.5
+    assert discriminant.shrinkage(396, 4) == 0.01
+    torch.manual_seed(2)
+    head = Gaussians.none(8).seen(torch.randn(6, 8), torch.arange(6) % 3, 3).head()
+    assert (head.weight - head.weight.mean(0)).norm(dim=1).mean() == pytest.approx(discriminant.SCALE, rel=1e-5)

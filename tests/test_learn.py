@@ -196,7 +196,11 @@ def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) 
         teach(folder, data, **settings)
     with pytest.raises(RunFolderError, match="what was stopped here learns money"):
         teach(folder, requests(tmp_path / "other.jsonl", *KINDS[4:6]), resume=True, **settings)
-    teach(folder, data, resume=True, **settings)
+    with pytest.raises(RunFolderError, match="going back would lose it"):
+        undo(folder.path)
+    done = typed("learn", "run", "--resume", cwd=tmp_path)
+    assert done.exit_code == 0, done.output
+    assert typed("learn", "run", "--resume", cwd=tmp_path).exit_code == 2  # nothing is stopped now
     assert _weights(folder) == _weights(RunFolder(whole))
 
 
@@ -256,6 +260,10 @@ def test_from_python(tmp_path: Path, reader_folder: Path) -> None:
     done = tuneful.learn(folder.path, data, name="refunds", settings={"schedule.steps": 2})
     assert done.report["forgetting"]["tasks"]["refunds"].keys() == {"orders", "refunds"}
     assert done.report["tasks"].keys() == {"orders", "refunds"}
+    told = done.report["verdict"]["sentences"]
+    assert told["en"].startswith(("‘orders’ lost most", "No task lost anything"))
+    assert "the model before any tuning" in told["en"]
+    assert "未微調的模型" in told["zh-TW"]
 
 
 def test_a_text_of_many_rows_is_kept_once(tmp_path: Path, generator_folder: Path) -> None:
@@ -301,3 +309,18 @@ def test_a_plain_run_whose_head_was_solved_goes_on_from_its_sums(tmp_path: Path,
     (folder.memory / "sums.safetensors").unlink()
     with pytest.raises(RunFolderError, match="keeps no sums"):
         teach(folder, requests(tmp_path / "more.jsonl", *KINDS[4:6]))
+
+
+def test_tasks_learned_at_once_are_both_known_when_one_more_comes(tmp_path: Path, reader_folder: Path) -> None:
+    tasks = []
+    for name, kinds in (("orders", KINDS[:2]), ("money", KINDS[2:4])):
+        source = str(requests(tmp_path / f"{name}.jsonl", *kinds))
+        tasks.append({"name": name, "data": {"source": source, "validation": 0, "test": 0.2}})
+    schedule = {"kind": "mixture", "steps": 2}
+    given = {"model": str(reader_folder), "tasks": tasks, "schedule": schedule, "evaluate": QUICK["evaluate"]}
+    finish(from_mapping(given, [])[0], tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    teach(folder, requests(tmp_path / "access.jsonl", *KINDS[4:6]), overrides=["schedule.steps=1", "data.test=0.2"])
+    told = folder.read_json(folder.report)["forgetting"]
+    assert list(told["tasks"]) == ["orders", "money", "access"]
+    assert told["transfer"]["by_task"].keys() == {"orders", "money", "access"}

@@ -40,7 +40,7 @@ def learn_command(
         undo(run)
         console.print(f"{run} is what it was before; --undo once more brings the other one back", soft_wrap=True)
         return 0
-    if data is None:
+    if data is None and not resume:
         raise InputError("what is to be learned? tuneful learn RUN DATA, where DATA is a file, a folder or a hub id")
     say = (lambda _: None) if as_json else note
     command = shlex.join(["tuneful", *sys.argv[1:]])
@@ -51,7 +51,7 @@ def learn_command(
             for record in records:
                 bar.show(record)
     except Interrupted:
-        again = shlex.join(["tuneful", "learn", str(run), data, *(["--name", name] if name else []), "--resume"])
+        again = shlex.join(["tuneful", "learn", str(run), "--resume"])
         errors.print(f"saved; {run} is what it was. Go on with: {again}", soft_wrap=True)
         return INTERRUPTED
     folder = RunFolder(run)

@@ -159,7 +159,7 @@ def fit(
 @click.argument("data", required=False)
 @click.option("--name", metavar="TASK", help="What the new task is called. Default: the name of the file.")
 @click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change any recipe setting.")
-@click.option("--resume", is_flag=True, help="Go on with learning that was stopped.")
+@click.option("--resume", is_flag=True, help="Go on with learning that was stopped; DATA is known then.")
 @click.option("--undo", "back", is_flag=True, help="Go back to what the run was before it learned last.")
 @click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

@@ -13,6 +13,7 @@ from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.gap import settled
 from tuneful.evaluation.page import page
 from tuneful.evaluation.phrases import agree
+from tuneful.evaluation.tasks import with_tasks
 from tuneful.evaluation.verdict import as_json, check, judge, sentence, with_head
 from tuneful.evaluation.words import LANGUAGES
 
@@ -43,8 +44,9 @@ def compose(
     verdict = judge(primary)
     gates = check(limits, verdict.helped, generalisation, forgetting, bias)
     # Where ways of learning were tried, that head was one of them.
-    head = generalisation.get("head") or {} if not choice else {}
+    head = generalisation.get("head") or {} if not choice and not tasks else {}
     told = {language: with_head(sentence(verdict, primary, language), head, language) for language in LANGUAGES}
+    told = {language: with_tasks(words, forgetting, provenance, language) for language, words in told.items()}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": name,

@@ -9,6 +9,7 @@ from typing import Any
 from tuneful.evaluation import phrases
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.transfer import first_learned
+from tuneful.evaluation.words import words
 
 Report = Mapping[str, Any]
 FAINTEST, DEEPEST = 8, 45  # percent of colour in a cell; deeper, and letters are hard to read
@@ -73,6 +74,15 @@ def lessons(report: Report, say: Say) -> list[str]:
     if phrases.is_number(found.get("forgetting")):
         told.append(say["tasks_forgetting"].format(**shown))
     return [sentence for sentence in told if sentence]
+
+
+def with_tasks(told: str, forgetting: Mapping[str, Any], provenance: Mapping[str, Any], language: str) -> str:
+    """The verdict behind what became of earlier tasks; and what the base is, where a run went on from another one."""
+    if not forgetting.get("transfer"):
+        return told
+    say = words(language)
+    taught = [say["tasks_taught"]] if (provenance.get("recipe") or {}).get("start") else []
+    return say["between_sentences"].join([*lessons({"forgetting": forgetting}, say)[:1], told, *taught])
 
 
 def _transfer(report: Report) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tuneful.models.probe import Probe
 
-SHRINKAGE = 0.01  # of the shape towards a ball of the same size; from 1e-4 to 0.1 made no difference (docs/log.md)
+SCALE = 20.0  # length of a class's weights, about that of a head that learns; Gaussians are far too sure
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,17 @@ class Gaussians:
     def head(self) -> Probe:
         """Streaming linear discriminant analysis (Hayes and Kanan 2020, arXiv:1909.01520, equations 1 to 4).
 
-        Differs: classes are taken to be equally frequent, and the shape is shrunk towards a ball of its own size."""
-        width = self.scatter.shape[0]
-        shape_DD = self.scatter / self.counts.sum().clamp(min=1)
+        Differs: classes are taken to be equally frequent, the shape is shrunk towards a ball of its own size, the more
+        the fewer rows there are, and the logits are brought to the size of a head that learns."""
+        rows, width = float(self.counts.sum()), self.scatter.shape[0]
+        shape_DD = self.scatter / max(1.0, rows)
         ball_DD = torch.eye(width, dtype=torch.float64) * shape_DD.diagonal().mean().clamp(min=1e-12)
-        weight_CD = torch.linalg.solve((1 - SHRINKAGE) * shape_DD + SHRINKAGE * ball_DD, self.means.T).T
+        weight_CD = torch.linalg.solve(shape_DD.lerp(ball_DD, shrinkage(rows, width)), self.means.T).T
         bias_C = -0.5 * (weight_CD * self.means).sum(1)
-        return Probe(weight_CD.float(), bias_C.float())
+        size = (weight_CD - weight_CD.mean(0)).norm(dim=1).mean().clamp(min=1e-12)
+        return Probe((SCALE / size * weight_CD).float(), (SCALE / size * bias_C).float())
+
+
+def shrinkage(rows: float, width: int) -> float:
+    """A half where there are as many rows as the vectors are wide."""
+    return width / (width + rows)

@@ -53,10 +53,14 @@ def undo(path: Path) -> None:
     with folder.claimed():
         settle(path)
         check_ended(folder)
+        if RunFolder(next_of(path)).exists():
+            raise RunFolderError(
+                f"learning was stopped here, and going back would lose it: go on with tuneful learn {path} --resume, "
+                f"or remove {next_of(path)} first"
+            )
         if not (before / REPORT).exists():
             raise RunFolderError(f"{path} holds no earlier version to go back to: it has learned nothing since")
-        if next_of(path).exists():
-            shutil.rmtree(next_of(path))
+        shutil.rmtree(next_of(path), ignore_errors=True)
         before.rename(next_of(path))
         settle(path)
 

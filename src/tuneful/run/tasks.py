@@ -172,7 +172,7 @@ def _check_labels(found: Sequence[Found], known: int) -> None:
         if common and one.labels != other.labels and not said:
             problems.append(
                 f"tasks.{number}.labels: '{sorted(common)[0]}' is a label of {one.task.name} and of {other.task.name}, "
-                "which otherwise have different ones; say `shared` if it means the same, or `own` if it does not"
+                f"which otherwise have different ones; --set tasks.{number}.labels=shared if it means the same, or =own"
             )
     if problems:
         raise RecipeError(problems)

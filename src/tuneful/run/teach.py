@@ -32,7 +32,7 @@ DECIDED = ("model", "adapter", "quantise", "seed", "name")  # of the recipe as i
 
 def teach(
     path: Path,
-    data: str,
+    data: str | None,
     *,
     name: str | None = None,
     overrides: Sequence[str] = (),
@@ -42,8 +42,9 @@ def teach(
     should_stop: Callable[[], bool] = lambda: False,
     say: Say = lambda _: None,
 ) -> Iterator[Record]:
-    """Yields the records of learning; afterwards `path` holds the new run, and `path`/before the one it was. Raises
-    InputError where nothing can be learned, and Interrupted after saving."""
+    """Yields the records of learning; afterwards `path` holds the new run, and `path`/before the one it was. None for
+    `data` goes on with what was stopped. Raises InputError where nothing can be learned, and Interrupted after
+    saving."""
     folder = RunFolder(path)
     if world() > 1:
         raise RunFolderError("learn takes one process; leave torchrun out")
@@ -52,11 +53,22 @@ def teach(
     with folder.claimed():
         settle(path, say)
         check_ended(folder)
-        recipe = next_recipe(folder, data, name, overrides, say)
-        resume = _goes_on(next_of(path), recipe, resume)
+        if data is None:
+            recipe, resume = _stopped(next_of(path)), True
+        else:
+            recipe = next_recipe(folder, data, name, overrides, say)
+            resume = _goes_on(next_of(path), recipe, resume)
         yield from run(recipe, next_of(path), resume=resume, language=language, command=command,
                        should_stop=should_stop, say=say)  # fmt: skip
         settle(path, say)
+
+
+def _stopped(following: Path) -> Recipe:
+    begun = RunFolder(following)
+    if not begun.exists():
+        raise RunFolderError(f"nothing was stopped in {following.parent}; say what is to be learned: tuneful learn "
+                             f"{following.parent} DATA")  # fmt: skip
+    return recipe_of(begun.read_json(begun.lock))
 
 
 def _goes_on(following: Path, recipe: Recipe, resume: bool) -> bool:

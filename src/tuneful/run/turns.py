@@ -145,7 +145,7 @@ def history(built: Built, folder: RunFolder) -> tuple[dict[str, Mapping[str, flo
     before = next((record.metrics for record in records if record.kind == START), {})
     own = {record.task: record.metrics for record in records if record.kind == ENDED}
     if in_turn(built) is None and built.recipe.evaluate.enabled and remembers(built):
-        own = {names_of(built)[-1]: scores(built, None)}
+        own = dict.fromkeys(names_of(built), scores(built, None))  # learned at once, so all at the same time
     if built.start is None or in_turn(built) is None:
         return own, before
     earlier = read_memory(RunFolder(built.start))
