@@ -27,6 +27,7 @@ from tuneful.objectives import NextToken
 from tuneful.run.api import recipe_for
 from tuneful.run.loop import Interrupted
 from tuneful.run.session import run
+from tuneful.schedules import Mixture
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.testing import tiny_policy, tiny_rows
 
@@ -173,8 +174,11 @@ def engine_alone(place: Path, case: str) -> dict[str, Any]:
 
 def refused(place: Path, out: Path) -> str:
     """What stands against gradients of tasks kept apart where weights are shared out."""
+    one = recipe("sharded lora", place)
+    twice = [one.task.model_copy(update={"name": name}) for name in ("one", "other")]
+    several = one.model_copy(update={"tasks": twice, "schedule": Mixture(steps=2), "gradient": PCGrad()})
     try:
-        tuneful.fit(recipe("sharded lora", place, gradient="pcgrad"), out=out / "refused")
+        tuneful.fit(several, out=out / "refused")
     except RecipeError as error:
         return error.problems[0]
     return "went on"

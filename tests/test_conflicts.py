@@ -75,7 +75,7 @@ def test_the_record_says_how_tasks_conflict(rule: Surgery, generator_folder: Pat
         policy.forget()
     cosine = float(flat[0] @ flat[1] / flat[0].norm() / flat[1].norm())
     assert cosine < -0.1
-    assert records[0].metrics["conflict/memory/one"] == pytest.approx(cosine, rel=1e-3)
+    assert records[0].metrics[f"conflict/{MEMORY}/one"] == pytest.approx(cosine, rel=1e-3)
     assert records[0].metrics.get("projected", 2) == 2
     both = flat[0] + flat[1] - cosine * (flat[0] * flat[1].norm() / flat[0].norm() + flat[1] * flat[0].norm() / flat[1].norm())  # fmt: skip
     assert records[0].metrics["gradient_norm"] == pytest.approx(float(both.norm()), rel=1e-3)

@@ -104,7 +104,7 @@ def test_what_one_task_uses_is_learned_as_it_would_be_alone(rule: Surgery) -> No
     work.add("one", (body * torch.tensor([1.0, 0.0])).sum() + 100 * first.sum(), parameters)
     work.add(MEMORY, (body * torch.tensor([-0.6, 0.8])).sum() - 50 * second.sum(), parameters)
     work.finish(parameters)
-    assert work.measured()["conflict/memory/one"] == pytest.approx(-0.6)
+    assert work.measured()[f"conflict/{MEMORY}/one"] == pytest.approx(-0.6)
     assert first.grad.tolist() == [100, 100]  # type: ignore[union-attr]
     assert idle.grad is None
     if isinstance(rule, AGem):

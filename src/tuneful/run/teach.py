@@ -96,7 +96,7 @@ def next_recipe(folder: RunFolder, data: str, name: str | None, overrides: Seque
     if name in [task.name for task in memory.tasks]:
         raise RecipeError([f"--name: {folder.path} has learned a task '{name}' already; give this one another name"])
     decided, given = recipe_of(lock).model_dump(mode="json"), yaml.safe_load(folder.recipe.read_text(encoding="utf-8"))
-    if left := [key for key in LEFT if decided[key] not in (None, [], {"kind": "sum"})]:
+    if left := [key for key in LEFT if given.get(key)]:
         say(f"not taken over from the run: {', '.join(left)}")
     first = decided["tasks"][0]
     objective = {**first["objective"], **({"label_names": False} if "label_names" in first["objective"] else {})}
