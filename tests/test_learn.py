@@ -96,9 +96,10 @@ def test_a_run_learns_further_classes_and_goes_back(tmp_path: Path, reader_folde
     assert len(names_in(folder)) == 4
 
 
-def test_nothing_is_lost_of_what_is_not_learned_again(tmp_path: Path, reader_folder: Path) -> None:
+@pytest.mark.parametrize("pooling", ["own", "mean"])
+def test_nothing_is_lost_of_what_is_not_learned_again(tmp_path: Path, reader_folder: Path, pooling: str) -> None:
     """With no update the model answers as before, of the classes that it knew."""
-    folder = first_run(tmp_path, reader_folder)
+    folder = first_run(tmp_path, reader_folder, objective={"kind": "classify", "pooling": pooling})
     texts = [text for kind in KINDS for text in INTENTS[kind]]
     before = open_model(str(folder.path)).scores(texts)
     teach(folder, requests(tmp_path / "money.jsonl", *KINDS[2:4]),
