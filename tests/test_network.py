@@ -13,6 +13,7 @@ from tuneful.core.errors import ModelError
 from tuneful.models.examine import examine
 from tuneful.models.load import load
 from tuneful.models.network import Network, paths
+from tuneful.models.sentence import SentenceForSequenceClassification
 from tuneful.testing import tiny_generator
 
 SMALL = {
@@ -119,6 +120,7 @@ def test_readers(name: str) -> None:
     model = build(name, settings, labels=True)
     network = examine(model)
     assert network.packed is packed
+    assert network.one_token_head, "as all of these do, so no more is computed"
     inputs = batch()
     places, states, logits = truth(model, network, inputs)
     with torch.no_grad():
@@ -126,6 +128,18 @@ def test_readers(name: str) -> None:
         found = network.class_logits(model, hidden, inputs)
     torch.testing.assert_close(hidden[places], states, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mean_near_one_token_is_still_a_mean() -> None:
+    """Where all states lie close together, or logits have much in common, the first token's answer is that of the mean
+    to four digits; the head is not one of one token for that."""
+    body = build("Bert", READERS["Bert"][0], labels=True).base_model
+    with torch.no_grad():
+        body.encoder.layer[-1].output.LayerNorm.weight.mul_(1e-6)
+    module = SentenceForSequenceClassification(body, 3)
+    with torch.no_grad():
+        module.classifier.bias.fill_(10.0)  # type: ignore[union-attr]
+    assert not examine(module).one_token_head
 
 
 def test_gradients_are_those_of_padded_rows() -> None:

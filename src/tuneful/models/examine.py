@@ -107,10 +107,24 @@ def _try_one_token_head(module: nn.Module, network: Network) -> Network:
     with network.natively(module):
         truth = module(**rows_of(module, probe, index, real)).logits
     hidden = network.hidden(module, probe)
-    for candidate in (replace(network, one_token_head=True), network):
+    one = replace(network, one_token_head=True)
+    for candidate in (one, network) if _hears_one_token(module, network, hidden, probe) else (network,):
         if agree(truth, candidate.class_logits(module, hidden, probe)):
             return candidate
     raise ModelError(f"the classification head of {type(module).__name__} cannot be read; please report this model")
+
+
+def _hears_one_token(module: nn.Module, network: Network, hidden: Tensor, probe: dict[str, Tensor]) -> bool:
+    """The class head answers the same, bit for bit, whatever states the other tokens of a row have. By the answers to
+    one text it cannot be told: where all texts lie close together, one token is about the mean."""
+    index, real = paths(probe["segments"], probe["rows"])
+    heard = index[torch.arange(len(index)), real.sum(1) - 1] if network.causal else index[:, 0]
+    others = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
+    others[heard] = False
+    changed = hidden.clone()
+    changed[others] = -3 * hidden[others].flip(-1)
+    answers = [network.class_logits(module, states, probe) for states in (hidden, changed)]
+    return torch.equal(*answers)
 
 
 def is_classifier(module: nn.Module) -> bool:
