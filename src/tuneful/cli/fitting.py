@@ -54,7 +54,7 @@ def fit_command(
     say = (lambda _: None) if as_json or not is_first() else note
     records = run(recipe, path, resume=resume, language=language, command=command, should_stop=should_stop, say=say)
     try:
-        with _bar(hidden=as_json or not is_first()) as bar:
+        with Bar(hidden=as_json or not is_first()) as bar:
             for record in records:
                 bar.show(record)
     except Interrupted:
@@ -66,7 +66,7 @@ def fit_command(
     folder = RunFolder(path)
     report = folder.read_json(folder.report)
     if is_first():
-        print_json(report) if as_json else _show(report, folder, language)
+        print_json(report) if as_json else show(report, folder, language)
     together(lambda: check_gates(report))
     return 0
 
@@ -109,7 +109,7 @@ def _losses(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} loss {found[part]:.3f}" for part, name in LOSSES.items() if found.get(part) is not None)
 
 
-def _show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
+def show(report: dict[str, Any], folder: RunFolder, language: str) -> None:
     verdict = report["verdict"]
     if report["quality"]:
         how = "by cross-validation" if report["choice"].get("measures_quality") else "on the test rows"
@@ -149,7 +149,7 @@ def _facts(report: dict[str, Any], language: str) -> list[tuple[str, str]]:
     return facts
 
 
-class _bar:  # noqa: N801 - a context that reads as a noun
+class Bar:
     """Steps done, tokens a second, time left, memory, loss."""
 
     def __init__(self, *, hidden: bool) -> None:
@@ -160,7 +160,7 @@ class _bar:  # noqa: N801 - a context that reads as a noun
         self._task = self._progress.add_task("training", total=None, facts="", start=False, visible=False)
         self._validation = ""
 
-    def __enter__(self) -> _bar:
+    def __enter__(self) -> Bar:
         self._progress.start()
         return self
 

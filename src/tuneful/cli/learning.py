@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tuneful.cli.fitting import _bar, _show
+from tuneful.cli.fitting import INTERRUPTED, Bar, show
 from tuneful.cli.show import console, errors, note, print_json
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import InputError
@@ -16,8 +16,6 @@ from tuneful.run.exchange import undo
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import Interrupted
 from tuneful.run.teach import teach
-
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
 def learn_command(
@@ -47,7 +45,7 @@ def learn_command(
     records = teach(run, data, name=name, overrides=overrides, resume=resume, language=language, command=command,
                     should_stop=should_stop, say=say)  # fmt: skip
     try:
-        with _bar(hidden=as_json) as bar:
+        with Bar(hidden=as_json) as bar:
             for record in records:
                 bar.show(record)
     except Interrupted:
@@ -56,6 +54,6 @@ def learn_command(
         return INTERRUPTED
     folder = RunFolder(run)
     report = folder.read_json(folder.report)
-    print_json(report) if as_json else _show(report, folder, language)
+    print_json(report) if as_json else show(report, folder, language)
     check_gates(report)
     return 0

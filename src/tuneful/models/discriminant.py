@@ -52,7 +52,8 @@ class Gaussians:
         ball_DD = torch.eye(width, dtype=torch.float64) * shape_DD.diagonal().mean().clamp(min=1e-12)
         weight_CD = torch.linalg.solve(shape_DD.lerp(ball_DD, shrinkage(rows, width)), self.means.T).T
         bias_C = -0.5 * (weight_CD * self.means).sum(1)
-        size = (weight_CD - weight_CD.mean(0)).norm(dim=1).mean().clamp(min=1e-12)
+        weight_CD, bias_C = weight_CD - weight_CD.mean(0), bias_C - bias_C.mean()  # what all share says nothing
+        size = weight_CD.norm(dim=1).mean().clamp(min=1e-12)
         return Probe((SCALE / size * weight_CD).float(), (SCALE / size * bias_C).float())
 
 

@@ -75,6 +75,11 @@ class Built:
         return None if self.recipe.start is None else Path(self.recipe.start)
 
     @property
+    def turns(self) -> LifelongSteps | None:
+        """The schedule, where tasks are learned one after the other."""
+        return self.schedule if isinstance(self.schedule, LifelongSteps) else None
+
+    @property
     def sharded(self) -> bool:
         """No rank has the whole model, so all of them take part whenever it is read."""
         return isinstance(self.policy.attached, Sharded)

@@ -19,7 +19,6 @@ from tuneful.models.unlabelled import MOST, with_texts
 from tuneful.run.build import Built
 from tuneful.run.further import knowing
 from tuneful.run.prepare import Prepared
-from tuneful.schedules.lifelong import LifelongSteps
 
 SCALE = 20.0  # of cosines, as logits of a head that learns with its body; what sentence encoders were trained with
 SOLVED = 2.0  # weight of a head solved on the tuned encoder, beside the one that learned with it
@@ -37,16 +36,11 @@ def started(vectors_ND: Tensor, rows: Sequence[Row], count: int) -> Probe:
     return Probe(SCALE * nn.functional.normalize(means, dim=-1), means.new_zeros(count))
 
 
-def in_turn(built: Built) -> LifelongSteps | None:
-    """The schedule, where tasks are learned one after the other."""
-    return built.schedule if isinstance(built.schedule, LifelongSteps) else None
-
-
 def begin(built: Built) -> float:
     """Before the first update: a head over means starts where the rows say, or is solved where nothing else learns.
     The seconds it took."""
     prepared, policy = built.prepared, built.policy
-    if not prepared.pooled or prepared.labels is None or prepared.labels.kind == "number" or in_turn(built):
+    if not prepared.pooled or prepared.labels is None or prepared.labels.kind == "number" or built.turns:
         return 0.0
     began = time.perf_counter()
     with policy.gathered():
@@ -95,7 +89,7 @@ def end(built: Built) -> float:
     labels = prepared.labels
     if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:
         return 0.0
-    if in_turn(built):  # it would be solved by rows that are no longer there
+    if built.turns:  # it would be solved by rows that are no longer there
         return 0.0
     if any(row.target is None for row in prepared.recipe.schedule.learns(prepared.repeated)):
         return 0.0

@@ -9,15 +9,13 @@ from tuneful.run.build import Built
 from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.settle import averaged
 from tuneful.run.watch import Watch
-from tuneful.schedules.lifelong import LifelongSteps
 
 
 def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]:
     """Measures the validation rows when it is time; returns whether to stop."""
     recipe, resolved = built.recipe, built.prepared.resolved
     due = step % resolved.look_every == 0 or step == len(built.schedule)
-    if isinstance(built.schedule, LifelongSteps):  # rows of tasks that are yet to come would decide
-        due = False
+    due = due and built.turns is None  # rows of tasks that are yet to come would decide
     rows = looked_at(built) if recipe.evaluate.enabled and due else []
     if not rows:
         return False

@@ -13,12 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder
-from tuneful.core.types import Example, Layout, Row
+from tuneful.core.types import Layout, Row
 from tuneful.data.written import write_examples
 from tuneful.models.discriminant import Gaussians
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
-from tuneful.run.heads import in_turn
 from tuneful.schedules.lifelong import stored
 
 VERSION = 1  # of the files
@@ -34,13 +33,13 @@ class Kept:
 
     name: str
     folder: str  # inside the memory, as a source of data
-    labels: list[str] | None  # that came with it, in the order of the head; None: its rows have none
     rows: int  # it was learned from, in the run that learned it
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is kept of all, in the order they were learned; `matrix` is what each was worth after each."""
+    """What is kept of all, in the order they were learned; `matrix` is what each was worth after each, where they were
+    learned one after the other, `before` what they were before the first."""
 
     tasks: list[Kept]
     matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -58,7 +57,7 @@ def remembers(built: Built) -> bool:
 
 def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """Writes it anew: of tasks that were learned before, what there was of them."""
-    names, turns = names_of(built), in_turn(built)
+    names, turns = names_of(built), built.turns
     behind = 0 if turns is None else turns.settings.behind
     earlier = read_memory(RunFolder(built.start)).tasks if behind and built.start else []
     train, test = (by_task(_examples(built, part), names) for part in ("train", "test"))
@@ -68,13 +67,13 @@ def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Map
             own = train[name] if number < behind else _share_of(built, train[name], number)
             place = f"{number + 1}-{_plain(name)}"
             (scratch / place).mkdir()
-            write_examples(scratch / place / "train.jsonl", map(_example, own))
+            write_examples(scratch / place / "train.jsonl", (row.example for row in own))
             if test[name]:
-                write_examples(scratch / place / "test.jsonl", map(_example, some(test[name], TESTED)))
+                write_examples(scratch / place / "test.jsonl", (row.example for row in some(test[name], TESTED)))
             counted = earlier[number].rows if number < behind else len(train[name])
-            kept.append(Kept(name, place, _labels(built, names, number), counted))
+            kept.append(Kept(name, place, counted))
         notes = {"version": VERSION, "tasks": list(map(asdict, kept)), "matrix": dict(matrix), "before": dict(before)}
-        RunFolder(folder.path).write_json(scratch / NOTES, notes)
+        folder.write_json(scratch / NOTES, notes)
 
 
 def _examples(built: Built, part: str) -> list[Row]:
@@ -127,29 +126,11 @@ def by_task(rows: Sequence[Row], names: Sequence[str]) -> dict[str, list[Row]]:
     return found
 
 
-def _labels(built: Built, names: Sequence[str], number: int) -> list[str] | None:
-    """Those that came with this task."""
-    labels, turns = built.prepared.labels, in_turn(built)
-    if labels is None:
-        return None
-    if turns is None:
-        home: dict[str, str] = {}
-        for row in built.prepared.rows("train"):
-            home.setdefault(labels.names[row.target], row.example.task)
-        return [name for name in labels.names if len(names) == 1 or home[name] == names[number]]
-    known = 0 if not number else turns.classes(number - 1) or 0
-    return list(labels.names[known : turns.classes(number)])
-
-
 def some(rows: Sequence[Row], most: int) -> Sequence[Row]:
     """A seeded sample where there are more."""
     if len(rows) <= most:
         return rows
     return [rows[place] for place in sorted(np.random.default_rng(0).permutation(len(rows))[:most])]
-
-
-def _example(row: Row) -> Example:
-    return row.example
 
 
 def _plain(name: str) -> str:

@@ -186,7 +186,7 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         "adapter": found.adapter,
         "precision": found.precision,
         "tasks": tasks,
-        "schedule": recipe.schedule.planned(found.epochs, found.steps),
+        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs or None, "steps": found.steps or None}),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
         "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
         "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),

@@ -11,7 +11,8 @@ from tuneful.evaluation.by_task import by_task
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.transfer import summary
 from tuneful.run.build import Built
-from tuneful.run.heads import in_turn
+from tuneful.run.folder import RunFolder
+from tuneful.run.memory import read_memory
 
 Worth = tuple[Mapping[str, Mapping[str, float]], Mapping[str, float]]  # see `turns.history`
 
@@ -22,13 +23,16 @@ def each_task(built: Built, examined: Examined | None) -> dict[str, Any]:
         return {}
     task_of = {str(row.example.place): row.example.task for row in built.prepared.rows("test")}
     rows = Counter(row.example.task for row in built.prepared.rows("train"))
-    return by_task(examined, task_of, {task.name: rows[task.name] for task in built.recipe.tasks})
+    learned = {task.name: rows[task.name] for task in built.recipe.tasks}
+    if built.start is not None and built.turns is not None:  # of earlier tasks there are but the rows that were kept
+        learned |= {task.name: task.rows for task in read_memory(RunFolder(built.start)).tasks}
+    return by_task(examined, task_of, learned)
 
 
 def lost(built: Built, worth: Worth) -> dict[str, Any]:
     """What the report's `forgetting` says of tasks that were learned one after the other; empty for others."""
     matrix, before = worth
-    if in_turn(built) is None or not any(matrix.values()):
+    if built.turns is None or not any(matrix.values()):
         return {}
     higher = built.prepared.layout is not Layout.TOKENS  # accuracy, or perplexity
     return {"tasks": dict(matrix), "transfer": summary(matrix, before, higher_is_better=higher)}

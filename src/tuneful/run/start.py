@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tuneful.adapters.weights import head_names
 from tuneful.core.errors import RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.data.labels import LabelSet
@@ -32,7 +33,8 @@ def go_on(policy: Policy, prepared: Prepared, say: Say) -> None:
         )
     tuned = open_model(start, say)
     values = dict(tuned.policy.module.named_parameters())
-    carry_over(values, policy.trainable(), places(tuned.labels, prepared.labels), start)
+    where = places(tuned.labels, prepared.labels)
+    carry_over(values, policy.trainable(), where, heads=head_names(policy.module) if where else (), name=start)
     policy.forget()
 
 
@@ -46,25 +48,24 @@ def places(old: LabelSet | None, new: LabelSet | None) -> list[int]:
 
 
 def carry_over(
-    values: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], places: Sequence[int], name: str
+    values: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    places: Sequence[int],
+    *,
+    heads: Sequence[str],
+    name: str,
 ) -> None:
-    """Writes values into the parameters of their names; of a head that has more classes now, into those it had. Raises
-    RunFolderError where a name or shape does not fit."""
+    """Writes values into the parameters of their names; what a head (`heads`: its parts) has a row of for each class,
+    into the rows of these `places`. Raises RunFolderError where a name or shape does not fit."""
     with torch.no_grad():
         for key, parameter in parameters.items():
             value = values.get(key)
-            if value is not None and value.shape == parameter.shape and not _is_grown(key, value, parameter, places):
-                parameter.copy_(value)
-            elif value is not None and value.shape[1:] == parameter.shape[1:] and len(value) == len(places):
-                parameter[list(places)] = value.to(parameter)
-            else:
-                raise RunFolderError(
-                    f"{name} was tuned by another adapter: its '{key}' does not fit; leave adapter out"
-                )
+            by_class = value is not None and len(value) == len(places) and any(part in key.split(".") for part in heads)
+            if (
+                value is None
+                or value.shape[1:] != parameter.shape[1:]
+                or not (by_class or len(value) == len(parameter))
+            ):
+                raise RunFolderError(f"{name} was tuned by another adapter: '{key}' does not fit; leave adapter out")
+            parameter[list(places) if by_class else slice(None)] = value.to(parameter)
             torch.autograd.graph.increment_version([parameter])
-
-
-def _is_grown(key: str, value: Tensor, parameter: nn.Parameter, places: Sequence[int]) -> bool:
-    """The classes of a head are in another order; a body has no such weights."""
-    is_head = len(value) == len(places) and any(part in key for part in ("classifier", "score", "out_proj"))
-    return is_head and list(places) != list(range(len(parameter)))

@@ -184,7 +184,7 @@ def task_by_task(labels: LabelSet, examples: Sequence[Example]) -> LabelSet:
         raise RecipeError([f"tasks: here a label is a {'number' if labels.kind == 'number' else 'list of several'}; "
                            "this version learns several tasks whose rows have one class each, or text"])  # fmt: skip
     home: dict[str, int] = {}
-    places = {name: place for place, name in enumerate(names_in(examples))}
+    places = {name: place for place, name in enumerate(dict.fromkeys(example.task for example in examples))}
     for example in examples:
         name = name_of(example.label)
         home[name] = min(home.get(name, len(places)), places[example.task])
@@ -249,8 +249,3 @@ def counted(recipe: Recipe, parts: Mapping[str, Sequence[Row]], learned: Sequenc
 def sha256_of(parts: Sequence[str]) -> str:
     """Of the data of all tasks."""
     return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def names_in(examples: Sequence[Example]) -> list[str]:
-    """Tasks in the order they come."""
-    return list(dict.fromkeys(example.task for example in examples))

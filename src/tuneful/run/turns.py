@@ -14,8 +14,8 @@ from tuneful.models.discriminant import Gaussians
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
-from tuneful.run.heads import in_turn, own_head, put, started
-from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, remembers, some
+from tuneful.run.heads import own_head, put, started
+from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, some
 
 START = "start"  # a record's kind: what each task is worth before any is learned
 ENDED = "boundary"
@@ -24,7 +24,7 @@ ENDED = "boundary"
 def begin_task(built: Built, number: int) -> None:
     """A head over means starts, for the classes that come with this task, where their rows lie; the others stay. Other
     heads learn from what they are, and one that makes no updates is solved when the task has ended."""
-    turns = in_turn(built)
+    turns = built.turns
     if turns is None or not starts_right(built) or not len(turns) or number >= len(turns.tasks):
         return
     rows = list(turns.tasks.values())[number]
@@ -52,7 +52,7 @@ def solve(built: Built, number: int) -> None:
 
 def gaussians(built: Built, number: int) -> Gaussians:
     """Sums of all classes up to this task: of those learned in an earlier run, what that kept of them."""
-    turns = in_turn(built)
+    turns = built.turns
     assert turns is not None
     if turns.summed is None or turns.summed[0] > number:
         earlier = None if built.start is None else read_sums(RunFolder(built.start))
@@ -72,7 +72,7 @@ def keep_solved(built: Built, folder: RunFolder) -> None:
     """The sums of a head over an encoder that did not learn, so that the next task needs no row of those before."""
     if not starts_right(built) or built.prepared.resolved.steps:
         return
-    turns = in_turn(built)
+    turns = built.turns
     if turns is not None:
         keep_sums(folder, gaussians(built, len(turns.tasks) - 1))
         return
@@ -88,18 +88,19 @@ def _padded(found: Probe, head: Probe) -> Probe:
 
 
 def first(built: Built) -> Iterator[Record]:
-    """Before the first update: what tasks are worth that are told apart by what the model knows already."""
-    turns = in_turn(built)
+    """Before the first update: what tasks are worth that were learned in an earlier run, or that need no head."""
+    turns = built.turns
     if turns is None:
         return
-    begin_task(built, turns.settings.behind)
-    if built.recipe.evaluate.enabled and built.prepared.layout is Layout.TOKENS:
-        yield Record(0, START, built.recipe.about, scores(built, None))
+    behind = turns.settings.behind
+    begin_task(built, behind)
+    if built.recipe.evaluate.enabled and (behind or built.prepared.layout is Layout.TOKENS):
+        yield Record(0, START, built.recipe.about, scores(built, turns.classes(behind - 1) if behind else None))
 
 
 def ended(built: Built, record: Record) -> Record:
     """What every task is worth now that another has been learned."""
-    turns = in_turn(built)
+    turns = built.turns
     assert turns is not None
     number = list(turns.tasks).index(record.task)
     if starts_right(built) and not len(turns):
@@ -140,13 +141,14 @@ def _test_rows(built: Built) -> dict[str, Sequence[Row]]:
 
 def history(built: Built, folder: RunFolder) -> tuple[dict[str, Mapping[str, float]], Mapping[str, float]]:
     """What every task was worth after each was learned, in the order they were, and before the first; those of the run
-    that this one goes on from included."""
+    that this one goes on from included. Empty where tasks were not learned one after the other."""
     records = folder.read_records()
-    before = next((record.metrics for record in records if record.kind == START), {})
+    begun = next((record.metrics for record in records if record.kind == START), {})
     own = {record.task: record.metrics for record in records if record.kind == ENDED}
-    if in_turn(built) is None and built.recipe.evaluate.enabled and remembers(built):
-        own = dict.fromkeys(names_of(built), scores(built, None))  # learned at once, so all at the same time
-    if built.start is None or in_turn(built) is None:
-        return own, before
+    if built.start is None or built.turns is None:
+        return own, begun
     earlier = read_memory(RunFolder(built.start))
-    return {**earlier.matrix, **own}, {**before, **earlier.before}
+    known = [task.name for task in earlier.tasks]
+    worth = {name: begun[name] for name in known if name in begun}
+    at_once = dict.fromkeys(known, worth)
+    return {**(earlier.matrix or at_once), **own}, earlier.before

@@ -32,7 +32,7 @@ def with_episodes(recipe: Recipe, objective: Objective, say: Say) -> Recipe:
         raise RecipeError(["schedule: objective=prototype needs several rows of a class in each step; "
                            "use schedule=episodes"])  # fmt: skip
     say("several rows of each class in a step: schedule episodes")
-    return recipe.model_copy(update={"schedule": Episodes().planned(schedule.epochs or 0, schedule.steps or 0)})
+    return recipe.model_copy(update={"schedule": Episodes(epochs=schedule.epochs, steps=schedule.steps)})
 
 
 def check_classes(recipe: Recipe, gathered: Gathered) -> None:

@@ -50,10 +50,6 @@ class Episodes(Spec):
         """How many rows a step has at most; fewer where it draws a class that has not so many."""
         return sum(sorted((min(self.rows, len(group)) for group in by_class(rows)), reverse=True)[: self.classes])
 
-    def planned(self, epochs: float, steps: int) -> Episodes:
-        """The same with nothing left open."""
-        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
-
     def over(
         self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int
     ) -> EpisodeSteps:

@@ -37,10 +37,6 @@ class Epochs(Spec):
         """Those with something to learn as they stand; others wait for a schedule that labels them."""
         return [row for row in rows if row.counts]
 
-    def planned(self, epochs: float, steps: int) -> Epochs:
-        """The same with nothing left open."""
-        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
-
     def over(self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int) -> EpochSteps:
         """The steps of a run."""
         return EpochSteps(rows if isinstance(rows, Streamed) else self.learns(rows), collate, cut, total, seed)

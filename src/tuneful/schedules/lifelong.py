@@ -63,10 +63,6 @@ class Lifelong(Spec):
         earlier = set(list(dict.fromkeys(map(task_of, counting)))[: self.behind])
         return [row for row in counting if row.example.task not in earlier]
 
-    def planned(self, epochs: float, steps: int) -> Lifelong:
-        """The same with nothing left open."""
-        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
-
     def over(
         self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int
     ) -> LifelongSteps:

@@ -50,10 +50,6 @@ class Mixture(Spec):
         scale = sum(rows.values()) / sum(shares.values())
         return {task: scale * shares[task] / count for task, count in rows.items()}
 
-    def planned(self, epochs: float, steps: int) -> Mixture:
-        """The same with nothing left open."""
-        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
-
     def over(self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int) -> EpochSteps:
         """The steps of a run. Raises RecipeError where rows are not held."""
         if isinstance(rows, Streamed):

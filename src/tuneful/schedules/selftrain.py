@@ -51,10 +51,6 @@ class SelfTrain(Spec):
     def learns(self, rows: Sequence[Row]) -> list[Row]:
         return list(rows)
 
-    def planned(self, epochs: float, steps: int) -> SelfTrain:
-        """The same with nothing left open."""
-        return self.model_copy(update={"epochs": epochs or None, "steps": steps or None})
-
     def over(
         self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int
     ) -> SelfTrainSteps:
