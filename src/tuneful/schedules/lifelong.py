@@ -23,7 +23,6 @@ from tuneful.schedules.mixture import task_of
 
 ROUNDING = 1e-9  # 0.07 of 100 rows are seven
 LEAST = 10  # updates of a task, if there are so many for each
-LOOKED_AT = 64  # rows of a task that has ended, by which others measure what mattered for it
 
 
 class Lifelong(Spec):
@@ -114,8 +113,7 @@ class LifelongSteps:
                 yield from self.part(number, end - begin).steps(policy, max(0, start - begin))
             if start <= end and self.ended <= place:
                 self.ended = place + 1
-                name = list(tasks)[number]
-                yield Boundary(name, self._looked_at(tasks[name]))
+                yield Boundary(list(tasks)[number], ())
             begin = end
 
     def part(self, number: int, total: int) -> EpochSteps:
@@ -154,10 +152,6 @@ class LifelongSteps:
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.ended = state.get("ended", 0)
-
-    def _looked_at(self, rows: Sequence[Row]) -> list[Batch]:
-        some = np.random.default_rng([self.seed, len(rows)]).permutation(len(rows))[:LOOKED_AT]
-        return [self.collate([rows[place]]) for place in some]
 
 
 @dataclass(frozen=True, slots=True)
