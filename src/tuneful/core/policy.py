@@ -65,10 +65,14 @@ class Outputs:
     def class_logits(self) -> Tensor:
         """(R, C) float32, through the model's own classification head; the same for all who ask. Of the classes
         C those that the batch tells apart."""
+        logits = self.all_class_logits()
+        return logits if self._classes is None else logits[:, self._classes]
+
+    def all_class_logits(self) -> Tensor:
+        """(R, C) float32, C all classes of the head."""
         if self._logits is None:
             with self._scope() as module:
-                logits = self._network.class_logits(module, self.hidden, self._inputs).float()
-            self._logits = logits if self._classes is None else logits[:, self._classes]
+                self._logits = self._network.class_logits(module, self.hidden, self._inputs).float()
         return self._logits
 
     def embeddings(self) -> Tensor:
@@ -136,6 +140,11 @@ class Policy:
         scope: Scope = self.attached.original if original else lambda: nullcontext(self.module)
         with torch.no_grad():
             return self._forward(scope, inputs)
+
+    def through(self, module: nn.Module, batch: Batch) -> Outputs:
+        """The same batch through another module of this architecture, without a slope; not remembered."""
+        with torch.no_grad():
+            return self._forward(lambda: nullcontext(module), batch.inputs, batch.classes)
 
     def rebuilt_logprobs(self, vectors_RD: Tensor, tokens_M: Tensor, rows_M: Tensor, shown_M: Tensor) -> Tensor:
         """log p of each token that is not `shown` (bool), told by the vector of its row, float32; `rows` are in order.

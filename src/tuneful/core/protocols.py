@@ -287,8 +287,15 @@ class MeasuresWeights(Protocol):
 
 
 @runtime_checkable
+class InTurn(Protocol):
+    """Optional, of a regulariser that is about earlier tasks, so these must be learned one after the other."""
+
+    in_turn: ClassVar[bool]
+
+
+@runtime_checkable
 class Consolidates(Protocol):
-    """Optional: told when a task ends."""
+    """Optional: told when a task ends, and before the first update where tasks were learned in an earlier run."""
 
     def consolidate(self, policy: Policy, boundary: Boundary) -> None: ...
 
@@ -299,3 +306,11 @@ class Stateful(Protocol):
 
     def state(self) -> Mapping[str, Any]: ...
     def load(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class KeepsTensors(Protocol):
+    """Optional, beside `Stateful`, of a regulariser at work: what a resume needs of numbers, by name."""
+
+    def tensors(self) -> Mapping[str, Tensor]: ...
+    def restore(self, policy: Policy, tensors: Mapping[str, Tensor]) -> None: ...

@@ -244,7 +244,8 @@ class Boundary:
     """A task ended: consolidate, evaluate."""
 
     task: str
-    batches: Sequence[Batch]
+    batches: Sequence[Batch] = ()
+    classes: int | None = None  # so many of the head are known now, the first ones; None: answers are not classes
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Saved:
     step: int
     notes: Mapping[str, Any]
     best: Mapping[str, Tensor] | None
+    parts: Mapping[str, Tensor]
 
 
 def save_checkpoint(
@@ -42,12 +43,16 @@ def save_checkpoint(
     *,
     notes: Mapping[str, Any],
     best: Mapping[str, Tensor] | None = None,
+    parts: Mapping[str, Tensor] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Writes `folder/step-N` and removes all but the newest `keep`. Raises RunFolderError on a full disk."""
+    """Writes `folder/step-N` and removes all but the newest `keep`; `parts` are what components keep. Raises
+    RunFolderError on a full disk."""
     tensors = {"weights": policy.attached.state(), "optimiser": optimiser.state(), "random": _random_states()}
     if best is not None:
         tensors["best"] = dict(best)
+    if parts:
+        tensors["parts"] = dict(parts)
     target = folder / f"step-{step}"
     first_alone(lambda: _write(target, tensors, {"step": step, **notes}, keep))
     return target
@@ -94,8 +99,11 @@ def _restore(path: Path, notes: Mapping[str, Any], policy: Policy, optimiser: Up
     policy.attached.load(load_file(path / "weights.safetensors"))
     optimiser.load(load_file(path / "optimiser.safetensors"))
     _set_random_states(load_file(path / "random.safetensors"))
-    best = path / "best.safetensors"
-    return Saved(int(notes["step"]), notes, load_file(best) if best.exists() else None)
+    best, parts = path / "best.safetensors", path / "parts.safetensors"
+    return Saved(
+        int(notes["step"]), notes, load_file(best) if best.exists() else None,
+        load_file(parts) if parts.exists() else {},
+    )  # fmt: skip
 
 
 def _random_states() -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from tuneful.regularisers.adversary import Adversary
 from tuneful.regularisers.drift import L2SP, ReferenceKL
 from tuneful.regularisers.dropping import Dropout, LayerDrop
 from tuneful.regularisers.fairness import Hsic, Mmd, ParityGap
+from tuneful.regularisers.memory import Previous
 from tuneful.regularisers.mixing import Mixup
 from tuneful.regularisers.noise import Neftune
 from tuneful.regularisers.pairing import CounterfactualPairing
@@ -13,14 +14,15 @@ from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelS
 
 __all__ = [
     "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Focal",
-    "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "RDrop", "ReferenceKL",
+    "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous", "RDrop",
+    "ReferenceKL",
 ]  # fmt: skip
 
 REGULARISERS: Table[Spec] = Table(
     "regulariser",
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
-        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary,
+        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

@@ -83,10 +83,10 @@ class Cells:
         return () if group is None else (group, int(row.target) if _of_class(row) else 0)
 
     def counts(self, rows: Sequence[Row]) -> np.ndarray:
-        """Of the shape."""
+        """Of the shape; nothing where there are no groups to count."""
         found = np.zeros(self.shape, dtype=np.int64)
         for row in rows:
-            if place := self.place(row):
+            if found.size and (place := self.place(row)):
                 found[place] += 1
         return found
 

@@ -8,9 +8,19 @@ import numpy as np
 
 from tuneful.adapters import Head
 from tuneful.core.errors import RecipeError
-from tuneful.core.protocols import Adapter, Climbs, ComparesGroups, ComparesTwins, MeasuresWeights, Replaces, Suits
+from tuneful.core.protocols import (
+    Adapter,
+    Climbs,
+    ComparesGroups,
+    ComparesTwins,
+    InTurn,
+    MeasuresWeights,
+    Replaces,
+    Suits,
+)
 from tuneful.core.types import Answer, Layout, Row
 from tuneful.recipe import Recipe
+from tuneful.schedules import Lifelong
 
 SAID = {
     Answer.TOKENS: "these are tokens",
@@ -53,6 +63,8 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
             problems.append(f"regularisers: {kind} is about answers that are {kinds}; {SAID[answer]}; leave it out")
         if isinstance(regulariser, MeasuresWeights) and (recipe.sharded or getattr(adapter, "dora", False)):
             problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
+        if isinstance(regulariser, InTurn) and not isinstance(recipe.schedule, Lifelong):
+            problems.append(f"regularisers: {kind} is about earlier tasks; take schedule: lifelong, or `tuneful learn`")
     problems += _problems_of_offsets(recipe)
     problems += _problems_of_soup(recipe, adapter, answer)
     problems += _problems_of_interpolation(recipe, adapter, answer)

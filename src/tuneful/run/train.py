@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Schedule, Stateful
+from tuneful.core.protocols import KeepsTensors, Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Record, Said, Step
-from tuneful.engine.checkpoint import load_newest, newest_step, save_checkpoint
+from tuneful.engine.checkpoint import Saved, load_newest, newest_step, save_checkpoint
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import begin, end
@@ -109,6 +111,7 @@ def _save(built: Built, folder: RunFolder, progress: Progress) -> Record:
         built.optimiser,
         notes=notes,
         best=progress.watch.weights,
+        parts=_tensors(built),
         keep=built.recipe.checkpoint.keep,
     )
     return Record(progress.step, "saved", built.recipe.about)
@@ -131,8 +134,23 @@ def _restore(built: Built, folder: RunFolder, progress: Progress, say: Callable[
     progress.watch.load(saved.notes["watch"], saved.best)
     if isinstance(built.schedule, Stateful):
         built.schedule.load(saved.notes.get("schedule", {}))
-    for part, state in zip(built.regularisers, saved.notes.get("regularisers", ()), strict=False):
-        if isinstance(part, Stateful):
-            part.load(state)
+    _restore_parts(built, saved)
     first_alone(lambda: folder.forget_after(saved.step))
     say(f"going on after step {saved.step}")
+
+
+def _restore_parts(built: Built, saved: Saved) -> None:
+    """What regularisers kept, each by its number."""
+    states = saved.notes.get("regularisers", ())
+    for number, (part, state) in enumerate(zip(built.regularisers, states, strict=False)):
+        if isinstance(part, Stateful):
+            part.load(state)
+        if isinstance(part, KeepsTensors):
+            own = {key: tensor for key, tensor in saved.parts.items() if key.startswith(f"{number}/")}
+            part.restore(built.policy, {key.split("/", 1)[1]: tensor for key, tensor in own.items()})
+
+
+def _tensors(built: Built) -> dict[str, Tensor]:
+    """What regularisers keep, each by its number."""
+    kept = [(number, part) for number, part in enumerate(built.regularisers) if isinstance(part, KeepsTensors)]
+    return {f"{number}/{name}": tensor for number, part in kept for name, tensor in part.tensors().items()}

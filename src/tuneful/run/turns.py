@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from tuneful.core.types import Layout, Record, Row
+from tuneful.core.protocols import Consolidates
+from tuneful.core.types import Boundary, Layout, Record, Row
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits, token_losses
 from tuneful.models.discriminant import Gaussians
@@ -93,9 +94,21 @@ def first(built: Built) -> Iterator[Record]:
     if turns is None:
         return
     behind = turns.settings.behind
+    if behind:
+        _told(built, behind)
     begin_task(built, behind)
     if built.recipe.evaluate.enabled and (behind or built.prepared.layout is Layout.TOKENS):
         yield Record(0, START, built.recipe.about, scores(built, turns.classes(behind - 1) if behind else None))
+
+
+def _told(built: Built, behind: int) -> None:
+    """What is kept of earlier tasks is kept of those of an earlier run, too."""
+    turns = built.turns
+    assert turns is not None
+    last = Boundary(list(turns.tasks)[behind - 1], (), turns.classes(behind - 1))
+    for part in built.regularisers:
+        if isinstance(part, Consolidates):
+            part.consolidate(built.policy, last)
 
 
 def ended(built: Built, record: Record) -> Record:

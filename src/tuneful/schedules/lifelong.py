@@ -113,7 +113,7 @@ class LifelongSteps:
                 yield from self.part(number, end - begin).steps(policy, max(0, start - begin))
             if start <= end and self.ended <= place:
                 self.ended = place + 1
-                yield Boundary(list(tasks)[number], ())
+                yield Boundary(list(tasks)[number], (), self.classes(number))
             begin = end
 
     def part(self, number: int, total: int) -> EpochSteps:
