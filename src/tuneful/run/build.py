@@ -37,6 +37,7 @@ from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
 from tuneful.run.groups import begun, names_of, stratified
+from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.run.regularised import comparing
@@ -138,6 +139,8 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
+    if isinstance(schedule, LifelongSteps):
+        schedule = shown_again(schedule, prepared, policy)
     heads = head_names(policy.module) if prepared.starts_new else []
     lies, parameters = heights(policy.module), policy.trainable()
     optimiser = Updater(

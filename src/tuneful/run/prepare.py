@@ -35,7 +35,7 @@ from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
 from tuneful.run.plan import fitted, planned_mb
-from tuneful.run.regularised import answer_of, check_looked_at, check_updates
+from tuneful.run.regularised import answer_of, check_looked_at, check_own_text, check_updates
 from tuneful.run.repairable import check_repair
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.select import Selection
@@ -125,6 +125,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     rows = encode(decided, say)
     check_primary(recipe.evaluate, rows.objective.layout, rows.labels, rows.built["test"].rows)
     check_looked_at(recipe, rows.built["validation"].rows)
+    check_own_text(recipe, rows.objective.layout)
     check_measured(rows.patched, rows.built["test"].rows, by_folds=_by_folds(decided, rows))
     found = _examined(decided, rows)
     learned = learn(decided, rows, say)

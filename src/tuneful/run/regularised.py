@@ -126,3 +126,9 @@ def check_looked_at(recipe: Recipe, rows: Sequence[Row]) -> None:
     if recipe.interpolate == "auto" and not rows:
         raise RecipeError(["interpolate: auto asks the validation rows, and there are none; give a number below 1, or "
                            "hold some out (data.validation)"])  # fmt: skip
+
+
+def check_own_text(recipe: Recipe, layout: Layout) -> None:
+    """Raises RecipeError where nothing writes."""
+    if isinstance(recipe.schedule, Lifelong) and recipe.schedule.own_text and not layout.writes:
+        raise RecipeError(["schedule.own_text: is what a model writes, and an encoder writes nothing; leave it out"])

@@ -44,6 +44,10 @@ class Lifelong(Spec):
     arXiv:2104.05025, section 4). False: all from all."""
     mixed: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of an update that are rows which come back; so much larger it is than one without."""
+    own_text: NonNegativeInt = 0
+    """So many texts that the untuned model writes before anything is learned come back as well, as often as rows of
+    tasks do, so that it forgets less of what it knew and nobody's data need be kept (self-generated replay, Marek 2026,
+    arXiv:2605.26097). For models that write."""
     behind: NonNegativeInt = 0
     """So many of the first tasks were learned in an earlier run: all rows there are of them come back."""
     epochs: PositiveFloat | None = None
@@ -54,7 +58,7 @@ class Lifelong(Spec):
     @property
     def larger(self) -> float:
         """How much larger rows that come back make an update."""
-        return 1 / (1 - self.mixed) if self.replay else 1.0
+        return 1 / (1 - self.mixed) if self.replay or self.own_text else 1.0
 
     def learns(self, rows: Sequence[Row]) -> list[Row]:
         """Those with something to learn, of tasks that are yet to be learned."""
@@ -83,6 +87,7 @@ class LifelongSteps:
     settings: Lifelong
     seed: int = 0
     vary: Vary | None = None
+    written: Sequence[Row] = ()  # by the model before anything was learned
     summed: tuple[int, Gaussians] | None = None  # of a head that is solved: the last task in its sums, and these
     ended: int = field(default=0)  # tasks that were learned here and whose boundary has been told
 
@@ -127,7 +132,8 @@ class LifelongSteps:
         if asymmetric:
             kept = [*kept, *stored(own, self.settings.replay, self.seed + number)]
         often = self.settings.mixed / (1 - self.settings.mixed) * sum(row.times for row in own)
-        back = [_back(row, often / len(kept)) for row in kept] if self.settings.mixed else []
+        again = [rows for rows in (kept, self.written) if rows] if self.settings.mixed else []
+        back = [_back(row, often / len(again) / len(rows)) for rows in again for row in rows]
         collate = Knowing(self.collate, known, first if asymmetric else 0)
         more = self.settings.larger if back else 1.0
         cut = replace(self.cut, rows_per_step=round(more * self.cut.rows_per_step))
