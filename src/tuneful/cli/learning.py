@@ -1,19 +1,21 @@
-"""`tuneful learn`: a progress bar, and what became of the new task and of those before."""
+"""`tuneful learn` and `tuneful unlearn`: a progress bar, and what became of the tasks."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tuneful.cli.fitting import INTERRUPTED, Bar, show
 from tuneful.cli.show import console, errors, note, print_json
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import InputError
+from tuneful.core.types import Record
 from tuneful.run.api import check_gates
 from tuneful.run.exchange import undo
 from tuneful.run.folder import RunFolder
+from tuneful.run.forget import forget
 from tuneful.run.loop import Interrupted
 from tuneful.run.teach import teach
 
@@ -44,12 +46,38 @@ def learn_command(
     command = shlex.join(["tuneful", *sys.argv[1:]])
     records = teach(run, data, name=name, overrides=overrides, resume=resume, language=language, command=command,
                     should_stop=should_stop, say=say)  # fmt: skip
+    return _followed(records, run, "learn", as_json, language)
+
+
+def unlearn_command(
+    run: Path,
+    rows: str | None,
+    *,
+    overrides: Sequence[str],
+    resume: bool,
+    as_json: bool,
+    language: str,
+    should_stop: Callable[[], bool],
+) -> int:
+    """The exit code."""
+    join_ranks()
+    if rows is None and not resume:
+        raise InputError("which rows are to be forgotten? tuneful unlearn RUN ROWS, where ROWS is a file of them")
+    say = (lambda _: None) if as_json else note
+    command = shlex.join(["tuneful", *sys.argv[1:]])
+    records = forget(run, rows, overrides=overrides, resume=resume, language=language, command=command,
+                      should_stop=should_stop, say=say)  # fmt: skip
+    return _followed(records, run, "unlearn", as_json, language)
+
+
+def _followed(records: Iterable[Record], run: Path, what: str, as_json: bool, language: str) -> int:
+    """Shows the records as they come, and the report at the end."""
     try:
         with Bar(hidden=as_json) as bar:
             for record in records:
                 bar.show(record)
     except Interrupted:
-        again = shlex.join(["tuneful", "learn", str(run), "--resume"])
+        again = shlex.join(["tuneful", what, str(run), "--resume"])
         errors.print(f"saved; {run} is what it was. Go on with: {again}", soft_wrap=True)
         return INTERRUPTED
     folder = RunFolder(run)

@@ -174,6 +174,24 @@ def learn(overrides: tuple[str, ...], **given: Any) -> None:
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("rows", required=False)
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change any recipe setting.")
+@click.option("--resume", is_flag=True, help="Go on with unlearning that was stopped; ROWS are known then.")
+@click.option("--lang", "language", type=click.Choice(["en", "zh-TW"]), default="en", help="Of the report.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@quiet_libraries
+def unlearn(overrides: tuple[str, ...], **given: Any) -> None:
+    """Make a finished RUN forget ROWS that it has learned, and say whether it has; no version that knew them is
+    kept."""
+    from tuneful.cli.learning import unlearn_command
+
+    stop = Stop()
+    signal.signal(signal.SIGINT, stop)
+    sys.exit(unlearn_command(overrides=overrides, should_stop=stop.asked, **given))
+
+
+@main.command()
 @click.argument("target")
 @recipe_options
 @click.option("--coach", is_flag=True, help="Look for wrong labels, repeats, leaks, odd rows, and who is in the data.")

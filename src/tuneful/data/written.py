@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tuneful.core.files import write_text
-from tuneful.core.types import Example
+from tuneful.core.types import Example, Message, Place
 
 
 def fields_of(example: Example) -> dict[str, Any]:
@@ -20,6 +20,13 @@ def fields_of(example: Example) -> dict[str, Any]:
     second = {"text2": example.second} if example.second is not None else {}
     label = {"label": example.label} if example.label is not None else {}
     return {"text": example.text, **second, **label}
+
+
+def example_of(fields: Mapping[str, Any]) -> Example:
+    """What was written so, without its tools."""
+    turns = fields.get("messages", ())
+    messages = tuple(Message(turn["role"], turn.get("content") or "", turn.get("train")) for turn in turns)
+    return Example(Place("", 0), messages=messages, text=fields.get("text"), second=fields.get("text2"))
 
 
 def write_examples(file: Path, examples: Iterable[Example]) -> None:

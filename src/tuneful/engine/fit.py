@@ -25,6 +25,7 @@ from tuneful.core.protocols import (
     Objective,
     Objects,
     Regulariser,
+    Replaces,
     Schedule,
     Starts,
 )
@@ -96,7 +97,7 @@ def _gradients(
 ) -> tuple[dict[str, float], Step]:
     """This rank's part of the gradient of a step. Each task's losses are summed over the whole step and divided once,
     by the units of the whole step on all ranks, so cutting a step in micro-batches changes nothing; a penalty counts
-    once a step. The metrics are those of all ranks.
+    once a step, a loss in place of another as that would. The metrics are those of all ranks.
 
     As often as the system refuses memory, it begins again with smaller batches; the step is returned as it fitted.
     Raises OutOfMemory."""
@@ -143,12 +144,14 @@ def _passes(
     everything = sum(units.values()) or 1.0
     metrics: dict[str, float] = defaultdict(float)
     for batch in (place(batch, policy.device) for batch in step.batches):
-        share = batch.units / everything
+        share, own = batch.units / everything, batch.units / (units[batch.task] or 1.0)
         with policy.gathered(), disturbed(regularisers, policy, batch):
             terms = objectives[batch.task](policy, batch)
             loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
-            penalties = (regulariser(policy, batch, terms) for regulariser in regularisers)
-            penalty = share * sum(penalties, loss.new_zeros(()))
+            penalty = loss.new_zeros(())
+            for regulariser in regularisers:  # what stands in the place of a loss is divided as that loss is
+                part = own if isinstance(regulariser, Replaces) else share
+                penalty = penalty + part * regulariser(policy, batch, terms)
             gradient.add(batch.task, loss + penalty, parameters)
         metrics["loss"] += float(loss.detach())
         metrics["units"] += batch.units

@@ -65,7 +65,7 @@ def lessons(report: Report, say: Say) -> list[str]:
     """Sentences on what tasks learned one after another kept and lost; none for other runs."""
     found = _transfer(report)
     shown = {name: phrases.number(found.get(name)) for name in ("average", "learning", "forgetting")}
-    told = [_lost_most(found, say)]
+    told = [_unlearned(report["forgetting"].get("unlearned"), say), _lost_most(found, say)]
     if phrases.is_number(found.get("average")) and phrases.is_number(found.get("learning")):
         told.append(say["tasks_average"].format(**shown))
     for name in ("backward_transfer", "forward_transfer"):
@@ -78,7 +78,7 @@ def lessons(report: Report, say: Say) -> list[str]:
 
 def with_tasks(told: str, forgetting: Mapping[str, Any], provenance: Mapping[str, Any], language: str) -> str:
     """The verdict behind what became of earlier tasks; and what the base is, where a run went on from another one."""
-    if not forgetting.get("transfer"):
+    if not forgetting.get("transfer") and not forgetting.get("unlearned"):
         return told
     say = words(language)
     taught = [say["tasks_taught"]] if (provenance.get("recipe") or {}).get("start") else []
@@ -101,6 +101,19 @@ def _gained(tasks: Mapping[str, Mapping[str, Any]], say: Say) -> str:
     if worse := [say["task_is"].format(task=task) for task, (_, high) in ends.items() if high < 0]:
         return say["tasks_gained_but"].format(worse=say["between_items"].join(worse), **facts)
     return say["tasks_gained"].format(**facts)
+
+
+def _unlearned(found: Mapping[str, Any] | None, say: Say) -> str:
+    """Whether rows that were to be forgotten can still be told from rows that were never learned."""
+    if not found:
+        return ""
+    after = found["after"]
+    if "attack" not in after:
+        return say["unlearned_few"].format(rows=found["rows"], unseen=found["unseen"], least=found["least"])
+    ends = (after["low"] > 0.5, after["high"] < 0.5)
+    key = {(True, False): "unlearned_still", (False, True): "unlearned_beyond"}.get(ends, "unlearned")
+    shown = {name: phrases.number(after[name]) for name in ("attack", "low", "high")}
+    return say[key].format(rows=found["rows"], before=phrases.number(found["before"]["attack"]), **shown)
 
 
 def _lost_most(found: Mapping[str, Any], say: Say) -> str:

@@ -11,18 +11,19 @@ from tuneful.regularisers.noise import Neftune
 from tuneful.regularisers.pairing import CounterfactualPairing
 from tuneful.regularisers.robust import GroupDro
 from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
+from tuneful.regularisers.unlearning import Forget
 
 __all__ = [
     "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Focal",
-    "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous", "RDrop",
-    "ReferenceKL",
+    "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous",
+    "RDrop", "ReferenceKL",
 ]  # fmt: skip
 
 REGULARISERS: Table[Spec] = Table(
     "regulariser",
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
-        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous,
+        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Forget,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

@@ -60,6 +60,8 @@ class GroupDro(Spec):
 class RunningGroupDro:
     """The weights of the groups, of one run. Whoever makes the updates says `advance` after each."""
 
+    replaces: ClassVar[bool] = True
+
     def __init__(self, settings: GroupDro, counts_GC: np.ndarray) -> None:
         own = counts_GC if settings.by_label else counts_GC.sum(1, keepdims=True)
         self._settings, self._classes = settings, own.shape[1]

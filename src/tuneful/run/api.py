@@ -13,6 +13,7 @@ from tuneful.core.quantised import Kind
 from tuneful.evaluation.verdict import wider
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
+from tuneful.run.forget import forget
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
@@ -81,6 +82,26 @@ def learn(
     path = run.path if isinstance(run, Run) else Path(run)
     overrides = [f"{place}={value}" for place, value in (settings or {}).items()]
     for _ in teach(path, str(data), name=name, overrides=overrides, resume=resume, language=language, say=say):
+        pass
+    done = Run(path)
+    check_gates(done.report)
+    return done
+
+
+def unlearn(
+    run: str | Path | Run,
+    rows: str | Path,
+    *,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    language: str = "en",
+    say: Say = lambda _: None,
+) -> Run:
+    """Makes a finished run forget rows that it has learned, in its own folder; no version that knew them is kept.
+    Raises InputError where that cannot be, and GateBroken, after it has forgotten, when a gate does not hold."""
+    path = run.path if isinstance(run, Run) else Path(run)
+    overrides = [f"{place}={value}" for place, value in (settings or {}).items()]
+    for _ in forget(path, str(rows), overrides=overrides, resume=resume, language=language, say=say):
         pass
     done = Run(path)
     check_gates(done.report)

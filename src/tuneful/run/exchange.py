@@ -6,11 +6,14 @@ same while files are on their way to it.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tuneful.core.errors import RunFolderError
+from tuneful.core.types import FORGOTTEN
 from tuneful.run.folder import RunFolder
 
 Say = Callable[[str], None]
@@ -26,9 +29,10 @@ def next_of(path: Path) -> Path:
     return path / "next"
 
 
-def settle(path: Path, say: Say = lambda _: None) -> None:
-    """Puts a run that has ended in `next` in the place of the one that is there. Whatever else lies in the folder stays
-    where it is. Asked again after a kill, it goes on."""
+def settle(path: Path, say: Say = lambda _: None, *, back: bool = False) -> None:
+    """Puts a run that has ended in `next` in the place of the one that is there, which is kept unless rows were to be
+    forgotten (`back`: it is kept in any case). Whatever else lies in the folder stays where it is. Asked again after a
+    kill, it goes on."""
     following, passing, before = next_of(path), path / "before.tmp", path / "before"
     if (following / REPORT).exists() and (path / REPORT).exists():
         passing.mkdir(exist_ok=True)
@@ -36,11 +40,19 @@ def settle(path: Path, say: Say = lambda _: None) -> None:
         _move(path, passing, OWN)
         if before.exists():
             shutil.rmtree(before)
-        passing.rename(before)
+        if forgets(following) and not back:
+            shutil.rmtree(passing)
+        else:
+            passing.rename(before)
     if not (following / REPORT).exists():
         return
+    if forgot := forgets(following) and not back:
+        shutil.rmtree(following / "checkpoints", ignore_errors=True)  # they hold what the model was before
     _move(following, path, OWN[::-1])
     shutil.rmtree(following)
+    if forgot:
+        say(f"{path} has unlearned the rows; no version that knew them is kept")
+        return
     say(f"{path} has learned the new task; what it was is in {before} (tuneful learn {path} --undo goes back)")
 
 
@@ -62,7 +74,16 @@ def undo(path: Path) -> None:
             raise RunFolderError(f"{path} holds no earlier version to go back to: it has learned nothing since")
         shutil.rmtree(next_of(path), ignore_errors=True)
         before.rename(next_of(path))
-        settle(path)
+        settle(path, back=True)
+
+
+def forgets(path: Path) -> bool:
+    """The run in this folder unlearns rows."""
+    lock = RunFolder(path).lock
+    if not lock.exists():
+        return False
+    tasks: list[Mapping[str, Any]] = json.loads(lock.read_text(encoding="utf-8"))["recipe"].get("tasks", [])
+    return bool(tasks) and str(tasks[-1].get("name")).startswith(FORGOTTEN)
 
 
 def check_ended(folder: RunFolder) -> None:

@@ -31,6 +31,7 @@ from tuneful.run.beside import with_selection
 from tuneful.run.build import Built
 from tuneful.run.fairness import fairness
 from tuneful.run.folder import RunFolder
+from tuneful.run.forgotten import unlearned
 from tuneful.run.generalise import generalise
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
@@ -114,7 +115,7 @@ def _measured(
         cost={**_cost(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
-        forgetting={**forgotten, **lost(built, worth)},
+        forgetting={**forgotten, **lost(built, worth), **unlearned(built, folder)},
         data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
         curves=_curves(folder),

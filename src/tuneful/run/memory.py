@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder
-from tuneful.core.types import Layout, Row
+from tuneful.core.types import FORGOTTEN, Layout, Row
 from tuneful.data.written import write_examples
 from tuneful.models.discriminant import Gaussians
 from tuneful.run.build import Built
@@ -64,6 +64,8 @@ def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Map
     with new_folder(folder.memory) as scratch:
         kept = []
         for number, name in enumerate(names):
+            if name.startswith(FORGOTTEN):
+                continue
             own = train[name] if number < behind else _share_of(built, train[name], number)
             place = f"{number + 1}-{_plain(name)}"
             (scratch / place).mkdir()

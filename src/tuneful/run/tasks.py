@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.spec import kind_of
-from tuneful.core.types import MEMORY, Dropped, Example, Row
+from tuneful.core.types import FORGOTTEN, MEMORY, Dropped, Example, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
@@ -76,6 +76,9 @@ def check_tasks(recipe: Recipe) -> None:
                  for number, task in enumerate(tasks) if task.data.streaming is True]  # fmt: skip
     problems += [f"tasks.{number}.name: '{MEMORY}' is what rows that come back are called; take another name"
                  for number, task in enumerate(tasks) if task.name == MEMORY]  # fmt: skip
+    problems += [f"tasks.{number}.name: '{FORGOTTEN}' is what rows are called that are unlearned (tuneful unlearn); "
+                 "take another name" for number, task in enumerate(tasks)
+                 if task.name.startswith(FORGOTTEN) and recipe.start is None]  # fmt: skip
     problems += _unlike(tasks, "objective", [task.objective for task in tasks])
     for name in OF_ALL:
         problems += _unlike(tasks, f"data.{name}", [getattr(task.data, name) for task in tasks])

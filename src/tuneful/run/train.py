@@ -16,6 +16,7 @@ from tuneful.core.types import Boundary, Record, Said, Step
 from tuneful.engine.checkpoint import Saved, load_newest, newest_step, save_checkpoint
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.forgotten import looked_up
 from tuneful.run.heads import begin, end
 from tuneful.run.look import look
 from tuneful.run.loop import Interrupted, updates
@@ -60,10 +61,12 @@ def train(
     if progress.step == 0:
         progress.seconds += begin(built)
         yield from first(built)
+        yield from looked_up(built, 0)
     try:
         for record in _updates(built, progress):
             if record.kind == ENDED:
                 yield ended(built, record)
+                yield from looked_up(built, record.step)
                 yield _save(built, folder, progress)
                 continue
             progress.count(record)

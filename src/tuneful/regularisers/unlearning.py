@@ -1,0 +1,100 @@
+"""Making rows as unlikely as they would be had they never been learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuneful.core.earlier import Earlier
+from tuneful.core.policy import Outputs, Policy
+from tuneful.core.spec import Spec
+from tuneful.core.types import FORGOTTEN, Answer, Batch, Boundary, Terms
+from tuneful.regularisers.units import ONE_OF_MANY, mean_over_units
+
+
+class Forget(Spec):
+    """In place of the loss of rows that are to be forgotten, (2 / beta) * mean log(1 + (p / p_then)^beta): negative
+    preference optimisation (Zhang et al. 2024, arXiv:2404.05868, equation 3). p is the probability of a row's class, or
+    of its whole answer, p_then what it was before. Unlike the ascent of their loss, which has no end, it fades as p
+    becomes small; and it stops where a batch of them is as unlikely as `level`. Rows of other tasks are learned as
+    they are. For `tuneful unlearn`, which calls them `(forgotten)`.
+    """
+
+    replaces: ClassVar[bool] = True
+    in_turn: ClassVar[bool] = True
+    measures_weights: ClassVar[bool] = True
+    suits: ClassVar[frozenset[Answer]] = ONE_OF_MANY
+
+    kind: Literal["forget"] = "forget"
+    beta: PositiveFloat = 0.1
+    """How soon it fades; near 0 it is the ascent of the loss."""
+    level: NonNegativeFloat | None = None
+    """Mean loss, in nats, at which rows are let be. None: that of test rows, before anything is forgotten."""
+
+    def begin(self, counts_GC: np.ndarray) -> RunningForget:
+        """At work in one run."""
+        return RunningForget(self)
+
+
+class RunningForget:
+    """The model as it was before, and the level, in one run."""
+
+    replaces: ClassVar[bool] = True
+
+    def __init__(self, settings: Forget) -> None:
+        self._settings, self._level = settings, settings.level
+        self._earlier: Earlier | None = None
+
+    def aim(self, level: float) -> None:
+        """The mean loss of rows that were never learned, unless the settings say what it is to be."""
+        if self._settings.level is None:
+            self._level = level
+
+    def consolidate(self, policy: Policy, boundary: Boundary) -> None:
+        if self._earlier is None:  # what was learned, and not what has been forgotten since
+            self._earlier = Earlier(policy)
+
+    def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
+        if not batch.task.startswith(FORGOTTEN) or self._earlier is None:
+            return terms.losses.new_zeros(())
+        plain = mean_over_units(terms.losses, batch)
+        if self._level is not None and float(plain.detach()) >= self._level:
+            return -plain
+        now_R = _by_row(terms.losses, batch)
+        then_R = _by_row(_losses(self._earlier(batch), batch), batch).detach()
+        beta = self._settings.beta
+        return 2 / beta * F.softplus(beta * (then_R - now_R)).mean() - plain
+
+    def state(self) -> Mapping[str, Any]:
+        return {"level": self._level}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._level = state.get("level")
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {} if self._earlier is None else self._earlier.tensors()
+
+    def restore(self, policy: Policy, tensors: Mapping[str, Tensor]) -> None:
+        self._earlier = Earlier(policy) if tensors else None
+        if self._earlier is not None:
+            self._earlier.load(tensors)
+
+
+def _losses(outputs: Outputs, batch: Batch) -> Tensor:
+    """(U,) nats of each class or token."""
+    if "labels" in batch.targets:
+        return F.cross_entropy(outputs.class_logits(), batch.targets["labels"], reduction="none")
+    return -outputs.token_logprobs(batch.targets["tokens"], batch.targets["where"])
+
+
+def _by_row(losses_U: Tensor, batch: Batch) -> Tensor:
+    """(R,) nats of whole answers."""
+    if "labels" in batch.targets:
+        return losses_U
+    owners_U = batch.targets["rows"]
+    return losses_U.new_zeros(int(owners_U.max()) + 1).index_add(0, owners_U, losses_U)
