@@ -310,6 +310,26 @@ def test_boundaries_consolidate(generator_folder: Path) -> None:
     assert keeper.told == ("main",)
 
 
+def test_a_loss_in_place_of_another_is_divided_as_that_is(generator_folder: Path) -> None:
+    """Two tasks of one row and of seven: what takes the whole loss away leaves nothing to learn of either."""
+    policy, loaded = tiny_policy(generator_folder, Full())
+    rows = tiny_rows(loaded, Layout.TOKENS, 8)
+    collate = Collator(Layout.TOKENS)
+    one, other = collate(rows[:1]), replace(collate(rows[1:]), task="other")
+
+    class Nothing:
+        replaces = True
+
+        def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
+            return -(terms.losses * batch.weights).sum() / batch.units
+
+    updater = Updater(PLAIN, policy.trainable(), steps=1)
+    objectives = {"main": NextToken(), "other": NextToken()}
+    (record,) = fit(policy, objectives, Fixed(Step([one, other])), updater, regularisers=[Nothing()], clip=0.0)
+    assert record.metrics["gradient_norm"] == pytest.approx(0, abs=1e-6)
+    assert record.metrics["loss"] > 1
+
+
 def test_shared_tokens_count_once_where_a_step_is_cut(generator_folder: Path) -> None:
     """Eight rows behind one beginning of 100 tokens stay together where they would not fit one by one."""
     policy, loaded = tiny_policy(generator_folder)

@@ -18,6 +18,7 @@ from benchmarks.effects.lifelong import lifelong
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
 from benchmarks.effects.toxicity import toxicity
+from benchmarks.effects.unlearn import unlearn
 from benchmarks.effects.writer import writer
 from benchmarks.effects.writing_tasks import writing_tasks
 
@@ -39,6 +40,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "select": select,
     "select_encoder": select_encoder,
     "toxicity": toxicity,
+    "unlearn": unlearn,
     "writer": writer,
     "writing_tasks": writing_tasks,
 }

@@ -14,6 +14,7 @@ from tuneful.recipe import Recipe, from_mapping
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.memory import Kept, read_memory
+from tuneful.run.tasks import OF_ALL
 
 Say = Callable[[str], None]
 # Of the recipe as it was given, what a run that goes on does alike; the rest is decided anew.
@@ -53,9 +54,16 @@ def onward(
             "tasks": [{**one, "objective": objective, "data": {**one["data"], **alike}} for one in tasks],
             "schedule": schedule,
         },
-        list(overrides),
+        [_of_new(override, len(tasks) - 1) for override in overrides],
     )
     return recipe
+
+
+def _of_new(override: str, number: int) -> str:
+    """What is said of data is said of those that are new, unless it is one for all."""
+    path = override.split("=")[0].strip()
+    alone = path.startswith("data.") and path.removeprefix("data.") not in OF_ALL
+    return f"tasks.{number}.{override}" if alone else override
 
 
 def _kind(part: Any) -> str:

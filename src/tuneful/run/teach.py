@@ -17,7 +17,6 @@ from tuneful.run.memory import read_memory, read_sums
 from tuneful.run.onward import going_on, onward, stopped
 from tuneful.run.resolve import pools
 from tuneful.run.session import run
-from tuneful.run.tasks import OF_ALL
 
 Say = Callable[[str], None]
 
@@ -66,7 +65,7 @@ def next_recipe(folder: RunFolder, data: str, name: str | None, overrides: Seque
         folder,
         {"name": name, "data": {"source": data}},
         {"kind": "lifelong", "behind": number},
-        [_of_new(override, number) for override in overrides],
+        overrides,
         say,
     )
     _check_sums(folder, recipe)
@@ -82,10 +81,3 @@ def _check_sums(folder: RunFolder, recipe: Recipe) -> None:
             f"{folder.path} keeps no sums of its classes, from which a head under adapter head is solved; tune it "
             "anew, or --set adapter=top_layers"
         )
-
-
-def _of_new(override: str, number: int) -> str:
-    """What is said of data is said of those that are new, unless it is one for all."""
-    path = override.split("=")[0].strip()
-    alone = path.startswith("data.") and path.removeprefix("data.") not in OF_ALL
-    return f"tasks.{number}.{override}" if alone else override
