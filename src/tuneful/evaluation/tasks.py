@@ -23,7 +23,7 @@ def each_task(report: Report, say: Say) -> dict[str, Any]:
         return {}
     shown = [system for system in SYSTEMS if any(phrases.is_number(found.get(system)) for found in tasks.values())]
     return {
-        "sentence": _gained(tasks, say),
+        "sentence": say["between_sentences"].join(filter(None, [_gained(tasks, say), _apart(report, say)])),
         "caption": say["tasks_caption"],
         "columns": [
             say["column_task"], say["column_metric"], *(phrases.system_name(report, system, say) for system in shown),
@@ -114,6 +114,23 @@ def _unlearned(found: Mapping[str, Any] | None, say: Say) -> str:
     key = {(True, False): "unlearned_still", (False, True): "unlearned_beyond"}.get(ends, "unlearned")
     shown = {name: phrases.number(after[name]) for name in ("attack", "low", "high")}
     return say[key].format(rows=found["rows"], before=phrases.number(found["before"]["attack"]), **shown)
+
+
+def _apart(report: Report, say: Say) -> str:
+    """Which tasks pull together most, and which apart; "" where that was not measured."""
+    found = report["forgetting"].get("conflicts")
+    if not found:
+        return ""
+    pairs = found["pairs"]
+    facts = [
+        {"one": pair["tasks"][0], "other": pair["tasks"][1], "cosine": phrases.signed(pair["cosine"]),
+         "share": phrases.number(pair["share"])} for pair in (pairs[0], pairs[-1])
+    ]  # fmt: skip
+    if pairs[-1]["cosine"] >= 0:
+        return say["tasks_together"].format(**facts[-1])
+    groups = say["between_groups"].join(say["between_items"].join(group) for group in found["groups"])
+    together = [say["tasks_most_together"].format(**facts[0])] if pairs[0]["cosine"] > 0 else []
+    return say["between_sentences"].join([*together, say["tasks_apart"].format(**facts[-1], groups=groups)])
 
 
 def _lost_most(found: Mapping[str, Any], say: Say) -> str:

@@ -40,7 +40,7 @@ from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
-from tuneful.run.several import Worth, each_task, lost
+from tuneful.run.several import Worth, each_task, lost, together
 from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
 
@@ -115,7 +115,7 @@ def _measured(
         cost={**_cost(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
-        forgetting={**forgotten, **lost(built, worth), **unlearned(built, folder)},
+        forgetting={**forgotten, **lost(built, worth), **together(built, folder), **unlearned(built, folder)},
         data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
         curves=_curves(folder),

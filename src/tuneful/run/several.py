@@ -9,6 +9,7 @@ from typing import Any
 from tuneful.core.types import Layout
 from tuneful.evaluation.by_task import by_task
 from tuneful.evaluation.compare import Examined
+from tuneful.evaluation.conflicts import conflicts
 from tuneful.evaluation.transfer import summary
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
@@ -27,6 +28,15 @@ def each_task(built: Built, examined: Examined | None) -> dict[str, Any]:
     if built.start is not None and built.turns is not None:  # of earlier tasks there are but the rows that were kept
         learned |= {task.name: task.rows for task in read_memory(RunFolder(built.start)).tasks}
     return by_task(examined, task_of, learned)
+
+
+def together(built: Built, folder: RunFolder) -> dict[str, Any]:
+    """Which of the tasks that are learned at once pull together; empty where no gradient rule measured it."""
+    if len(built.recipe.tasks) < 2 or built.turns is not None:
+        return {}
+    updates = [record.metrics for record in folder.read_records() if record.kind == "train"]
+    found = conflicts(updates, [task.name for task in built.recipe.tasks])
+    return {"conflicts": found} if found else {}
 
 
 def lost(built: Built, worth: Worth) -> dict[str, Any]:
