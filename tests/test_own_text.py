@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from test_tasks import problems_of, tasks_of
-from tuneful.core.types import MEMORY, Boundary
+from tuneful.adapters import Lora
+from tuneful.core.types import MEMORY, OWN_TEXT, Boundary, Layout
+from tuneful.data.layouts import Collator
+from tuneful.objectives.distil import Distil
 from tuneful.recipe import from_mapping
 from tuneful.run.build import Built, build
 from tuneful.run.own_text import own_texts
 from tuneful.run.prepare import prepare
 from tuneful.schedules.lifelong import LifelongSteps
+from tuneful.testing import tiny_policy, tiny_rows
 from work import greetings, losses_of, whole_and_parts, write_rows
 
 
@@ -64,21 +68,41 @@ def read_in(built: Built) -> list[dict[str, float]]:
 
 def test_they_are_half_of_every_update(tmp_path: Path, generator_folder: Path) -> None:
     alone = read_in(built_of(given_of(tmp_path, generator_folder, replay=0, own_text=12)))
-    assert all(abs(update[MEMORY] - update.get("one", update.get("two", 0))) <= 1 for update in alone)
+    assert all(abs(update[OWN_TEXT] - update.get("one", update.get("two", 0))) <= 1 for update in alone)
     assert any("one" in update for update in alone)  # while the first task is learned as well
     without = read_in(built_of(given_of(tmp_path, generator_folder, replay=0)))
-    assert all(MEMORY not in update for update in without)
+    assert all(OWN_TEXT not in update for update in without)
 
 
 def test_rows_of_tasks_come_back_as_often_as_all_texts(tmp_path: Path, generator_folder: Path) -> None:
     schedule = built_of(given_of(tmp_path, generator_folder, replay=0.2, own_text=12)).schedule
     assert isinstance(schedule, LifelongSteps)
-    back = [row for row in schedule.part(1, 6).rows if row.example.task == MEMORY]
-    own = [row.times for row in back if row.example.place.source == "the model's own text"]
-    kept = [row.times for row in back if row.example.place.source != "the model's own text"]
-    new = [row.times for row in schedule.part(1, 6).rows if row.example.task != MEMORY]
+    rows = schedule.part(1, 6).rows
+    own, kept = ([row.times for row in rows if row.example.task == task] for task in (OWN_TEXT, MEMORY))
+    new = [row.times for row in rows if row.example.task == "two"]
     assert sum(own) == pytest.approx(sum(kept)) == pytest.approx(sum(new) / 2)
     assert len(own) == len(schedule.written)
+
+
+def test_what_the_untuned_model_expected_is_learned(generator_folder: Path) -> None:
+    """Nothing at first; then the KL of whole distributions, and no loss of the tokens that were drawn."""
+    policy, loaded = tiny_policy(generator_folder, Lora(rank=4))
+    batch = Collator(Layout.TOKENS)(tiny_rows(loaded, Layout.TOKENS))
+    policy.module.eval()
+    assert Distil()(policy, batch).losses.detach().abs().max() < 1e-5
+    with torch.no_grad():
+        for weight in policy.trainable().values():
+            weight.add_(0.3)
+    policy.forget()
+    losses, where = Distil()(policy, batch).losses.detach(), batch.targets["where"]
+    now, then = (policy.read(batch.inputs, original=original) for original in (False, True))
+    logits = []
+    for read in (now, then):
+        table = policy.network.vocabulary(policy.module).weight.float()
+        logits.append((read.hidden[where].float() @ table.T).log_softmax(-1))
+    by_hand = (logits[1].exp() * (logits[1] - logits[0])).sum(-1)
+    assert torch.allclose(losses, by_hand, atol=1e-4)
+    assert losses.max() > 1e-3
 
 
 def test_a_stopped_run_shows_the_same_texts(tmp_path: Path, generator_folder: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 MEMORY = "(memory)"  # the task of batches whose rows come back from earlier tasks
+OWN_TEXT = "(own text)"  # the task of batches that hold what the untuned model wrote
 FORGOTTEN = "(forgotten)"  # how the name of a task begins whose rows are to be unlearned
 
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Schedule
-from tuneful.core.types import Record
+from tuneful.core.types import OWN_TEXT, Record
 from tuneful.engine.fit import fit
+from tuneful.objectives.distil import Distil
 from tuneful.run.build import Built
 from tuneful.run.settle import settle
 from tuneful.run.tasks import tasks_of
@@ -24,7 +25,7 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
     recipe = built.recipe
     return fit(
         built.policy,
-        dict.fromkeys(tasks_of(recipe), built.prepared.resolved.objective),
+        {**dict.fromkeys(tasks_of(recipe), built.prepared.resolved.objective), OWN_TEXT: Distil()},
         schedule or built.schedule,
         built.optimiser,
         regularisers=built.regularisers,

@@ -15,7 +15,7 @@ from tuneful.models.sampling import Generator
 from tuneful.run.prepare import Prepared
 from tuneful.schedules.lifelong import LifelongSteps
 
-TOKENS, LEAST = 96, 4  # of a text, at most; of fewer nothing is learned
+TOKENS, LEAST = 64, 4  # of a text, at most; of fewer nothing is learned
 # Half of the texts begin with one of these words, as there is no token that all models begin a text with.
 WORDS = ("The", "In", "A", "I", "This", "It", "When", "We", "For", "If", "To", "How", "As", "On", "He", "She")
 MARK = "WORDS"  # stands for what a person says, to find where that begins

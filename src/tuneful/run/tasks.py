@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneful.core.errors import RecipeError
 from tuneful.core.spec import kind_of
-from tuneful.core.types import FORGOTTEN, MEMORY, Dropped, Example, Row
+from tuneful.core.types import FORGOTTEN, MEMORY, OWN_TEXT, Dropped, Example, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
@@ -74,8 +74,8 @@ def check_tasks(recipe: Recipe) -> None:
     ]
     problems += [f"tasks.{number}.data.streaming: rows of several tasks are held; leave it out"
                  for number, task in enumerate(tasks) if task.data.streaming is True]  # fmt: skip
-    problems += [f"tasks.{number}.name: '{MEMORY}' is what rows that come back are called; take another name"
-                 for number, task in enumerate(tasks) if task.name == MEMORY]  # fmt: skip
+    problems += [f"tasks.{number}.name: '{task.name}' is what rows that come back are called; take another name"
+                 for number, task in enumerate(tasks) if task.name in (MEMORY, OWN_TEXT)]  # fmt: skip
     problems += [f"tasks.{number}.name: '{FORGOTTEN}' is what rows are called that are unlearned (tuneful unlearn); "
                  "take another name" for number, task in enumerate(tasks)
                  if task.name.startswith(FORGOTTEN) and recipe.start is None]  # fmt: skip
@@ -230,7 +230,8 @@ def tasks_of(recipe: Recipe) -> list[str]:
     """What batches may be of."""
     if not reads_apart(recipe):
         return [recipe.about]
-    return [*(task.name for task in recipe.tasks), *([MEMORY] if isinstance(recipe.schedule, Lifelong) else [])]
+    back = [MEMORY, OWN_TEXT] if isinstance(recipe.schedule, Lifelong) else []
+    return [*(task.name for task in recipe.tasks), *back]
 
 
 def counted(recipe: Recipe, parts: Mapping[str, Sequence[Row]], learned: Sequence[Row]) -> dict[str, dict[str, Any]]:

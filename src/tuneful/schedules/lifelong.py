@@ -16,7 +16,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
-from tuneful.core.types import MEMORY, Batch, Boundary, Row, Step
+from tuneful.core.types import MEMORY, OWN_TEXT, Batch, Boundary, Row, Step
 from tuneful.models.discriminant import Gaussians
 from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
 from tuneful.schedules.mixture import task_of
@@ -46,8 +46,9 @@ class Lifelong(Spec):
     """Share of an update that are rows which come back; so much larger it is than one without."""
     own_text: NonNegativeInt = 0
     """So many texts that the untuned model writes before anything is learned come back as well, as often as rows of
-    tasks do, so that it forgets less of what it knew and nobody's data need be kept (self-generated replay, Marek 2026,
-    arXiv:2605.26097). For models that write."""
+    tasks do, and what it expected of their tokens is learned (self-generated replay, Marek 2026, arXiv:2605.26097;
+    `objectives.distil`). It keeps what the model knew before any tuning, and draws it away from earlier tasks unless
+    rows of these come back too. For models that write."""
     behind: NonNegativeInt = 0
     """So many of the first tasks were learned in an earlier run: all rows there are of them come back."""
     epochs: PositiveFloat | None = None
@@ -132,8 +133,9 @@ class LifelongSteps:
         if asymmetric:
             kept = [*kept, *stored(own, self.settings.replay, self.seed + number)]
         often = self.settings.mixed / (1 - self.settings.mixed) * sum(row.times for row in own)
-        again = [rows for rows in (kept, self.written) if rows] if self.settings.mixed else []
-        back = [_back(row, often / len(again) / len(rows)) for rows in again for row in rows]
+        again = {MEMORY: kept, OWN_TEXT: self.written} if self.settings.mixed else {}
+        kinds = sum(bool(rows) for rows in again.values())
+        back = [_back(row, often / kinds / len(rows), task) for task, rows in again.items() for row in rows]
         collate = Knowing(self.collate, known, first if asymmetric else 0)
         more = self.settings.larger if back else 1.0
         cut = replace(self.cut, rows_per_step=round(more * self.cut.rows_per_step))
@@ -180,9 +182,9 @@ class Knowing:
         return self.inner.added(row, before)
 
 
-def _back(row: Row, times: float) -> Row:
+def _back(row: Row, times: float, task: str) -> Row:
     """As it comes back, so often beside a new row."""
-    return replace(row, times=times, example=replace(row.example, task=MEMORY))
+    return replace(row, times=times, example=replace(row.example, task=task))
 
 
 def stored(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
