@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shutil
@@ -123,6 +124,17 @@ def taught_run(taught: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(shutil.copytree(taught, tmp_path / "run"))
 
 
+def holding(path: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """Files of a run folder in which what one of the rows says can be read."""
+    said = [row["text"] if "text" in row else turn["content"] for row in rows for turn in row.get("messages", [{}])[:1]]
+    files = [file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".html", ".md", ".yaml")]
+    assert len(files) > 5
+    return [
+        file.name for file in files
+        if file.name != "tokenizer.json" and any(text.casefold() in html.unescape(file.read_text(encoding="utf-8")).casefold() for text in said)
+    ]  # fmt: skip
+
+
 def texts_in(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
@@ -146,6 +158,7 @@ def test_rows_are_forgotten_and_nowhere_kept(taught_run: RunFolder, tmp_path: Pa
     assert found["before"]["loss"] == before
     assert found["after"]["loss"] == after
     assert {row["text"] for row in kept_in(taught_run)} == {row["text"] for row in kept} - {row["text"] for row in gone}
+    assert not holding(taught_run.path, gone)
     assert not (taught_run.path / "before").exists()
     assert not taught_run.checkpoints.exists()
     assert FORGOTTEN not in [task["name"] for task in taught_run.read_json(taught_run.memory / "memory.json")["tasks"]]
@@ -212,9 +225,10 @@ def test_answers_that_are_written_are_unlearned_too(tmp_path: Path, generator_fo
     assert done is not None
     gone = kept_in(RunFolder(path))[:3]
     asked = write_rows(tmp_path / "gone.jsonl", gone)
-    records = [r.metrics for r in forget(path, str(asked), overrides=["optimiser.learning_rate=0.005"])
+    records = [r.metrics for r in forget(path, str(asked), overrides=["optimiser.learning_rate=0.005", "evaluate.memorisation=20"])
                if r.kind == MEMBERSHIP]  # fmt: skip
     assert records[-1]["loss"] > records[0]["loss"] + 0.05
+    assert not holding(path, gone)
 
 
 def test_the_command(taught_run: RunFolder, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.protocols import Processor
-from tuneful.core.types import Dropped, Encoded, Layout, Row, Said
+from tuneful.core.types import FORGOTTEN, Dropped, Encoded, Layout, Row, Said
 from tuneful.data.duplicates import said_in
 from tuneful.data.labels import LabelSet, alike, name_of
 from tuneful.data.rows import Rows
@@ -110,7 +110,7 @@ def xray(
         diversity=diversity([said_in(row.example) for row in train.rows]),
         balance=_balance(train.rows, labels),
         template=processor.template() if layout is Layout.TOKENS else "",
-        shown=[_show(train, index, labels) for index in _spread(len(train.rows), SHOWN)],
+        shown=[_show(train, index, labels) for index in _shown(train.rows)],
     )
     found.problems.extend(_problems(found, layout, drop, unchosen))
     found.notes.extend(_notes(found, labels, by_folds=by_folds))
@@ -214,6 +214,12 @@ def pieces(encoded: Encoded) -> list[tuple[str, bool]]:
         if end > start:
             runs.append((encoded.text[start:end], bool(marks[start])))
     return runs
+
+
+def _shown(rows: Sequence[Row]) -> list[int]:
+    """Of rows that are to be forgotten none is shown to anybody."""
+    places = [place for place, row in enumerate(rows) if not row.example.task.startswith(FORGOTTEN)]
+    return [places[index] for index in _spread(len(places), SHOWN)]
 
 
 def _spread(count: int, wanted: int) -> list[int]:
