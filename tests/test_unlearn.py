@@ -129,10 +129,8 @@ def holding(path: Path, rows: list[dict[str, Any]]) -> list[str]:
     said = [row["text"] if "text" in row else turn["content"] for row in rows for turn in row.get("messages", [{}])[:1]]
     files = [file for file in path.rglob("*") if file.suffix in (".json", ".jsonl", ".html", ".md", ".yaml")]
     assert len(files) > 5
-    return [
-        file.name for file in files
-        if file.name != "tokenizer.json" and any(text.casefold() in html.unescape(file.read_text(encoding="utf-8")).casefold() for text in said)
-    ]  # fmt: skip
+    read = {file.name: html.unescape(file.read_text(encoding="utf-8")).casefold() for file in files}
+    return [name for name in read if name != "tokenizer.json" and any(text.casefold() in read[name] for text in said)]
 
 
 def texts_in(file: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from tuneful.core.types import Batch
 
 class Earlier:
     """Answers as the policy answered when this was made: no gradient, dropout off. Weights that do not learn are
-    shared with it, so it costs as much memory as what learns."""
+    shared with it; what layers that run as one have made of these they make once more."""
 
     def __init__(self, policy: Policy) -> None:
         shared = {id(weight): weight for weight in policy.module.parameters() if not weight.requires_grad}

@@ -22,8 +22,9 @@ class Previous(Spec):
 
     Learning without Forgetting (Li and Hoiem 2016, arXiv:1606.09282, equations 2 and 3; T^2 as in Hinton et al. 2015,
     arXiv:1503.02531, section 2). Of text, the KL of next tokens at the tokens that are learned, without T: it holds the
-    new task back as well. One more forward pass, and as much memory as what learns. For `schedule: lifelong` and
-    `tuneful learn`; before the first task has ended it says nothing.
+    new task back as well. One more forward pass, and memory for a copy of what learns (under LoRA also for the frozen
+    weights in the order of their products). For `schedule: lifelong` and `tuneful learn`; before the first task has
+    ended it says nothing.
     """
 
     suits: ClassVar[frozenset[Answer]] = ONE_OF_MANY
