@@ -23,6 +23,7 @@ from tuneful.evaluation.tasks import lessons
 from tuneful.evaluation.words import words
 from tuneful.recipe import from_mapping
 from tuneful.regularisers import Forget
+from tuneful.regularisers.unlearning import RunningForget
 from tuneful.run.folder import RunFolder
 from tuneful.run.forget import forget
 from tuneful.run.forgotten import MEMBERSHIP
@@ -142,13 +143,19 @@ def kept_in(folder: RunFolder, name: str = "train") -> list[dict[str, Any]]:
     return texts_in(file)
 
 
-def test_rows_are_forgotten_and_nowhere_kept(taught_run: RunFolder, tmp_path: Path) -> None:
+def test_rows_are_forgotten_and_nowhere_kept(
+    taught_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aimed: list[float] = []
+    monkeypatch.setattr(RunningForget, "aim", lambda self, level: aimed.append(level))
     kept = kept_in(taught_run)
     gone = kept[::4]
     asked = write_rows(tmp_path / "gone.jsonl", [{**row, "text": f" {row['text'].upper()}!"} for row in gone])
     settings = ["evaluate.robustness=false", "evaluate.shots=0"]
     records = list(forget(taught_run.path, str(asked), overrides=settings))
-    before, after = (record.metrics["loss"] for record in records if record.kind == MEMBERSHIP)
+    looks = [record.metrics for record in records if record.kind == MEMBERSHIP]
+    before, after = (metrics["loss"] for metrics in looks)
+    assert aimed == [looks[0]["unseen_loss"]]
     assert after > before
     report = taught_run.read_json(taught_run.report)
     found = report["forgetting"]["unlearned"]
