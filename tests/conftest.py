@@ -17,7 +17,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import torch
 
 from endpoints import Server
-from tuneful.core.device import prepare_process
+from tuneful.core.device import Machine, prepare_process
 from tuneful.models import kept
 from tuneful.run import build, vectors
 from tuneful.testing import tiny_generator, tiny_reader
@@ -34,6 +34,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = socket.socket.connect
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are taken in float32 where nobody says, also on machines where bfloat16 is faster."""
+    monkeypatch.setattr(Machine, "fastest", "fp32")
 
 
 @pytest.fixture

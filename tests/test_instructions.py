@@ -381,6 +381,7 @@ def test_a_request_that_does_not_help_is_seen(generator_folder: Path, tmp_path: 
     assert sifting.refused["its request does not help to tell the answer"] == len(rows) - len(kept) >= 18
 
 
+@pytest.mark.usefixtures("exact")
 def test_difficulty_by_hand(generator_folder: Path) -> None:
     """The mean loss of the answer's tokens after its request, by that behind an empty one."""
     from transformers import AutoModelForCausalLM

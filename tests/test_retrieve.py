@@ -167,6 +167,7 @@ def test_rows_of_mean_length_leave_room_in_a_step(reader_folder: Path, tmp_path:
     assert {len(step.batches) for step in steps if isinstance(step, Step)} == {1}
 
 
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("adapter", ["full", "lora", "top_layers"])
 def test_queries_learn_to_find_their_documents(adapter: str, reader_folder: Path, tmp_path: Path) -> None:
     """Other tools read the same vectors from the run, and search by what the card says."""

@@ -188,6 +188,7 @@ def test_rows_with_labels_and_texts_without_are_named_apart(reader_folder: Path,
                    "model": str(reader_folder)})  # fmt: skip
 
 
+@pytest.mark.usefixtures("exact")
 def test_a_generators_score_is_the_likelihood_of_the_text_after_the_name(generator_folder: Path) -> None:
     """Against transformers' own forward pass; a text that is too long is cut for all names alike."""
     tuned = open_model(str(generator_folder))
