@@ -18,6 +18,7 @@ from tuneful.recipe import from_mapping
 from tuneful.run.build import Built, build
 from tuneful.run.own_text import own_texts
 from tuneful.run.prepare import prepare
+from tuneful.run.session import run
 from tuneful.schedules.lifelong import LifelongSteps
 from tuneful.testing import tiny_policy, tiny_rows
 from work import greetings, losses_of, whole_and_parts, write_rows
@@ -70,6 +71,9 @@ def test_they_are_half_of_every_update(tmp_path: Path, generator_folder: Path) -
     alone = read_in(built_of(given_of(tmp_path, generator_folder, replay=0, own_text=12)))
     assert all(abs(update[OWN_TEXT] - update.get("one", update.get("two", 0))) <= 1 for update in alone)
     assert any("one" in update for update in alone)  # while the first task is learned as well
+    schedule = built_of(given_of(tmp_path, generator_folder, replay=0, own_text=12)).schedule
+    assert isinstance(schedule, LifelongSteps)
+    assert schedule.part(0, 6).cut.rows_per_step == 8  # so that each new row is seen as often as without
     without = read_in(built_of(given_of(tmp_path, generator_folder, replay=0)))
     assert all(OWN_TEXT not in update for update in without)
 
@@ -109,6 +113,16 @@ def test_a_stopped_run_shows_the_same_texts(tmp_path: Path, generator_folder: Pa
     recipe, _ = from_mapping(given_of(tmp_path, generator_folder, own_text=8), [])
     whole, resumed = whole_and_parts(recipe, tmp_path, after=8)
     assert losses_of(whole, "train") == losses_of(resumed, "train")
+
+
+def test_texts_of_its_own_bring_no_loss_before_anything_is_learned(tmp_path: Path, generator_folder: Path) -> None:
+    """Their tokens by themselves would bring as much as the new task."""
+    first = []
+    for count in (0, 12):
+        recipe, _ = from_mapping(given_of(tmp_path, generator_folder, replay=0, own_text=count), [])
+        records = [record for record in run(recipe, tmp_path / f"run{count}") if record.kind == "train"]
+        first.append(records[0].metrics["loss"])
+    assert first[1] == pytest.approx(first[0], rel=0.2)
 
 
 def test_an_encoder_writes_nothing(tmp_path: Path, reader_folder: Path) -> None:

@@ -56,8 +56,7 @@ class RunningForget:
             self._level = level
 
     def consolidate(self, policy: Policy, boundary: Boundary) -> None:
-        if self._earlier is None:  # what was learned, and not what has been forgotten since
-            self._earlier = Earlier(policy)
+        self._earlier = Earlier(policy)
 
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
         if not batch.task.startswith(FORGOTTEN) or self._earlier is None:
