@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.used import fold_rows, rows_before, use_rows
-from tuneful.adapters.weights import copy_into, head_names, trainable, vocabulary_head
+from tuneful.adapters.weights import copy_into, head_names, put_body, trainable, vocabulary_head
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec
@@ -107,6 +107,11 @@ class AttachedWeights:
     @contextmanager
     def original(self) -> Iterator[nn.Module]:
         yield self._original
+
+    def stand_on(self, first: Any) -> None:
+        """The body that learns is that of `first`; the head stays."""
+        put_body(self._module, first.module.base_model)
+        put_body(self._original, first._original.base_model)
 
     def see(self, ids: Tensor) -> None:
         """These (U,) are all the tokens there will be to learn from: of the embedding, nothing else need learn."""

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.fused import fuse
-from tuneful.adapters.weights import copy_into, head_names, trainable
+from tuneful.adapters.weights import copy_into, head_names, put_body, trainable
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
@@ -199,6 +199,13 @@ class AttachedLora:
             if isinstance(layer, Linear):
                 for name in layer.active_adapters:
                     yield layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+
+    def stand_on(self, first: Any) -> None:
+        """The adapter is that of `first`, and so is the body under it; the head stays."""
+        body = first.module.base_model
+        if _known_to_peft(self._module) is not self._module:
+            self._wrapped.base_model.model = body
+        put_body(self._module, body)
 
     def state(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.trainable().items()}

@@ -44,3 +44,10 @@ def vocabulary_head(module: Any) -> list[nn.Parameter]:
     """The output matrix of a language model; empty for a classifier."""
     output = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     return list(output.parameters()) if output is not None else []
+
+
+def put_body(module: Any, body: nn.Module) -> None:
+    """Gives a module another body of its kind. An output matrix that was the input embedding is that of the new one."""
+    setattr(module, module.base_model_prefix, body)
+    if hasattr(module, "tie_weights"):
+        module.tie_weights()

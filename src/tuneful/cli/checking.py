@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,12 +11,15 @@ from rich.text import Text
 from tuneful.cli.augmenting import augmented_json, refuse_without, show_augmented
 from tuneful.cli.coaching import Coaching, show, write
 from tuneful.cli.show import console, errors, learned_text, listed, minutes, note, print_json, table
+from tuneful.core.errors import RecipeError
 from tuneful.data.xray import XRay
 from tuneful.data.xray import as_json as xray_json
 from tuneful.evaluation.words import words as words_in
 from tuneful.run.api import recipe_and_notes
 from tuneful.run.build import cost
 from tuneful.run.coach import coach
+from tuneful.run.joined import checked_kinds
+from tuneful.run.kinds import kinds_of
 from tuneful.run.objections import check_start
 from tuneful.run.patched import with_test
 from tuneful.run.prepare import Prepared, prepare
@@ -38,6 +42,9 @@ def check_command(
     if augment:
         refuse_without(recipe)
     say = (lambda _: None) if as_json else note
+    if kinds_of(recipe):
+        refuse_for_kinds(coaching is not None, augment=augment)
+        return _check_kinds(checked_kinds(recipe, say), notes, as_json=as_json)
     prepared = prepare(recipe if coaching is None else with_test(recipe), say)
     check_start(prepared, say)
     plan = _plan(prepared)
@@ -57,6 +64,29 @@ def check_command(
             show(found)
         write(found, coaching, target)
     return 2 if prepared.xray.problems else 0
+
+
+def refuse_for_kinds(coaches: bool, *, augment: bool) -> None:
+    """Raises RecipeError for what is asked of one kind of task."""
+    asked = {"--coach": coaches, "--augment": augment}
+    if problems := [f"{name}: is about tasks of one kind, and these are of several; leave it out, or check a recipe of "
+                    "each" for name, there in asked.items() if there]:  # fmt: skip
+        raise RecipeError(problems)
+
+
+def _check_kinds(kinds: Mapping[str, Prepared], notes: list[str], *, as_json: bool) -> int:
+    """Each kind of task as a recipe of its own would be shown."""
+    plans = {name: _plan(kind) for name, kind in kinds.items()}
+    if as_json:
+        each = {name: {"data": xray_json(kind.xray), "plan": plans[name]} for name, kind in kinds.items()}
+        print_json({"kinds": each, "notes": notes})
+    else:
+        for words in notes:
+            note(words)
+        for name, kind in kinds.items():
+            console.print(Text(f"\n{name}", style="bold underline"))
+            _show(kind, plans[name])
+    return 0
 
 
 def _plan(prepared: Prepared) -> dict[str, Any]:

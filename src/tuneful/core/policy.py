@@ -105,6 +105,10 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
+    def of(self, task: str) -> Policy:
+        """Through which the batches of a task are read; of another kind of task it may be another."""
+        return self
+
     def __call__(self, batch: Batch) -> Outputs:
         if self._memo is None or self._memo[0] is not batch:
             self._memo = (batch, self._forward(lambda: nullcontext(self.module), batch.inputs, batch.classes))

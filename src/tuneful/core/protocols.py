@@ -294,6 +294,13 @@ class InTurn(Protocol):
 
 
 @runtime_checkable
+class WeighsTasks(Protocol):
+    """Optional, of a regulariser that is about several tasks, which must then be learned together and read apart."""
+
+    weighs: ClassVar[bool]
+
+
+@runtime_checkable
 class Consolidates(Protocol):
     """Optional: told when a task ends, and before the first update where tasks were learned in an earlier run."""
 

@@ -143,19 +143,26 @@ def _passes(
     parameters = list(policy.trainable().values())
     everything = sum(units.values()) or 1.0
     metrics: dict[str, float] = defaultdict(float)
+    learned = [task for task, count in units.items() if count]
+    if len(learned) > 1:
+        metrics |= {f"{name}/{task}": 0.0 for task in learned for name in ("loss", "read")}
     for batch in (place(batch, policy.device) for batch in step.batches):
         share, own = batch.units / everything, batch.units / (units[batch.task] or 1.0)
-        with policy.gathered(), disturbed(regularisers, policy, batch):
-            terms = objectives[batch.task](policy, batch)
+        reader = policy.of(batch.task)
+        with policy.gathered(), disturbed(regularisers, reader, batch):
+            terms = objectives[batch.task](reader, batch)
             loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
             penalty = loss.new_zeros(())
             for regulariser in regularisers:  # what stands in the place of a loss is divided as that loss is
                 part = own if isinstance(regulariser, Replaces) else share
-                penalty = penalty + part * regulariser(policy, batch, terms)
+                penalty = penalty + part * regulariser(reader, batch, terms)
             gradient.add(batch.task, loss + penalty, parameters)
         metrics["loss"] += float(loss.detach())
         metrics["units"] += batch.units
         metrics["read"] += batch.tokens
+        if f"loss/{batch.task}" in metrics:
+            metrics[f"loss/{batch.task}"] += float(loss.detach())
+            metrics[f"read/{batch.task}"] += batch.tokens
         if regularisers:
             metrics["penalty"] += float(penalty.detach())
         for name, value in terms.metrics.items():

@@ -119,6 +119,9 @@ def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> li
 
 
 def _use(report: Mapping[str, Any], say: Say) -> list[str]:
+    if kinds := report.get("kinds"):
+        folders = [f"[{name}]({kind['folder']}/README.md)" for name, kind in kinds.items()]
+        return [say["card_kinds"].format(folders=say["between_items"].join(folders))]
     lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
     recipe = report["provenance"].get("recipe") or {}
     if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):

@@ -29,6 +29,9 @@ def each_task(report: Report, say: Say) -> dict[str, Any]:
             say["column_task"], say["column_metric"], *(phrases.system_name(report, system, say) for system in shown),
             *(say[f"column_{name}"] for name in ("delta", "interval", "tested", "trained")),
         ],
+        "pages": {
+            task: f"{found['folder']}/report.html" for task, found in tasks.items() if found.get("folder")
+        },
         "rows": [
             [
                 task, phrases.metric_name(found["metric"], say) if found.get("metric") else phrases.MISSING,

@@ -203,6 +203,8 @@ def _of_run(name: str, path: Path) -> Path:
     """A run stands for the model it made."""
     if (path / "model").exists():
         return _checked(name, path / "model")
+    if kinds := sorted(str(file.parent) for file in path.glob("tasks/*/recipe.lock.json")):
+        raise ModelError(f"the run {name} holds a model for each kind of task it learned; name one: {', '.join(kinds)}")
     what = "an adapter, no model of its own" if (path / "adapter").exists() else "no model yet"
     raise ModelError(
         f"the run {name} holds {what}; tune it with --set save.merged=true, or save the two as one: "

@@ -27,6 +27,8 @@ class SentenceForSequenceClassification(nn.Module):
     """(R, C) logits by one linear layer over the unit-length mean (R, D) of a body's hidden states; with no class, the
     mean itself. A decoder that learns beside the body, if it `rebuilds`, is no part of what is saved."""
 
+    base_model_prefix = "body"
+
     def __init__(self, body: Any, classes: int, *, rebuilds: bool = False) -> None:
         super().__init__()
         self.body, self.config = body, body.config

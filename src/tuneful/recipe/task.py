@@ -147,6 +147,9 @@ class Task(Spec):
     labels: Literal["own", "shared"] | None = None
     """Labels that another task has too: `shared` if they mean the same there, `own` if they do not, and are then named
     after the task. None: shared where both tasks have the same labels, refused where they have some in common."""
+    head: Literal["own", "shared"] = "shared"
+    """With schedule mixture: `own` gives its labels a head of their own, so that they are told from one another alone;
+    `shared` one head to all tasks with labels, which tells all of their labels apart."""
 
     @field_validator("data", mode="before", json_schema_input_type=str | list[str | Source] | Data)
     @classmethod

@@ -12,11 +12,12 @@ from tuneful.regularisers.pairing import CounterfactualPairing
 from tuneful.regularisers.robust import GroupDro
 from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
 from tuneful.regularisers.unlearning import Forget
+from tuneful.regularisers.weighing import Uncertainty
 
 __all__ = [
     "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Focal",
     "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous",
-    "RDrop", "ReferenceKL",
+    "RDrop", "ReferenceKL", "Uncertainty",
 ]  # fmt: skip
 
 REGULARISERS: Table[Spec] = Table(
@@ -24,6 +25,7 @@ REGULARISERS: Table[Spec] = Table(
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
         Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Forget,
+        Uncertainty,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tuneful.core.device import join_ranks
-from tuneful.core.errors import GateBroken
+from tuneful.core.errors import GateBroken, RecipeError
 from tuneful.core.quantised import Kind
 from tuneful.evaluation.verdict import wider
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.forget import forget
+from tuneful.run.kinds import kinds_of
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
@@ -111,8 +112,12 @@ def unlearn(
 def check(
     what: str | Path | Mapping[str, Any] | Recipe, *, model: str | None = None, say: Say = lambda _: None
 ) -> Prepared:
-    """What a run would learn, without one. Raises InputError where a run would not start."""
-    prepared = prepare(recipe_for(what, model=model, settings={}), say)
+    """What a run would learn, without one. Raises InputError where a run would not start, and for tasks of several
+    kinds, each of which is prepared by itself."""
+    recipe = recipe_for(what, model=model, settings={})
+    if kinds_of(recipe):
+        raise RecipeError(["tasks: these are of several kinds, each prepared by itself; `tuneful check` shows all"])
+    prepared = prepare(recipe, say)
     check_start(prepared, say)
     return prepared
 
@@ -147,8 +152,15 @@ def recipe_and_notes(
 def check_gates(report: Mapping[str, Any]) -> None:
     broken = [name for name, state in report["verdict"]["gates"].items() if state == "broken"]
     if broken:
-        told = [f"{name} ({_why_wider(report)})" if name == "bias_gap_increase" else name for name in broken]
+        told = [_broken(name, report) for name in broken]
         raise GateBroken(f"the run ended, and these gates do not hold: {', '.join(told)}")
+
+
+def _broken(gate: str, report: Mapping[str, Any]) -> str:
+    """A gate, and what of it does not hold where that is known."""
+    if kinds := report.get("kinds"):
+        return f"{gate} (of {', '.join(name for name, kind in kinds.items() if kind['gates'].get(gate) == 'broken')})"
+    return f"{gate} ({_why_wider(report)})" if gate == "bias_gap_increase" else gate
 
 
 def _why_wider(report: Mapping[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -49,8 +49,10 @@ from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.lifelong import LifelongSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
+from tuneful.schedules.together import TogetherSteps
 
 Say = Callable[[str], None]
+Steps = EpochSteps | SelfTrainSteps | EpisodeSteps | LifelongSteps | TogetherSteps
 STORES = 8  # of hidden states, kept at most; the one used longest ago goes
 
 
@@ -61,10 +63,11 @@ class Built:
     prepared: Prepared
     policy: Policy
     collate: Collator
-    schedule: EpochSteps | SelfTrainSteps | EpisodeSteps | LifelongSteps
+    schedule: Steps
     optimiser: Updater
     regularisers: Sequence[Regulariser]  # at work in this run
     cost: Cost
+    parts: Mapping[str, Built] = field(default_factory=dict)  # of tasks that differ in kind, each kind by itself
 
     @property
     def recipe(self) -> Recipe:
@@ -120,17 +123,32 @@ def check_last(prepared: Prepared, policy: Policy) -> None:
 
 def build_on(policy: Policy, prepared: Prepared) -> Built:
     """The same for a policy that is there already."""
+    collate = collator_of(prepared, policy)
+    schedule = schedule_of(prepared, policy, collate)
+    optimiser = updater_of(prepared, policy, schedule)
+    seed_own(prepared.recipe.seed)
+    begun_here = begun(prepared.recipe, prepared.repeated)
+    return Built(prepared, policy, collate, schedule, optimiser, begun_here, cost(prepared, policy))
+
+
+def collator_of(prepared: Prepared, policy: Policy, about: str | None = None) -> Collator:
+    """How its rows become batches; `about` is what these are called, if not as the recipe says."""
+    recipe = prepared.recipe
+    return Collator(
+        prepared.layout,
+        None if reads_apart(recipe) else about or recipe.about,
+        share=prepared.layout is Layout.TOKENS and policy.network.shares,
+        groups=names_of(prepared.repeated) if comparing(recipe) else (),
+    )
+
+
+def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
+    """What is learned when, by a model that is ready to learn."""
     recipe, resolved = prepared.recipe, prepared.resolved
     policy.module.train()
     if recipe.optimiser.gradient_checkpointing:
         compute_twice(policy.module)
     prepare_training(policy.module)
-    collate = Collator(
-        prepared.layout,
-        None if reads_apart(recipe) else recipe.about,
-        share=prepared.layout is Layout.TOKENS and policy.network.shares,
-        groups=names_of(prepared.repeated) if comparing(recipe) else (),
-    )
     even = prepared.layout is Layout.PAIRS
     cut = Cut(
         resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
@@ -139,29 +157,30 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     rows = prepared.stream or prepared.repeated
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
-    if isinstance(schedule, LifelongSteps):
-        schedule = shown_again(schedule, prepared, policy)
-    heads = head_names(policy.module) if prepared.starts_new else []
+    return shown_again(schedule, prepared, policy) if isinstance(schedule, LifelongSteps) else schedule
+
+
+def updater_of(prepared: Prepared, policy: Policy, schedule: Steps) -> Updater:
+    recipe = prepared.recipe
     lies, parameters = heights(policy.module), policy.trainable()
-    optimiser = Updater(
+    return Updater(
         recipe.optimiser,
         parameters,
         steps=len(schedule),
-        heads=heads,
+        heads=head_names(policy.module) if prepared.starts_new else [],
         heights={name: lies[id(parameter)] for name, parameter in parameters.items()},
         average=RunningAverage(recipe.average) if recipe.average else None,
         ends=schedule.ends if isinstance(schedule, LifelongSteps) else (),
     )
-    seed_own(recipe.seed)
-    return Built(
-        prepared, policy, collate, schedule, optimiser, begun(recipe, prepared.repeated), cost(prepared, policy)
-    )
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
-    recipe, adapter = prepared.recipe, prepared.resolved.adapter
-    compute = torch.bfloat16 if prepared.resolved.precision == "bf16" else torch.float32
-    shares_out = recipe.sharded and world() > 1
+    loaded, attached = loaded_with_adapter(prepared, say)
+    return policy_over(prepared, loaded, attached)
+
+
+def loaded_with_adapter(prepared: Prepared, say: Say = lambda _: None) -> tuple[Loaded, Attached]:
+    recipe, adapter, compute = prepared.recipe, prepared.resolved.adapter, _compute(prepared)
 
     def loading() -> Loaded:
         with in_turn():
@@ -170,7 +189,7 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
                 labels=prepared.head,
                 fills=prepared.layout is Layout.MASKED,
                 dtype=compute if adapter.freezes else torch.float32,
-                device="cpu" if shares_out else pick_device(),
+                device="cpu" if _shares_out(recipe) else pick_device(),
                 trust_remote_code=recipe.trust_remote_code,
                 quantise=recipe.quantise,
                 say=say,
@@ -179,14 +198,27 @@ def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
     loaded = together(loading)
     attached = adapter.attach(loaded.module, labels=prepared.starts_new)
     equal_to_first(parameter.detach() for parameter in attached.trainable().values())
+    return loaded, attached
+
+
+def policy_over(prepared: Prepared, loaded: Loaded, attached: Attached) -> Policy:
+    compute = _compute(prepared)
     # Weights that learn stay in float32, and are rounded where a product reads them.
-    autocast = None if adapter.freezes or compute == torch.float32 else compute
-    if shares_out:
+    autocast = None if prepared.resolved.adapter.freezes or compute == torch.float32 else compute
+    if _shares_out(prepared.recipe):
         return _shared_out(loaded, attached, autocast)
-    if not keeps_below(recipe, prepared.layout):
+    if not keeps_below(prepared.recipe, prepared.layout):
         return Policy(loaded.network, attached, autocast=autocast)
     network = with_frozen_layers_kept(loaded, prepared.resolved.precision)
     return Policy(network, attached, autocast=autocast)
+
+
+def _compute(prepared: Prepared) -> torch.dtype:
+    return torch.bfloat16 if prepared.resolved.precision == "bf16" else torch.float32
+
+
+def _shares_out(recipe: Recipe) -> bool:
+    return recipe.sharded and world() > 1
 
 
 def _shared_out(loaded: Loaded, attached: Attached, autocast: torch.dtype | None) -> Policy:

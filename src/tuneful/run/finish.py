@@ -112,13 +112,13 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost={**_cost(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
+        cost={**cost_of(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
         forgetting={**forgotten, **lost(built, worth), **together(built, folder), **unlearned(built, folder)},
         data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
         provenance=provenance(built),
-        curves=_curves(folder),
+        curves=curves_of(folder),
         choice=_choice(chosen, built),
         repair=repaired.facts,
         tasks=each_task(built, examined),
@@ -234,7 +234,8 @@ def _compared(folder: RunFolder) -> Mapping[str, Any]:
     return folder.read_json(folder.compared) if folder.compared.exists() else {}
 
 
-def _cost(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def cost_of(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's `cost`: what training took."""
     seconds = max(progress.seconds, 1e-9)
     return {
         "seconds": round(progress.seconds, 2),
@@ -259,7 +260,7 @@ def _utilisation(built: Built, share: float, seconds: float) -> float:
     return again.utilisation(share, seconds)
 
 
-def _curves(folder: RunFolder) -> dict[str, Any]:
+def curves_of(folder: RunFolder) -> dict[str, Any]:
     """What the page draws: the loss of training and validation over the updates; accuracy where there are classes."""
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     for record in folder.read_records():

@@ -98,6 +98,13 @@ class RunFolder:
     def exists(self) -> bool:
         return self.lock.exists()
 
+    def refuse_several(self) -> None:
+        """Raises RunFolderError where tasks of several kinds were learned, each of which has a model of its own."""
+        kinds = sorted(self.path.glob("tasks/*/recipe.lock.json"))
+        if kinds:
+            names = ", ".join(str(kind.parent) for kind in kinds)
+            raise RunFolderError(f"{self.path} holds a model for each kind of task it learned; name one: {names}")
+
     def refuse_foreign(self) -> None:
         """A folder that holds anything but a run is somebody's: nothing there is overwritten."""
         others = [path.name for path in self.path.iterdir() if path.name != ".claim"] if self.path.is_dir() else []
@@ -174,13 +181,14 @@ class RunFolder:
 
 def default_path(name: str) -> Path:
     """`runs/DATE-NAME`, not yet taken; all ranks ask together."""
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_safe(name)}"
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{safe(name)}"
     path, number = Path("runs") / stem, 2
     while path.exists():
         path, number = Path("runs") / f"{stem}-{number}", number + 1
     return gathered(path)[0]
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """As a part of a path."""
     kept = "".join(character if character.isalnum() or character in "-_" else "-" for character in name)
     return kept.strip("-")[:40] or "run"

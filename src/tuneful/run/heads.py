@@ -39,6 +39,8 @@ def started(vectors_ND: Tensor, rows: Sequence[Row], count: int) -> Probe:
 def begin(built: Built) -> float:
     """Before the first update: a head over means starts where the rows say, or is solved where nothing else learns.
     The seconds it took."""
+    if built.parts:
+        return sum(map(begin, built.parts.values()))
     prepared, policy = built.prepared, built.policy
     if not prepared.pooled or prepared.labels is None or prepared.labels.kind == "number" or built.turns:
         return 0.0
@@ -85,6 +87,8 @@ def end(built: Built) -> float:
     a head solved on the encoder as it is now, beside texts without labels where there are any. Changes nothing where no
     head over means told classes apart, nor where the encoder learned texts, about which its head has no second opinion.
     The seconds it took."""
+    if built.parts:
+        return sum(map(end, built.parts.values()))
     prepared, policy = built.prepared, built.policy
     labels = prepared.labels
     if not prepared.pooled or labels is None or labels.kind != "class" or not prepared.resolved.steps:

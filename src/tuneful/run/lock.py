@@ -27,7 +27,11 @@ LIBRARIES = ("tuneful", "torch", "transformers", "peft", "safetensors", "numpy",
 
 def write_lock(built: Built, folder: RunFolder, command: str) -> None:
     """`recipe.yaml` as given is the caller's; the lock is the recipe with every default, and what it ran on."""
-    lock = {
+    folder.write_json(folder.lock, lock_of(built, command))
+
+
+def lock_of(built: Built, command: str) -> dict[str, Any]:
+    return {
         "recipe": built.recipe.model_dump(mode="json"),
         "versions": versions(),
         "data_sha256": built.prepared.data_sha256,
@@ -36,7 +40,6 @@ def write_lock(built: Built, folder: RunFolder, command: str) -> None:
         "label_kind": built.prepared.labels.kind if built.prepared.labels else None,
         "command": command,
     }
-    folder.write_json(folder.lock, lock)
 
 
 def versions() -> dict[str, str]:

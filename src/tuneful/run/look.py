@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from statistics import fmean
 
-from tuneful.core.types import Record
+from tuneful.core.types import Record, Row
 from tuneful.run.build import Built
 from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.settle import averaged
@@ -16,13 +17,33 @@ def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]
     recipe, resolved = built.recipe, built.prepared.resolved
     due = step % resolved.look_every == 0 or step == len(built.schedule)
     due = due and built.turns is None  # rows of tasks that are yet to come would decide
-    rows = looked_at(built) if recipe.evaluate.enabled and due else []
+    if not (recipe.evaluate.enabled and due):
+        return False
+    rows = {name: found for name, part in (built.parts or {recipe.about: built}).items() if (found := looked_at(part))}
     if not rows:
         return False
-    watch.rows = len(rows)
+    watch.rows = sum(map(len, rows.values()))
     with averaged(built):
         with built.policy.gathered():
-            metrics = validation_metrics(built, rows)
+            metrics = _metrics(built, rows, watch)
         over = watch.look(step, metrics, built.policy)
     yield Record(step, "validation", recipe.about, metrics)
     return over
+
+
+def _metrics(built: Built, rows: Mapping[str, list[Row]], watch: Watch) -> dict[str, float]:
+    """Of tasks of one kind as the objective has them. Of several kinds the loss of each, as `loss/NAME`, and as `loss`
+    the mean of what they are beside those of the first look, as losses of different kinds have no common unit."""
+    if not built.parts:
+        return validation_metrics(built, rows[built.recipe.about])
+    losses = {name: validation_metrics(built.parts[name], own)["loss"] for name, own in rows.items()}
+    named = {f"loss/{name}": loss for name, loss in losses.items()}
+    first = watch.seen[0] if watch.seen else named
+    return {"loss": fmean(loss / first[name] if first[name] else loss for name, loss in named.items()), **named}
+
+
+def of_part(seen: Sequence[Mapping[str, float]], name: str) -> Iterator[dict[str, float]]:
+    """What looks at a whole run saw of one of its kinds of task."""
+    for look in seen:
+        if f"loss/{name}" in look:
+            yield {"step": look["step"], "loss": look[f"loss/{name}"]}

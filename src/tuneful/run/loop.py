@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tuneful.core.policy import Policy
-from tuneful.core.protocols import Schedule
+from tuneful.core.protocols import Objective, Schedule
 from tuneful.core.types import OWN_TEXT, Record
 from tuneful.engine.fit import fit
 from tuneful.objectives.distil import Distil
@@ -25,7 +25,7 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
     recipe = built.recipe
     return fit(
         built.policy,
-        {**dict.fromkeys(tasks_of(recipe), built.prepared.resolved.objective), OWN_TEXT: Distil()},
+        objectives_of(built),
         schedule or built.schedule,
         built.optimiser,
         regularisers=built.regularisers,
@@ -33,6 +33,13 @@ def updates(built: Built, schedule: Schedule | None = None, *, start: int = 0) -
         clip=recipe.optimiser.clip,
         start=start,
     )
+
+
+def objectives_of(built: Built) -> dict[str, Objective]:
+    """By what batches may be of."""
+    if built.parts:
+        return {name: part.prepared.resolved.objective for name, part in built.parts.items()}
+    return {**dict.fromkeys(tasks_of(built.recipe), built.prepared.resolved.objective), OWN_TEXT: Distil()}
 
 
 def tried(built: Built, should_stop: Callable[[], bool]) -> Iterator[Record]:

@@ -103,6 +103,7 @@ def read_sums(folder: RunFolder) -> Gaussians | None:
 def read_memory(folder: RunFolder) -> Memory:
     """Raises RunFolderError where there is none, or one of a later version."""
     if not folder.memory.exists():
+        folder.refuse_several()
         raise RunFolderError(
             f"{folder.path} keeps nothing of what it learned, so that would be lost: save.memory was 0, its rows were "
             "read from disk, they have several labels or numbers (which `learn` cannot add to yet), or it was made by "

@@ -17,10 +17,11 @@ from tuneful.core.protocols import (
     MeasuresWeights,
     Replaces,
     Suits,
+    WeighsTasks,
 )
 from tuneful.core.types import Answer, Layout, Row
 from tuneful.recipe import Recipe
-from tuneful.schedules import Lifelong
+from tuneful.schedules import Lifelong, Mixture
 
 SAID = {
     Answer.TOKENS: "these are tokens",
@@ -65,6 +66,11 @@ def check_regularisers(recipe: Recipe, adapter: Adapter, answer: Answer) -> None
             problems.append(f"regularisers: {kind} measures whole weights; leave out sharded and dora")
         if isinstance(regulariser, InTurn) and not isinstance(recipe.schedule, Lifelong):
             problems.append(f"regularisers: {kind} is about earlier tasks; take schedule: lifelong, or `tuneful learn`")
+        if isinstance(regulariser, WeighsTasks) and not (
+            len(recipe.tasks) > 1 and isinstance(recipe.schedule, Mixture)
+        ):
+            problems.append(f"regularisers: {kind} weighs tasks that are learned together, with schedule: mixture; "
+                            "leave it out")  # fmt: skip
     problems += _problems_of_offsets(recipe)
     problems += _problems_of_soup(recipe, adapter, answer)
     problems += _problems_of_interpolation(recipe, adapter, answer)

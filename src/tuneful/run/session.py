@@ -10,23 +10,20 @@ from typing import Any
 
 import yaml
 
-from tuneful.core.device import is_first, join_ranks, machine
-from tuneful.core.errors import DataError, RunFolderError
+from tuneful.core.device import is_first, join_ranks
 from tuneful.core.files import write_text
 from tuneful.core.ranks import first_alone, gathered, together
 from tuneful.core.types import Record
-from tuneful.evaluation.phrases import said
-from tuneful.evaluation.words import words
 from tuneful.recipe import Recipe
 from tuneful.run.beside import compare
 from tuneful.run.build import Built, build
 from tuneful.run.choose import Choice, choose, to_choose
 from tuneful.run.finish import finish
 from tuneful.run.folder import RunFolder
-from tuneful.run.gated import check_gated
+from tuneful.run.joined import kinds_in, run_kinds
 from tuneful.run.lock import recipe_of, write_lock
-from tuneful.run.plan import planned_mb
-from tuneful.run.prepare import Prepared, prepare
+from tuneful.run.opening import asked_of_all, claim, given, prepared_for, refuse_taken, tell_notes
+from tuneful.run.prepare import Prepared
 from tuneful.run.progress import Progress
 from tuneful.run.reworded import with_reworded
 from tuneful.run.train import train
@@ -52,18 +49,22 @@ def run(
     Raises InputError before anything is written when the recipe, the data or the model cannot be used."""
     join_ranks()
     say = say if is_first() else lambda _: None
-    progress, stop = Progress(), _asked_of_all(should_stop)
+    progress, stop = Progress(), asked_of_all(should_stop)
     folder = RunFolder(path)
-    first_alone(lambda: _refuse_taken(folder, resume))
+    first_alone(lambda: refuse_taken(folder, resume))
     if resume:
         recipe = recipe_of(folder.read_json(folder.lock))
-    prepared = with_reworded(together(lambda: _prepared(recipe, say)), say)
+    if kinds := together(lambda: kinds_in(recipe, folder, resume=resume, say=say)):
+        given_over = {"resume": resume, "language": language, "command": command, "should_stop": stop, "say": say}
+        yield from run_kinds(recipe, kinds, folder, **given_over)  # type: ignore[arg-type]
+        return
+    prepared = with_reworded(together(lambda: prepared_for(recipe, say)), say)
     with ExitStack() as held:
-        first_alone(lambda: _claim(folder, resume, held))
+        first_alone(lambda: claim(folder, resume, held))
         choice = _choice(recipe, prepared, say, stop)
         if choice is not None:
             recipe = choice.recipe
-            prepared = replace(_prepared(recipe, lambda _: None), reworded=prepared.reworded)
+            prepared = replace(prepared_for(recipe, lambda _: None), reworded=prepared.reworded)
         prepared = with_variants(prepared, say)
         tell_notes(prepared, language, say)
         compared = {} if resume else compare(prepared, say, stop)
@@ -90,28 +91,6 @@ def _choice(given: Recipe, prepared: Prepared, say: Say, should_stop: Callable[[
     return weigh(given, prepared, say, should_stop) if to_weigh(prepared) else None
 
 
-def tell_notes(prepared: Prepared, language: str, say: Say) -> None:
-    """What the report will note of the rows that are learned."""
-    for note in prepared.xray.notes:
-        say(said({"key": note.key, **note.facts}, words(language)))
-
-
-def _prepared(recipe: Recipe, say: Say) -> Prepared:
-    if recipe.precision == "auto":
-        # Measured, so ranks might not agree by themselves.
-        recipe = recipe.model_copy(update={"precision": gathered(machine().fastest)[0]})
-    # All ranks plan alike, or they would deal an update in different ways.
-    prepared = prepare(recipe, say, free_mb=min(gathered(planned_mb())))
-    refuse(prepared)
-    check_gated(prepared)
-    return prepared
-
-
-def _claim(folder: RunFolder, resume: bool, held: ExitStack) -> None:
-    held.enter_context(folder.claimed())
-    _refuse_taken(folder, resume)  # another run may have come and gone meanwhile
-
-
 def _write_down(
     built: Built,
     recipe: Recipe,
@@ -128,30 +107,4 @@ def _write_down(
         folder.write_json(folder.compared, compared)
     if choice is not None and choice.facts:  # something was tried
         folder.write_json(folder.choice, {"facts": choice.facts, "answers": dict(choice.answers)})
-    write_text(folder.recipe, yaml.safe_dump(_given(recipe), allow_unicode=True, sort_keys=False))
-
-
-def _asked_of_all(should_stop: Callable[[], bool]) -> Callable[[], bool]:
-    """Ctrl-C on one rank stops all of them after the same update."""
-    return lambda: any(gathered(should_stop()))
-
-
-def refuse(prepared: Prepared) -> None:
-    """Nothing starts while the X-ray shows a fault."""
-    if prepared.xray.problems:
-        raise DataError("this run would go wrong:\n" + "\n".join(f"  {problem}" for problem in prepared.xray.problems))
-
-
-def _refuse_taken(folder: RunFolder, resume: bool) -> None:
-    folder.refuse_foreign()
-    if resume and folder.report.exists():
-        raise RunFolderError(f"{folder.path} has ended, so there is nothing to go on with; see {folder.page}")
-    if folder.exists() and not resume:
-        raise RunFolderError(
-            f"{folder.path} holds a run already; go on with --resume if it was stopped, "
-            "or choose another folder with --out"
-        )
-
-
-def _given(recipe: Recipe) -> dict[str, object]:
-    return recipe.model_dump(mode="json", exclude_unset=True)
+    write_text(folder.recipe, yaml.safe_dump(given(recipe), allow_unicode=True, sort_keys=False))

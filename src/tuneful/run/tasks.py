@@ -9,6 +9,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import WeighsTasks
 from tuneful.core.spec import kind_of
 from tuneful.core.types import FORGOTTEN, MEMORY, OWN_TEXT, Dropped, Example, Row
 from tuneful.data.duplicates import said_in
@@ -206,9 +207,10 @@ def check_gradient(recipe: Recipe) -> None:
 
 
 def settled(recipe: Recipe) -> Recipe:
-    """Where the gradient rule tells tasks apart, so does a mixture; where tasks come in turn, nothing looks at rows for
-    validation, and none are held out if nobody says."""
-    if isinstance(recipe.gradient, Surgery) and isinstance(recipe.schedule, Mixture):
+    """Where a gradient rule or a regulariser tells tasks apart, so does a mixture; where tasks come in turn, nothing
+    looks at rows for validation, and none are held out if nobody says."""
+    tells = isinstance(recipe.gradient, Surgery) or any(isinstance(part, WeighsTasks) for part in recipe.regularisers)
+    if tells and isinstance(recipe.schedule, Mixture):
         return recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"apart": True})})
     if not isinstance(recipe.schedule, Lifelong):
         return recipe

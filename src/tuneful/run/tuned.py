@@ -246,6 +246,7 @@ def open_finder(name: str, say: Say = lambda _: None) -> Tuned:
 
 
 def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
+    folder.refuse_several()
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
     _refuse_silent(folder, recipe_of(lock))

@@ -1,0 +1,94 @@
+"""Tasks that differ in kind (another objective, or a head of their own) as recipes of one kind each, to be learned over
+one body in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from tuneful.adapters import Full, Lora
+from tuneful.core.errors import RecipeError
+from tuneful.core.protocols import Adapter, WeighsTasks
+from tuneful.engine.update import Sum
+from tuneful.models.load import locate
+from tuneful.recipe import Recipe, Task
+from tuneful.recipe.model import Choose
+from tuneful.run.embedded import READER, WRITER
+from tuneful.run.few import writes
+from tuneful.run.gather import gather
+from tuneful.run.objective import reads
+from tuneful.run.tasks import OF_ALL
+from tuneful.schedules import Epochs, Mixture
+
+Say = Callable[[str], None]
+OF_ONE_KIND = ("soup", "interpolate", "repair", "sharded")  # of a recipe, what looks at one whole model
+
+
+def kinds_of(recipe: Recipe) -> dict[str, Recipe]:
+    """A recipe of each kind of task, by the names of its tasks; empty where all are of one kind. Raises RecipeError for
+    what several kinds cannot have."""
+    groups: dict[tuple[Any, ...], list[Task]] = {}
+    for task in recipe.tasks:
+        groups.setdefault(_kind(task), []).append(task)
+    if len(groups) < 2 or not isinstance(recipe.schedule, Mixture):
+        return {}
+    if problems := list(_problems(recipe)):
+        raise RecipeError(problems)
+    return {"+".join(task.name for task in tasks): _of(recipe, recipe.schedule, tasks) for tasks in groups.values()}
+
+
+def _kind(task: Task) -> tuple[Any, ...]:
+    """What is alike of tasks that share an objective and a head."""
+    alone = task.name if task.head == "own" else ""
+    objective = None if task.objective is None else task.objective.model_dump_json()
+    return (alone, objective, *(repr(getattr(task.data, name)) for name in OF_ALL))
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    for name in OF_ONE_KIND:
+        if getattr(recipe, name):
+            yield f"{name}: is about one model, and tasks of several kinds are learned here; leave it out"
+    if recipe.choose.enabled is True:
+        yield "choose: a way of learning few labels is chosen for one task; leave it out"
+
+
+def _of(recipe: Recipe, schedule: Mixture, tasks: Sequence[Task]) -> Recipe:
+    """What is about all tasks together is the whole run's: gradients, weights, and how many updates it makes."""
+    name = "+".join(task.name for task in tasks)
+    learned = schedule.model_copy(update={"steps": None}) if len(tasks) > 1 else Epochs(epochs=schedule.epochs)
+    return recipe.model_copy(update={
+        "name": f"{recipe.name}: {name}" if recipe.name else name,
+        "tasks": list(tasks), "schedule": learned, "gradient": Sum(), "choose": Choose(enabled=False),
+        "regularisers": [part for part in recipe.regularisers if not isinstance(part, WeighsTasks)],
+    })  # fmt: skip
+
+
+def weight_of(recipe: Recipe) -> float:
+    """How often a kind's rows are drawn, beside what their number makes of it."""
+    return fmean(task.weight for task in recipe.tasks) if len(recipe.tasks) == 1 else 1.0
+
+
+def on_one_body(kinds: Mapping[str, Recipe], say: Say) -> dict[str, Recipe]:
+    """The same with one model and one adapter: a model that writes where any of them does, and low-rank updates under
+    it. Raises InputError."""
+    model = next(iter(kinds.values())).model
+    if model is None:
+        model = WRITER if any(map(_is_written, kinds.values())) else READER
+        why = "one of the tasks writes" if model == WRITER else "none of the tasks writes"
+        say(f"model {model}, because {why} (--model changes that)")
+    adapter = next(iter(kinds.values())).adapter or _usual(model, next(iter(kinds.values())), say)
+    return {name: kind.model_copy(update={"model": model, "adapter": adapter}) for name, kind in kinds.items()}
+
+
+def _is_written(recipe: Recipe) -> bool:
+    """By its objective, or by its data where nobody says."""
+    if recipe.task.objective is not None:
+        return bool(recipe.task.objective.layout.writes)
+    found, gathered = gather(recipe, lambda _: None)
+    return not reads(found, gathered.form)
+
+
+def _usual(model: str, recipe: Recipe, say: Say) -> Adapter:
+    folder = locate(model, say, trust_remote_code=recipe.trust_remote_code)
+    return Lora() if recipe.quantise is not None or writes(folder) else Full()
