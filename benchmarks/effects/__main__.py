@@ -12,6 +12,7 @@ from benchmarks.effects.cost import cost, cost_fair
 from benchmarks.effects.curve import curve
 from benchmarks.effects.erasure import erasure
 from benchmarks.effects.fairness import planted
+from benchmarks.effects.four_kinds import four_kinds
 from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.lifelong import lifelong
@@ -31,6 +32,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "curve": curve,
     "default_set": default_set,
     "erasure": erasure,
+    "four_kinds": four_kinds,
     "gate": gate,
     "imbalance": imbalance,
     "imbalance_head": only_head,
