@@ -260,6 +260,12 @@ def test_each_kind_is_learned_and_loads_by_itself(done: Path, generator_folder: 
     losses = {name: [record.metrics["loss"] for record in RunFolder(done / "tasks" / name).read_records()
                      if record.kind == "validation"] for name in ("talk", "tone")}  # fmt: skip
     assert all(own[-1] < 0.9 * own[0] for own in losses.values()), losses
+    looks = [record.metrics for record in RunFolder(done).read_records() if record.kind == "validation"]
+    assert looks[0]["loss"] == 1.0  # each beside its own first, as a token and a label have no common unit
+    assert looks[-1]["loss"] == pytest.approx(sum(own[-1] / own[0] for own in losses.values()) / 2)
+    updates = [record for record in RunFolder(done).read_records() if record.kind == "train"]
+    of_tone = [record for record in RunFolder(done / "tasks" / "tone").read_records() if record.kind == "train"]
+    assert len(of_tone) == sum(record.task in ("all", "tone") for record in updates)
     assert open_model(str(done / "tasks" / "tone")).classify(MOODS["sad"]) == "sad"
     assert isinstance(open_model(str(done / "tasks" / "talk")).generate("greet Ann in room 5", limit=4), str)
 
@@ -311,6 +317,8 @@ def test_a_report_of_all_kinds_says_of_each_where_its_own_is(done: Path) -> None
         "talk": "tasks/talk", "tone": "tasks/tone",
     }  # fmt: skip
     page, card = (done / "report.html").read_text(), (done / "README.md").read_text()
+    assert "No test rows were measured" not in page
+    assert "Bias was not measured" not in page + card
     for name in ("talk", "tone"):
         assert f'href="tasks/{name}/report.html"' in page
         assert f"tasks/{name}" in card

@@ -119,9 +119,8 @@ def _quality_cells(row: Mapping[str, Any], shown: Sequence[str], say: Say) -> li
 
 
 def _use(report: Mapping[str, Any], say: Say) -> list[str]:
-    if kinds := report.get("kinds"):
-        folders = [f"[{name}]({kind['folder']}/README.md)" for name, kind in kinds.items()]
-        return [say["card_kinds"].format(folders=say["between_items"].join(folders))]
+    if report.get("kinds"):
+        return [say["card_kinds"].format(folders=_own_cards(report, say))]
     lines = [say["card_use_where"], f"```python\n{usage(report, say)}```"]
     recipe = report["provenance"].get("recipe") or {}
     if phrases.adapter_of(report) == "lora" and (recipe.get("save") or {}).get("merged"):
@@ -133,7 +132,18 @@ def _use(report: Mapping[str, Any], say: Say) -> list[str]:
     return lines
 
 
+def _own_cards(report: Mapping[str, Any], say: Say) -> str:
+    """Of each kind of task, where it has one."""
+    return say["between_items"].join(f"[{name}]({kind['folder']}/README.md)" for name, kind in report["kinds"].items())
+
+
+def _each_own(report: Mapping[str, Any], say: Say) -> list[str]:
+    return [f"{say['each_own']} {_own_cards(report, say)}"]
+
+
 def _generalisation(report: Mapping[str, Any], say: Say) -> list[str]:
+    if report.get("kinds"):
+        return _each_own(report, say)
     found = report["generalisation"]
     if not found:
         return [say["not_in_this_run"]]
@@ -176,6 +186,8 @@ def _cost(report: Mapping[str, Any], say: Say) -> list[str]:
 
 
 def _bias(report: Mapping[str, Any], say: Say) -> list[str]:
+    if report.get("kinds"):
+        return _each_own(report, say)
     if not report["bias"]:
         return [say["bias_missing"]]
     columns = [say[f"column_{name}"] for name in ("probe", "before", "after", "delta", "interval", "n")]
@@ -235,6 +247,8 @@ def _task_after_task(report: Mapping[str, Any], say: Say) -> list[str]:
 
 def _data(report: Mapping[str, Any], say: Say) -> list[str]:
     data = report["data"]
+    if report.get("kinds"):
+        return _each_own(report, say)
     if not data:
         return [say["no_data"]]
     facts = [(say["layout_is"], str(data.get("layout") or phrases.MISSING))]
@@ -280,6 +294,8 @@ def _public(value: Any, name: str = "") -> Any:
 
 
 def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
+    if report.get("kinds"):
+        return _each_own(report, say)
     tested, target = (report["data"].get("rows") or {}).get("test"), phrases.target_of(report)
     limits = [say["limit_unmeasured"]]
     if report["choice"].get("measures_quality"):

@@ -56,6 +56,8 @@ def tiles(report: Report, say: Say) -> list[dict[str, str]]:
         "fairer": fairer.tile(report["bias"], say),
         "forgot": _forgot(report["forgetting"], say),
     }
+    if report.get("kinds"):
+        answers |= {"generalises": say["tile_each"], "fairer": say["tile_each"]}
     return [
         {"key": key, "question": say[key], "answer": answer, "tone": helped if key == "helped" else ""}
         for key, answer in answers.items()

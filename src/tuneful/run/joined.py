@@ -32,7 +32,9 @@ from tuneful.run.objections import check_start
 from tuneful.run.opening import claim, given, prepared_for, tell_notes
 from tuneful.run.prepare import Prepared
 from tuneful.run.progress import Progress
+from tuneful.run.reworded import with_reworded
 from tuneful.run.train import train
+from tuneful.run.variants import with_variants
 from tuneful.run.watch import Watch
 
 Say = Callable[[str], None]
@@ -94,8 +96,10 @@ def run_kinds(
     ordinary run of each kind of task leaves. Raises InputError before anything is written."""
     progress = Progress()
     prepared = together(lambda: prepared_kinds(kinds, say))
+    prepared = {name: with_reworded(kind, say) for name, kind in prepared.items()}
     with ExitStack() as held:
         first_alone(lambda: claim(folder, resume, held))
+        prepared = {name: with_variants(kind, say) for name, kind in prepared.items()}
         for kind in prepared.values():
             tell_notes(kind, language, say)
         built = together(lambda: build_joint(recipe, prepared, say))
