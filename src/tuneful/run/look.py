@@ -19,7 +19,7 @@ def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]
     rows = looked_at(built) if recipe.evaluate.enabled and due else []
     if not rows:
         return False
-    watch.rows = len(rows)
+    watch.looks_at(rows)
     with averaged(built):
         with built.policy.gathered():
             metrics = validation_metrics(built, rows)
