@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -129,6 +129,21 @@ class AttachedEach(AttachedLora):
     def __init__(self, module: nn.Module, wrapped: Any, tasks: Sequence[str], routes: Routes) -> None:
         super().__init__(module, wrapped)
         self.tasks, self._routes = tuple(tasks), routes
+
+    @contextmanager
+    def original(self) -> Iterator[nn.Module]:
+        """As for one adapter; but PEFT, when it switches them on again, would let only the first of several learn."""
+        layers = [layer for layer in self._module.modules() if isinstance(layer, EachLinear | EachHead)]
+        was_training = self._module.training
+        self._module.eval()
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield self._module
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
+            self._module.train(was_training)
 
     def routed(self, inputs: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """A pass over these inputs, whose tokens are read by whoever they say."""
