@@ -64,7 +64,7 @@ def test_the_base_weight_is_not_stored_twice() -> None:
     _, fused = pair()
     for layer in (layer for layer in fused.modules() if isinstance(layer, FusedLinear)):
         layer(torch.randn(2, layer.in_features))
-        assert layer.get_base_layer().weight.data_ptr() == layer._made._weight.weight_OI.data_ptr()
+        assert layer.get_base_layer().weight.data_ptr() == layer.product()._weight.weight_OI.data_ptr()
 
 
 def test_disabled_it_is_the_base_layer() -> None:

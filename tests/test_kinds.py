@@ -198,6 +198,14 @@ def test_the_first_update_of_a_kind_is_that_of_a_run_of_its_own(
     assert ours == pytest.approx(losses_of(RunFolder(tmp_path / "alone"), "train")[0][1], rel=1e-4)
 
 
+def test_tasks_of_one_kind_that_are_read_apart_are_of_that_kind(data: Path, generator_folder: Path) -> None:
+    what = given(data, generator_folder, schedule={"kind": "mixture", "steps": 4, "apart": True})
+    what["tasks"].append({"name": "more", "data": str(data / "tone1.jsonl"), "objective": "classify"})
+    built = built_of(what)
+    found = [batch.task for step in built.schedule.steps(built.policy) for batch in step.batches]
+    assert set(found) == {"talk", "tone+more"}
+
+
 # Updates
 
 

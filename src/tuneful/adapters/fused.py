@@ -8,6 +8,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
+from tuneful.core.grouped import Grouped
 from tuneful.core.linear import frozen_weight, is_known
 from tuneful.core.products import Part, Product
 
@@ -43,20 +44,26 @@ class FusedLinear(Linear):  # type: ignore[misc]
 
     remembers = True
 
+    @property
+    def answering(self) -> str:
+        """PEFT's name of the adapter that answers."""
+        name: str = self.active_adapters[0]
+        return name
+
     def part(self) -> Part | None:
         """What a joint product needs to know of this layer; None while it is not a plain sum (merged, or dropout)."""
-        return self._known_part(self._disable_adapters, bool(self.merged_adapters), self.training)
+        return self._known_part(self.answering, self._disable_adapters, bool(self.merged_adapters), self.training)
 
-    def _known_part(self, *state: bool) -> Part | None:
+    def _known_part(self, name: str, *state: bool) -> Part | None:
         if not self.remembers:
-            return self._part(*state)
-        known: dict[tuple[bool, ...], Part | None] = self.__dict__.setdefault("_parts", {})
-        if state not in known:
-            known[state] = self._part(*state)
-        return known[state]
+            return self._part(name, *state)
+        known: dict[tuple[object, ...], Part | None] = self.__dict__.setdefault("_parts", {})
+        if (name, *state) not in known:
+            known[name, *state] = self._part(name, *state)
+        return known[name, *state]
 
-    def _part(self, disabled: bool, merged: bool, training: bool) -> Part | None:
-        base, name = self.get_base_layer(), self.active_adapters[0]
+    def _part(self, name: str, disabled: bool, merged: bool, training: bool) -> Part | None:
+        base = self.get_base_layer()
         if merged or base.weight.requires_grad:
             return None
         if disabled:
@@ -67,21 +74,27 @@ class FusedLinear(Linear):  # type: ignore[misc]
         return Part(frozen_weight(base), base.bias, *learned, self.scaling[name])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        base, name = self.get_base_layer(), self.active_adapters[0]
+        base = self.get_base_layer()
         if self.disable_adapters or self.merged or base.weight.requires_grad:
             return super().forward(x, *args, **kwargs)
-        dropped = self.lora_dropout[name](x)
-        product = self._product()
+        dropped = self.lora_dropout[self.answering](x)
+        product = self.product_for(x)
         return _OneProduct.apply(x, dropped if dropped is not x else None, base.bias, product, *product.learned)
 
-    def _product(self) -> Product:
+    def product_for(self, x: Tensor) -> Product | Grouped:
+        """What the tokens of x are multiplied by."""
+        return self.product()
+
+    def product(self) -> Product:
         """Made once, and again when the weights are others (moved, cast, copied)."""
-        part, known = self._known_part(False, False, False), self.__dict__.get("_made")
+        part = self._known_part(self.answering, False, False, False)
         assert part is not None
         if not self.remembers:
             return Product([part])
+        made: dict[str, Product] = self.__dict__.setdefault("_made", {})
+        known = made.get(self.answering)
         if known is None or not known.holds([part]):
-            self._made = known = Product([part])
+            made[self.answering] = known = Product([part])
         return known
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,7 +106,7 @@ class _OneProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, dropped: Tensor | None, bias_O: Tensor | None, product: Product, *learned: Tensor
+        ctx: Any, x: Tensor, dropped: Tensor | None, bias_O: Tensor | None, product: Product | Grouped, *learned: Tensor
     ) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
         seen_NI = None if dropped is None else dropped.reshape(-1, x.shape[-1])

@@ -22,7 +22,7 @@ from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec, did_you_mean
 
 if TYPE_CHECKING:
-    from peft import TaskType
+    from peft import LoraConfig, TaskType
 
 MOST_NAMES = 12  # of layers, in a message
 
@@ -51,17 +51,35 @@ class Lora(Spec):
     """Only so many layers, counted from the top; what lies below is then computed once for each row. None: all."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
+    each_task: bool = False
+    """With schedule mixture: every task learns an adapter of its own, as it would in a run of its own, all of them in
+    one pass over the base; when the run answers, it is said which, or found out."""
+    router: Literal["centroid", "learned"] = "centroid"
+    """With `each_task`: how a text finds its adapter when nobody says whose it is. centroid: by the nearest mean of the
+    tasks' training rows in the base model's space; learned: by a head solved on these rows."""
 
     def rate(self, width: int) -> float:
         """1e-3 below 4,096 wide, 3e-4 from there on (the measurements quoted in the guide)."""
         return 1e-3 if width < 4096 else 3e-4
 
     def attach(self, module: nn.Module, *, labels: bool) -> AttachedLora:
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
+
+        with quiet():
+            wrapped = get_peft_model(known_to_peft(module), self.config(module, labels=labels))
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        fuse(module)
+        return AttachedLora(module, wrapped)
+
+    def config(self, module: nn.Module, *, labels: bool) -> LoraConfig:
+        """What PEFT is told. Raises RecipeError where the targets are not in this module."""
+        from peft import LoraConfig
 
         heads = head_names(module) if labels else []
         _check_targets(module, self.targets, heads)
-        config = LoraConfig(
+        return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -69,29 +87,22 @@ class Lora(Spec):
             use_dora=self.dora,
             target_modules=self.targets
             if self.top_layers is None
-            else _in_top(_known_to_peft(module), self.targets, self.top_layers),
+            else _in_top(known_to_peft(module), self.targets, self.top_layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
             task_type=_task(module, labels),
         )
-        with _quiet():
-            wrapped = get_peft_model(_known_to_peft(module), config)
-        for parameter in wrapped.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        fuse(module)
-        return AttachedLora(module, wrapped)
 
 
 def _task(module: nn.Module, labels: bool) -> TaskType:
     from peft import TaskType
 
-    if _known_to_peft(module) is not module:
+    if known_to_peft(module) is not module:
         return TaskType.FEATURE_EXTRACTION
     return TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM
 
 
-def _known_to_peft(module: Any) -> Any:
+def known_to_peft(module: Any) -> Any:
     """A transformers model; of a module that only takes the mean of one, that one, so that the adapter's file is one of
     the encoder."""
     from transformers import PreTrainedModel
@@ -139,8 +150,8 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
     for name, child in module.named_children():
         if name in whole:
             child.float()  # a class head, saved whole and in float32
-    with _quiet():
-        wrapped = PeftModel.from_pretrained(_known_to_peft(module), folder)
+    with quiet():
+        wrapped = PeftModel.from_pretrained(known_to_peft(module), folder)
     wrapped.requires_grad_(False)
     fuse(module)
     module.eval()
@@ -148,7 +159,7 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """PEFT asks for a property that transformers has renamed, and finds that most heads are left out anyway; nothing
     a person could do about either."""
     with warnings.catch_warnings():
@@ -203,7 +214,7 @@ class AttachedLora:
     def stand_on(self, first: Any) -> None:
         """The adapter is that of `first`, and so is the body under it; the head stays."""
         body = first.module.base_model
-        if _known_to_peft(self._module) is not self._module:
+        if known_to_peft(self._module) is not self._module:
             self._wrapped.base_model.model = body
         put_body(self._module, body)
 
@@ -219,10 +230,14 @@ class AttachedLora:
         plain, whole = copy.deepcopy((self._module, self._wrapped))  # at once, for one holds the other
         whole.float()
         make_plain(whole)
-        whole.merge_and_unload()  # in place
+        whole.merge_and_unload(adapter_names=self._merged_names())  # in place
         as_written(plain)
         plain.set_attn_implementation("sdpa")  # type: ignore[operator]
         return plain.eval()
+
+    def _merged_names(self) -> list[str] | None:
+        """PEFT's names of the adapters that are folded in; None: of those that are active."""
+        return None
 
     def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
         named = {f"base_model.model.{name}": tensor for name, tensor in (weights or {}).items()}

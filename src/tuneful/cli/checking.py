@@ -97,8 +97,8 @@ def _plan(prepared: Prepared) -> dict[str, Any]:
         "adapter": recipe.model_dump()["adapter"],
         "precision": recipe.precision,
         "learning_rate": recipe.optimiser.learning_rate,
-        "rows_per_step": recipe.optimiser.rows_per_step,
-        "epochs": recipe.schedule.epochs,
+        "rows_per_step": prepared.resolved.rows_per_step,
+        "epochs": recipe.schedule.epochs or round(prepared.resolved.epochs, 2),
         "tasks": counted(recipe, {part: rows.rows for part, rows in prepared.built.items()}, prepared.repeated),
         **asdict(expected),
     }

@@ -99,6 +99,9 @@ def how_to_write(command: Command) -> Command:
     for option in (
         spoken("zh-TW", "In which --less is told. Default: by row."),
         click.option("--less", metavar="A,B", help=f"Write with less of: {', '.join(UNWANTED)}; or all."),
+        click.option(
+            "--task", metavar="NAME", help="Whose adapter answers, where tasks have their own. Default: found."
+        ),
         click.option("--stop", "stops", multiple=True, help="An answer ends before this text; may be given again."),
         click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest token."),
         click.option("--new-tokens", type=int, default=256, show_default=True, help="Longest answer."),
@@ -272,29 +275,12 @@ def audit(model_or_run: str, data: str | None, mitigate: bool, **asked: Any) -> 
 @click.option("--shown", type=click.IntRange(1), help="How many of them. Default: 4.")
 @how_to_write
 @quiet_libraries
-def predict(
-    model_or_run: str,
-    source: str,
-    out: Path | None,
-    column: str | None,
-    group: str | None,
-    labels: str | None,
-    shots: str | None,
-    shown: int | None,
-    new_tokens: int,
-    temperature: float,
-    stops: tuple[str, ...],
-    less: str | None,
-    language: str | None,
-) -> None:
+def predict(model_or_run: str, source: str, labels: str | None, new_tokens: int, **given: Any) -> None:
     """Answers or labels for every row of SOURCE (a file, or - for lines on standard input), one JSON object a line."""
     from tuneful.cli.using import predict_command
 
-    predict_command(
-        model_or_run, source, out=out, column=column, limit=new_tokens, temperature=temperature, stops=stops,
-        labels=None if labels is None else labels_in(labels), group=group, shots=shots, shown=shown,
-        less=less, language=language,
-    )  # fmt: skip
+    names = None if labels is None else labels_in(labels)
+    predict_command(model_or_run, source, labels=names, limit=new_tokens, **given)
 
 
 @main.command()

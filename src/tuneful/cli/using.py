@@ -54,6 +54,7 @@ def predict_command(
     shown: int | None = None,
     less: str | None = None,
     language: str | None = None,
+    task: str | None = None,
 ) -> None:
     from tuneful.run.incontext import with_examples
 
@@ -62,28 +63,36 @@ def predict_command(
     if shown is not None and shots is None:
         raise InputError("--shown says how many rows of --shots are shown; name those too")
     if labels is not None:
-        _refuse_beside_labels(shots=shots, group=group, less=less)
+        _refuse_beside_labels(shots=shots, group=group, less=less, task=task)
         _predict_by_name(name, source, labels, out=out, column=column)
         return
-    model = _that_answers(name)
+    model = _that_answers(name, task)
     examples = _inputs(source, model, column, group)
     _tell_groups(name, model, examples, group)
     asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
         part = examples[start : start + TOGETHER]
+        tasks = model.tasks_of(part)
         answers = model.answers_to(
-            asked[start : start + TOGETHER], limit=limit, temperature=temperature, stops=stops, less=unwanted
+            asked[start : start + TOGETHER],
+            limit=limit,
+            temperature=temperature,
+            stops=stops,
+            less=unwanted,
+            tasks=tasks,
         )
-        for example, answer in zip(part, answers, strict=True):
-            lines.append(_line(example, answer))
+        for example, answer, whose in zip(part, answers, tasks or [""] * len(part), strict=True):
+            lines.append(_line(example, answer, whose))
             if out is None:
                 click.echo(lines[-1])
     if out is not None:
         _write(lines, out)
 
 
-def _refuse_beside_labels(*, shots: str | None, group: str | None, less: str | None) -> None:
+def _refuse_beside_labels(*, shots: str | None, group: str | None, less: str | None, task: str | None) -> None:
+    if task is not None:
+        raise InputError("--task: classes known by name are told apart without any adapter of a task; leave it out")
     if shots is not None:
         raise InputError("--labels and --shots: names of classes, or rows to be shown; leave one out")
     if group is not None:
@@ -110,11 +119,11 @@ def _check_out(out: Path | None) -> None:
         raise InputError(f"--out {out}: one JSON object a line is written; name a .jsonl file")
 
 
-def _that_answers(name: str) -> Tuned:
+def _that_answers(name: str, task: str | None) -> Tuned:
     """A model that writes, or gives labels. Raises InputError for others."""
     from tuneful.run.tuned import open_model
 
-    model = open_model(name, note)
+    model = open_model(name, note, task=task, routes=True)
     if model.finds:
         raise InputError(
             f"{name} finds documents and answers nothing by itself; its README.md shows how to search with it. "
@@ -153,8 +162,10 @@ def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path
         _write(lines, out)
 
 
-def _line(example: Example, answer: Any) -> str:
-    found = {"row": str(example.place), "input": _shown(example), "prediction": _plain(answer)}
+def _line(example: Example, answer: Any, task: str = "") -> str:
+    """`task`: whose adapter it was sent to."""
+    sent = {"task": task} if task else {}
+    found = {"row": str(example.place), "input": _shown(example), **sent, "prediction": _plain(answer)}
     return json.dumps(found, ensure_ascii=False)
 
 
@@ -172,11 +183,12 @@ def chat_command(
     stops: Sequence[str],
     less: str | None,
     language: str | None,
+    task: str | None,
 ) -> None:
     from tuneful.run.tuned import open_model
 
     unwanted = _unwanted(less, language)
-    model = open_model(name, note)
+    model = open_model(name, note, task=task, routes=True)
     turns = [Message("system", system)] if system else []
     note("an empty line ends the chat")
     while words := click.prompt("you", default="", show_default=False).strip():

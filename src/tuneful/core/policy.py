@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tuneful.core import vocabulary
+from tuneful.core.protocols import Routed
 from tuneful.core.vocabulary import Vocabulary, token_kl, token_logprobs
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Policy:
         """`gathered` brings sharded weights together for a pass and its backward pass, or for many without a slope;
         whoever makes passes makes them inside."""
         self.network, self.attached, self.autocast, self.gathered = network, attached, autocast, gathered
+        self._routed = attached.routed if isinstance(attached, Routed) else lambda inputs: nullcontext()
         self._memo: tuple[Batch, Outputs] | None = None
         self._memo_reference: tuple[Batch, Outputs] | None = None
 
@@ -126,6 +128,18 @@ class Policy:
             ends.append(end - start + (ends[parent] if parent >= 0 else 0))
             sizes.append(end - start)
         return torch.tensor(ends).repeat_interleave(torch.tensor(sizes))
+
+    @property
+    def several(self) -> bool:
+        """Each task has an adapter of its own."""
+        return isinstance(self.attached, Routed)
+
+    def of_task(self, task: str) -> AbstractContextManager[None]:
+        """This task's model for as long as the context, where each has an adapter of its own and nobody else says whose
+        tokens are whose."""
+        if isinstance(self.attached, Routed) and task in self.attached.tasks:
+            return self.attached.of_task(task)
+        return nullcontext()
 
     def distance(self) -> Tensor:
         """Sum of the squares of what has changed in the weights since tuning began, a new head's left out; float32,
@@ -169,7 +183,7 @@ class Policy:
     def _forward(self, scope: Scope, inputs: Mapping[str, Tensor], classes: slice | None = None) -> Outputs:
         @contextmanager
         def cast_scope() -> Iterator[nn.Module]:
-            with self.autocasting(), scope() as module:
+            with self.autocasting(), self._routed(inputs), scope() as module:
                 yield module
 
         with cast_scope() as module:

@@ -99,28 +99,48 @@ class Product:
         """y (N, O), and s A x (N, K) for the backward pass. `seen_NI` is what the update reads where dropout makes
         that another input."""
         if not self.rank:
-            return self._weight.across(x_NI, None, self.bias_O), None
+            return self.across(x_NI, None), None
+        update_NO, low_NK = self.update(x_NI if seen_NI is None else seen_NI)
+        return self.across(x_NI, update_NO), low_NK
+
+    def update(
+        self, seen_NI: Tensor, update_NO: Tensor | None = None, low_NK: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """B s A x (N, O) and s A x (N, K), written where they are wanted."""
         self._refresh()
-        low_NK = (x_NI if seen_NI is None else seen_NI) @ self._down_KI.T
-        return self._weight.across(x_NI, low_NK @ self._up_OK.T, self.bias_O), low_NK
+        low_NK = torch.mm(seen_NI, self._down_KI.T, out=low_NK)
+        return torch.mm(low_NK, self._up_OK.T, out=update_NO), low_NK
+
+    def across(self, x_NI: Tensor, update_NO: Tensor | None) -> Tensor:
+        """W x and what is added to it, rounded once."""
+        return self._weight.across(x_NI, update_NO, self.bias_O)
 
     def backward(
         self, grad_NO: Tensor, x_NI: Tensor, low_NK: Tensor | None, *, slope: bool = True
     ) -> tuple[Tensor, list[Tensor]]:
         """Slopes of x (empty unless `slope`) and of `learned`."""
         if low_NK is None:
-            return (self._weight.back(grad_NO, None) if slope else grad_NO.new_empty(0)), []
-        slope_NK = grad_NO @ self._up_OK
-        grads = self._of_parts(slope_NK.T @ x_NI, grad_NO.T @ low_NK)
-        if not slope:
-            return grad_NO.new_empty(0), grads
-        return self._weight.back(grad_NO, slope_NK @ self._down_KI), grads
+            return (self.back(grad_NO, None) if slope else grad_NO.new_empty(0)), []
+        slope_NK, grads = self.slopes(grad_NO, x_NI, low_NK)
+        return (self.back(grad_NO, self.below(slope_NK)) if slope else grad_NO.new_empty(0)), grads
 
     def backward_apart(self, grad_NO: Tensor, seen_NI: Tensor, low_NK: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The same where the update read something else than x: slopes of x, of that, and of `learned`."""
+        slope_NK, grads = self.slopes(grad_NO, seen_NI, low_NK)
+        return self.back(grad_NO, None), self.below(slope_NK), grads
+
+    def slopes(self, grad_NO: Tensor, seen_NI: Tensor, low_NK: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Slopes of s A x (N, K) and of `learned`."""
         slope_NK = grad_NO @ self._up_OK
-        grads = self._of_parts(slope_NK.T @ seen_NI, grad_NO.T @ low_NK)
-        return self._weight.back(grad_NO, None), slope_NK @ self._down_KI, grads
+        return slope_NK, self._of_parts(slope_NK.T @ seen_NI, grad_NO.T @ low_NK)
+
+    def below(self, slope_NK: Tensor, slope_NI: Tensor | None = None) -> Tensor:
+        """The slope (N, I) of what the update read, written where it is wanted."""
+        return torch.mm(slope_NK, self._down_KI, out=slope_NI)
+
+    def back(self, grad_NO: Tensor, beside_NI: Tensor | None) -> Tensor:
+        """The slope of x by way of W, and what is added to it."""
+        return self._weight.back(grad_NO, beside_NI)
 
     def _of_parts(self, down_KI: Tensor, up_OK: Tensor) -> list[Tensor]:
         """Of the update that all layers would share, what belongs to each: blocks along the diagonal."""

@@ -70,6 +70,18 @@ class Attached(Protocol):
     # ^ what is needed beside the base model; `weights` stand for `state()` where that is spread over ranks
 
 
+@runtime_checkable
+class Routed(Protocol):
+    """Optional, of an adapter at work that is several, one for each task."""
+
+    @property
+    def tasks(self) -> Sequence[str]: ...
+    def routed(
+        self, inputs: Mapping[str, Tensor]
+    ) -> AbstractContextManager[None]: ...  # these say whose tokens are whose
+    def of_task(self, task: str) -> AbstractContextManager[None]: ...  # all tokens are, if nobody says
+
+
 class Adapter(Protocol):
     """Which weights learn, and how."""
 

@@ -204,6 +204,15 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What of a batch is one task's."""
+
+    task: str
+    units: slice  # which of the batch's
+    counted: float  # the denominator they add
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch. Only the model reads `inputs`, only the objective reads `targets`."""
 
@@ -215,10 +224,17 @@ class Batch:
     task: str = "main"
     groups: Tensor | None = None  # (rows,) sensitive-group ids, -1 unknown
     classes: slice | None = None  # of the class head, those that are told apart here, labels counted from its start
+    beside: tuple[Share, ...] = ()  # of several tasks that are read together and learned each for itself, every one's
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Whose units these are."""
+        return self.beside or (Share(self.task, slice(None), self.units),)
 
     def silent(self) -> Batch:
         """The same, of which nothing counts: for a rank that has no part of its own in what all do together."""
-        return replace(self, weights=self.weights * 0, units=0.0, tokens=0)
+        beside = tuple(replace(share, counted=0.0) for share in self.beside)
+        return replace(self, weights=self.weights * 0, units=0.0, tokens=0, beside=beside)
 
 
 @dataclass(frozen=True, slots=True)

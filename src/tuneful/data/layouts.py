@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tuneful.core.types import Batch, Layout, Row
+from tuneful.core.grouped import ADAPTERS
+from tuneful.core.types import Batch, Layout, Row, Share
 from tuneful.data.tree import Forest, added, plant
 
 
@@ -22,10 +25,12 @@ class Collator:
     task: str | None = "main"  # None: that of the rows, which are all of one
     share: bool = False  # the model can read shared prefixes
     groups: tuple[str, ...] = ()  # names of sensitive groups, in the order of their ids
+    each: tuple[str, ...] = ()  # tasks that have an adapter of their own, in the order of these
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         own, rows = len(rows), [*rows, *(row.twin for row in rows if row.twin is not None)]
-        forest = plant([text for row in rows for text in row.texts], share=self.share)
+        owners = self._owners(rows)
+        forest = plant([text for row in rows for text in row.texts], share=self.share, owners=owners)
         inputs = {
             "input_ids": _tensor(np.concatenate(forest.ids))[None],
             "position_ids": _tensor(np.concatenate(forest.positions))[None],
@@ -33,22 +38,54 @@ class Collator:
             "rows": _tensor(np.asarray(forest.last)),
         }
         targets, weights = TARGETS[self.layout](rows, forest)
+        stretches = _stretches(owners, forest, targets)
+        if stretches:
+            inputs[ADAPTERS] = torch.tensor([[one.adapter, one.token, one.row] for one in stretches])
         if len(rows) > own:
             targets["twin"] = _twins(rows[:own], len(rows))
             weights = weights * (targets.get("rows", torch.arange(len(rows))) < own)
         units, task = float(weights.sum()), rows[0].example.task if self.task is None else self.task
-        return Batch(inputs, targets, weights, units, forest.tokens, task, self._group_ids(rows))
+        beside = tuple(Share(self.each[one.adapter], one.units, float(weights[one.units].sum())) for one in stretches)
+        return Batch(inputs, targets, weights, units, forest.tokens, task, self._group_ids(rows), beside=beside)
 
     def added(self, row: Row, before: Row | None) -> int:
         """How many tokens the model reads more because of `row`, behind its neighbour in token order."""
         twin = 0 if row.twin is None else len(row.twin)
+        if self.each and before is not None and before.example.task != row.example.task:
+            before = None
         return twin + (added(row.ids, None if before is None else before.ids) if self.share else len(row))
+
+    def _owners(self, rows: Sequence[Row]) -> list[int]:
+        """Of each row the adapter that reads it; empty where rows do not say whose they are."""
+        if not any(row.example.task in self.each for row in rows):
+            return []
+        return [self.each.index(row.example.task) for row in rows]
 
     def _group_ids(self, rows: Sequence[Row]) -> Tensor | None:
         if not self.groups:
             return None
         known = {name: index for index, name in enumerate(self.groups)}
         return torch.tensor([known.get(row.example.group or "", -1) for row in rows])
+
+
+class _Stretch(NamedTuple):
+    """Rows of one owner behind one another: the first of them, its first token, and which units are theirs."""
+
+    adapter: int
+    token: int
+    row: int
+    units: slice
+
+
+def _stretches(owners: Sequence[int], forest: Forest, targets: Mapping[str, Tensor]) -> list[_Stretch]:
+    rows_U = targets["rows"].numpy() if "rows" in targets else np.arange(len(owners))  # a unit each, if nobody says
+    found = []
+    for owner, numbers in groupby(range(len(owners)), key=lambda number: owners[number]):
+        own = list(numbers)
+        first, last = np.searchsorted(rows_U, [own[0], own[-1] + 1]).tolist()
+        token = min(int(forest.places[number][0]) for number in own)
+        found.append(_Stretch(owner, token, own[0], slice(first, last)))
+    return found
 
 
 def _twins(rows: Sequence[Row], count: int) -> Tensor:

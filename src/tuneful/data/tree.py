@@ -44,15 +44,22 @@ class Forest:
         self.places[row] = np.concatenate(path[::-1])
 
 
-def plant(rows: Sequence[np.ndarray], *, share: bool, min_shared: int = MIN_SHARED) -> Forest:
-    """`rows` are token ids; `share` False keeps every row whole, in the order given."""
+def plant(
+    rows: Sequence[np.ndarray],
+    *,
+    share: bool,
+    min_shared: int = MIN_SHARED,
+    owners: Sequence[int] = (),
+) -> Forest:
+    """`rows` are token ids; `share` False keeps every row whole, in the order given. Rows share nothing with those of
+    another of the `owners`, if there are any; rows of one owner stand together."""
     forest = Forest(last=[-1] * len(rows), places=[np.empty(0, dtype=np.int64)] * len(rows))
     if not share:
         for number, ids in enumerate(rows):
             forest.end(number, forest.add(ids, 0, -1))
         return forest
-    order = sorted(range(len(rows)), key=lambda number: rows[number].tolist())
-    _grow(forest, rows, order, 0, -1, min_shared)
+    for _, own in groupby(range(len(rows)), key=lambda number: owners[number] if owners else 0):
+        _grow(forest, rows, sorted(own, key=lambda number: rows[number].tolist()), 0, -1, min_shared)
     return forest
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tuneful.core.device import give_back_freed_memory, memory_refused, place, world
 from tuneful.core.errors import Diverged, OutOfMemory, RecipeError
@@ -31,8 +31,8 @@ from tuneful.core.protocols import (
 )
 from tuneful.core.ranks import add_up, totals
 from tuneful.core.sharded import is_sharded, whole
-from tuneful.core.types import Batch, Boundary, Record, Step
-from tuneful.engine.update import Sum, Updater, gradient_norm
+from tuneful.core.types import Batch, Boundary, Record, Step, Terms
+from tuneful.engine.update import Sum, Updater
 
 GAVE_UP = "gave_up"  # among what ranks tell one another of an update
 
@@ -71,7 +71,7 @@ def fit(
         _add_up(gradient, sorted(objectives), parameters)
         gradient.finish(parameters)
         metrics |= gradient.measured() if isinstance(gradient, Measures) else {}
-        metrics["gradient_norm"] = gradient_norm(parameters, clip)
+        metrics["gradient_norm"] = optimiser.clip(clip)
         _check(number, metrics, policy)
         metrics["learning_rate"] = optimiser.step(number)
         for regulariser in regularisers:
@@ -101,7 +101,7 @@ def _gradients(
 
     As often as the system refuses memory, it begins again with smaller batches; the step is returned as it fitted.
     Raises OutOfMemory."""
-    units = totals({task: sum(b.units for b in step.batches if b.task == task) for task in objectives})
+    units = totals(_units(step, objectives))
     parameters = list(policy.trainable().values())
     # Ranks that share weights out make their passes together, so none can begin again, or end in peace, alone.
     alone = not any(map(is_sharded, parameters)) or world() == 1
@@ -131,6 +131,24 @@ def _gradients(
     return found, step
 
 
+def _units(step: Step, tasks: Iterable[str]) -> dict[str, float]:
+    """Of each task, in the batches of a step."""
+    found = dict.fromkeys(tasks, 0.0)
+    for share in (share for batch in step.batches for share in batch.shares):
+        found[share.task] += share.counted
+    return found
+
+
+def _losses(batch: Batch, terms: Terms, units: Mapping[str, float]) -> dict[str, Tensor]:
+    """What this batch adds to the loss of each of its tasks."""
+    weighted = terms.losses * batch.weights
+    found: dict[str, Tensor] = {}
+    for share in batch.shares:
+        more = weighted[share.units].sum() / (units[share.task] or 1.0)
+        found[share.task] = found[share.task] + more if share.task in found else more
+    return found
+
+
 def _passes(
     policy: Policy,
     objectives: Mapping[str, Objective],
@@ -141,7 +159,7 @@ def _passes(
 ) -> dict[str, float]:
     """Forward and backward over the batches; `units` are those of the whole step by task."""
     parameters = list(policy.trainable().values())
-    everything = sum(units.values()) or 1.0
+    everything, alongside = sum(units.values()) or 1.0, sum(map(bool, units.values())) or 1
     metrics: dict[str, float] = defaultdict(float)
     learned = [task for task, count in units.items() if count]
     if len(learned) > 1:
@@ -151,17 +169,19 @@ def _passes(
         reader = policy.of(batch.task)
         with policy.gathered(), disturbed(regularisers, reader, batch):
             terms = objectives[batch.task](reader, batch)
-            loss = (terms.losses * batch.weights).sum() / (units[batch.task] or 1.0)
+            losses = _losses(batch, terms, units)
+            loss = torch.stack([*losses.values()]).sum()
             penalty = loss.new_zeros(())
             for regulariser in regularisers:  # what stands in the place of a loss is divided as that loss is
                 part = own if isinstance(regulariser, Replaces) else share
                 penalty = penalty + part * regulariser(reader, batch, terms)
             gradient.add(batch.task, loss + penalty, parameters)
-        metrics["loss"] += float(loss.detach())
+        metrics["loss"] += float(loss.detach()) / (alongside if batch.beside else 1)
         metrics["units"] += batch.units
         metrics["read"] += batch.tokens
-        if f"loss/{batch.task}" in metrics:
-            metrics[f"loss/{batch.task}"] += float(loss.detach())
+        for task, own_loss in losses.items() if len(learned) > 1 else ():
+            metrics[f"loss/{task}"] += float(own_loss.detach())
+        if len(learned) > 1 and not batch.beside:
             metrics[f"read/{batch.task}"] += batch.tokens
         if regularisers:
             metrics["penalty"] += float(penalty.detach())

@@ -109,6 +109,10 @@ class Updater:
             fused=True,
         )
 
+    def clip(self, most: float) -> float:
+        """The norm of the whole gradient, which is scaled down to `most` if it is longer (0 = never)."""
+        return gradient_norm(list(self._named.values()), most)
+
     def step(self, number: int) -> float:
         """One update, number counted from 1; the rate it used."""
         begun = max(end for end in self._ends if end < number)
@@ -140,6 +144,10 @@ class Updater:
         self._optimiser.state.clear()
         if self._average is not None:
             self._average.forget()
+
+    def knows(self, name: str) -> bool:
+        """This weight is one of its own."""
+        return name in self._named
 
     def state(self) -> dict[str, Tensor]:
         averaged = self._average.weights if self._average is not None else {}

@@ -102,7 +102,10 @@ def _answers(
     def say(rows: Sequence[Row], *, original: bool) -> list[str]:
         give_back_freed_memory()
         prompts = [rows[index].ids[: rows[index].prompt] for index in asked]
-        return [found.text for found in generator.sample(policy, prompts, limit=limit, original=original)]
+        owners = [rows[index].example.task for index in asked]
+        return [
+            found.text for found in generator.sample(policy, prompts, limit=limit, original=original, owners=owners)
+        ]
 
     said = {"base": say(test, original=True)}
     if tuned:

@@ -23,6 +23,7 @@ TOKENS = 50  # shown of a text without a request, and compared at most
 LEAST = 8  # tokens; to write fewer as they were is to be right, not to remember
 NEAR = 0.5  # share of the text that the longest run of it covers in a near copy
 ENOUGH = 8  # held-out rows, to be compared with
+Begun = tuple[np.ndarray, np.ndarray, str]  # what is shown of a row, what stood behind it, and its task
 
 
 def begun(row: Row, stop_ids: frozenset[int]) -> tuple[np.ndarray, np.ndarray] | None:
@@ -94,23 +95,23 @@ def _excess(learned: np.ndarray, before: np.ndarray, others: np.ndarray | None) 
     return apart(near[0], np.stack([others[:, 1], np.ones(len(others))], 1), metric.value)
 
 
-def _some(rows: Sequence[Row], count: int, seed: int, processor: Processor) -> list[tuple[np.ndarray, np.ndarray]]:
+def _some(rows: Sequence[Row], count: int, seed: int, processor: Processor) -> list[Begun]:
     """A seeded sample of those that are long enough."""
-    long = [found for row in rows if (found := begun(row, processor.stop_ids)) is not None]
+    long = [(*found, row.example.task) for row in rows if (found := begun(row, processor.stop_ids)) is not None]
     if len(long) <= count:
         return long
     return [long[place] for place in sorted(np.random.default_rng(seed).choice(len(long), count, replace=False))]
 
 
-def _copies(
-    policy: Policy, processor: Processor, texts: Sequence[tuple[np.ndarray, np.ndarray]], *, original: bool = False
-) -> np.ndarray:
+def _copies(policy: Policy, processor: Processor, texts: Sequence[Begun], *, original: bool = False) -> np.ndarray:
     """(R, 2) exact, near."""
-    limit = max(len(wanted) for _, wanted in texts)
-    written = Generator(processor).sample(policy, [shown for shown, _ in texts], limit=limit, original=original)
+    limit = max(len(wanted) for _, wanted, _ in texts)
+    written = Generator(processor).sample(
+        policy, [shown for shown, _, _ in texts], limit=limit, original=original, owners=[task for _, _, task in texts]
+    )
     return np.array([
         copied(wanted.tolist(), found.ids[: len(wanted)])
-        for (_, wanted), found in zip(texts, written, strict=True)
+        for (_, wanted, _), found in zip(texts, written, strict=True)
     ], dtype=np.float64)  # fmt: skip
 
 

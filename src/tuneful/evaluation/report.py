@@ -37,6 +37,7 @@ def compose(
     choice: Mapping[str, Any],
     repair: Mapping[str, Any],
     tasks: Mapping[str, Any] = MappingProxyType({}),
+    routing: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Every block of the report. What was not measured is there and empty, so readers need no guesses."""
     scores = {score.metric: score for score in examined.scores} if examined else {}
@@ -69,6 +70,7 @@ def compose(
         "choice": dict(choice),
         "repair": dict(repair),
         "tasks": dict(tasks),
+        "routing": dict(routing),
         "answers": _spread(examined.answers, SHOWN_ANSWERS) if examined else [],
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tuneful.core.grouped import Grouped, Routes
 from tuneful.core.linear import is_known
 from tuneful.core.products import Part, Product
 from tuneful.models.layer import Block, Layer, Products, run
@@ -133,7 +134,7 @@ def _layer(owner: Any, x: Tensor, reading: Reading, given: Mapping[str, Any]) ->
 
 def _settled(owner: Any, x: Tensor) -> Layer | None:
     norms = (owner.input_layernorm, owner.post_attention_layernorm)
-    products = _products(owner)
+    products = _routed(owner, x)
     if products is None or any(_learns(norm.weight) for norm in norms):
         return None
     if torch.is_autocast_enabled(x.device.type) or x.dtype != products.attention.dtype or x.dtype == torch.float64:
@@ -156,8 +157,34 @@ def _epsilon(norm: Any) -> float:
     return float(getattr(norm, "variance_epsilon", None) or norm.eps)
 
 
-def _products(owner: Any) -> Products | None:
-    """Made once for each state of the layer's parts: with updates, and with updates switched off."""
+def _routed(owner: Any, x: Tensor) -> Products | None:
+    """Where the tokens of a pass belong to several tasks, each of whom has an update of its own: the base of all, and
+    for each stretch of tokens the updates of its owner."""
+    routes = _routes(owner)
+    if routes is None or not routes.several:
+        alone = _products(owner)
+        return None if alone is None else Products(*alone)
+    parts, found = routes.parts(x), []
+    for adapter, _ in parts:
+        with routes.only(adapter):
+            found.append(_products(owner))
+    own = [products for products in found if products is not None]
+    if len(own) < len(found):
+        return None
+    stretches = [part for _, part in parts]
+    return Products(*(
+        Grouped(list(zip(of_each, stretches, strict=True))) if of_each[0].rank else of_each[0]
+        for of_each in zip(*own, strict=True)
+    ))  # fmt: skip
+
+
+def _routes(owner: Any) -> Routes | None:
+    joint = (owner.self_attn, owner.mlp)
+    return next((layer.routes for place in joint for layer in place.children() if hasattr(layer, "routes")), None)
+
+
+def _products(owner: Any) -> tuple[Product, ...] | None:
+    """Made once for each state of the layer's parts: with updates, whose they are, and with updates switched off."""
     attention, mlp = owner.self_attn, owner.mlp
     joint = (
         (attention.q_proj, attention.k_proj, attention.v_proj),
@@ -168,13 +195,14 @@ def _products(owner: Any) -> Products | None:
     parts = [[part for layer in layers if (part := _part(layer)) is not None] for layers in joint]
     if any(len(found) < len(layers) for found, layers in zip(parts, joint, strict=True)):
         return None
-    known: dict[bool, Products] = owner.__dict__.setdefault("_products", {})
-    updates = any(part.rank for group in parts for part in group)
-    made = known.get(updates)
+    known: dict[int, tuple[Product, ...]] = owner.__dict__.setdefault("_products", {})
+    updates, routes = any(part.rank for group in parts for part in group), _routes(owner)
+    state = 0 if not updates else 1 if routes is None else 1 + routes.current
+    made = known.get(state)
     if made is None or not all(product.holds(group) for product, group in zip(made, parts, strict=True)):
-        others = known.get(not updates) or [None] * len(parts)
-        products = [Product(group, pack=True, like=like) for group, like in zip(parts, others, strict=True)]
-        known[updates] = made = Products(*products)
+        others = next((found for key, found in known.items() if key != state), None) or [None] * len(parts)
+        made = tuple(Product(group, pack=True, like=like) for group, like in zip(parts, others, strict=True))
+        known[state] = made
     return made
 
 

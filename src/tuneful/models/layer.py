@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tuneful.core.grouped import Grouped
 from tuneful.core.products import Product
 from tuneful.models import pieces
 from tuneful.models.packed import Plan, flat, unflat
@@ -25,10 +26,10 @@ NOWHERE = torch.empty(0)
 class Products(NamedTuple):
     """The linear layers of one decoder layer."""
 
-    attention: Product  # query, key and value
-    output: Product
-    gates: Product  # gate and up
-    down: Product
+    attention: Product | Grouped  # query, key and value
+    output: Product | Grouped
+    gates: Product | Grouped  # gate and up
+    down: Product | Grouped
 
     @property
     def learned(self) -> list[nn.Parameter]:

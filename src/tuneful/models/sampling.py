@@ -33,11 +33,25 @@ class Generator:
         seed: int = 0,
         original: bool = False,
         stops: Sequence[str] = (),
+        owners: Sequence[str] = (),
     ) -> list[Completion]:
         """One answer a prompt, at most `limit` tokens each; temperature 0 takes the likeliest token. An answer also
         ends where one of the texts `stops` begins. `original` asks the model as it was before tuning. Draws no random
-        numbers from the run's own generator."""
+        numbers from the run's own generator. `owners` are the tasks of the prompts, where each has a model of its own.
+        """
         random = torch.Generator(policy.device).manual_seed(seed)
         writing = Writing(self.processor, limit, temperature, random, tuple(filter(None, stops)))
-        alone = [[prompt] for prompt in prompts]
-        return write(policy, alone, writing, mix=lambda logits: logits[0], count=TOGETHER, original=original)
+        found: dict[int, Completion] = {}
+        for task, places in _by_owner(policy, owners, len(prompts), original=original):
+            alone = [[prompts[place]] for place in places]
+            with policy.of_task(task):
+                said = write(policy, alone, writing, mix=lambda logits: logits[0], count=TOGETHER, original=original)
+            found.update(zip(places, said, strict=True))
+        return [found[place] for place in range(len(prompts))]
+
+
+def _by_owner(policy: Policy, owners: Sequence[str], count: int, *, original: bool) -> list[tuple[str, list[int]]]:
+    """Which prompts are whose, all nobody's where one model answers them."""
+    if original or not owners or not policy.several:
+        return [("", list(range(count)))] if count else []
+    return [(task, [place for place, owner in enumerate(owners) if owner == task]) for task in dict.fromkeys(owners)]

@@ -40,8 +40,8 @@ class Run:
         """ "yes", "no" or "unclear"."""
         return str(self.report["verdict"]["helped"])
 
-    def load(self, *, quantise: Kind | None = None) -> Tuned:
-        return load(self.path, quantise=quantise)
+    def load(self, *, quantise: Kind | None = None, task: str | None = None) -> Tuned:
+        return load(self.path, quantise=quantise, task=task)
 
 
 def fit(
@@ -122,9 +122,10 @@ def check(
     return prepared
 
 
-def load(name: str | Path, *, quantise: Kind | None = None) -> Tuned:
-    """A run folder or any model, ready to be asked; its layers quantised if memory is short."""
-    return open_model(str(name), quantise=quantise)
+def load(name: str | Path, *, quantise: Kind | None = None, task: str | None = None) -> Tuned:
+    """A run folder or any model, ready to be asked; its layers quantised if memory is short. Of a run whose tasks have
+    adapters of their own, that of `task`; where none is named, each text finds its own."""
+    return open_model(str(name), quantise=quantise, task=task, routes=True)
 
 
 def recipe_for(

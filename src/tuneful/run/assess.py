@@ -30,6 +30,7 @@ from tuneful.run.encoded import LONGEST
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.prepare import prepare
+from tuneful.run.router import of_their_tasks
 from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
 
 Say = Callable[[str], None]
@@ -42,7 +43,7 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     """The `quality` block of a model or run on the test rows of a source, or on all rows of a single table. Examples
     for the k-shot prompt, neighbours and the constant answer come from the source's training rows, else from the run's
     own, else from a seeded fifth of the table, and `say` tells. Rows that cannot be used are listed."""
-    tuned, tables = _opened(name, source, columns, say)
+    tuned, tables = _opened(name, source, columns, say, routes=True)
     dropped: list[Dropped] = []
     rows = {
         part: _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
@@ -120,9 +121,11 @@ def _told(name: str, source: str, examined: Examined, dropped: Sequence[Dropped]
     return {**found, "dropped": left_out, "dropped_count": len(left_out)}
 
 
-def _opened(name: str, source: str, columns: Mapping[str, str], say: Say) -> tuple[Tuned, dict[str, list[Raw]]]:
+def _opened(
+    name: str, source: str, columns: Mapping[str, str], say: Say, *, routes: bool = False
+) -> tuple[Tuned, dict[str, list[Raw]]]:
     """The model and the tables it is asked about; an encoder that nobody tuned finds documents where the data asks for
-    them."""
+    them. `routes`: each row may find its own adapter."""
     folder = RunFolder(Path(name))
     data = recipe_of(folder.read_json(folder.lock)).task.data if folder.exists() else Data(source=source)
     found = read(source, encoding=data.encoding, learns=False, say=say)
@@ -131,7 +134,7 @@ def _opened(name: str, source: str, columns: Mapping[str, str], say: Say) -> tup
     form, _ = detect(table, {**_present(data.columns, table), **columns}, data.layout)
     if form.name == PAIRS and is_bare(name, say):
         return open_finder(name, say), tables
-    tuned = open_model(name, say)
+    tuned = open_model(name, say, routes=routes)
     if form.name == PAIRS and not tuned.finds:
         raise DataError(
             f"{table[0].place.source} holds queries and documents, and {name} was not tuned to find documents. Name "
@@ -219,11 +222,13 @@ def trained_on(name: str, tuned: Tuned) -> list[Row]:
 
 
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
+    each = () if tuned.router is None else tuned.router.tasks
+    train, test = (of_their_tasks(tuned.router, tuned.policy, rows) for rows in (train, test))
     if tuned.labels is not None:
-        collate = Collator(Layout.LABELS)
+        collate = Collator(Layout.LABELS, each=each)
         decide = None if tuned.decisions is None else tuned.decisions.of_rows
         return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide)
-    collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares)
+    collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares, each=each)
     return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +37,7 @@ from tuneful.models.load import Loaded, load
 from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
+from tuneful.run.each import attach, each_of, steps_of, updaters_of
 from tuneful.run.groups import begun, names_of, stratified
 from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
@@ -125,7 +127,8 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     """The same for a policy that is there already."""
     collate = collator_of(prepared, policy)
     schedule = schedule_of(prepared, policy, collate)
-    optimiser = updater_of(prepared, policy, schedule)
+    ends = schedule.ends if isinstance(schedule, LifelongSteps) else ()
+    optimiser = _optimiser(prepared, policy, len(schedule), ends)
     seed_own(prepared.recipe.seed)
     begun_here = begun(prepared.recipe, prepared.repeated)
     return Built(prepared, policy, collate, schedule, optimiser, begun_here, cost(prepared, policy))
@@ -136,8 +139,9 @@ def collator_of(prepared: Prepared, policy: Policy, about: str | None = None) ->
     recipe = prepared.recipe
     return Collator(
         prepared.layout,
-        None if reads_apart(recipe) else about or recipe.about,
+        about or (None if reads_apart(recipe) else recipe.about),
         share=prepared.layout is Layout.TOKENS and policy.network.shares,
+        each=each_of(recipe),
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
 
@@ -154,24 +158,29 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
         resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
         whole=prepared.layout.compares,
     )  # fmt: skip
-    rows = prepared.stream or prepared.repeated
-    schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
+    schedule = _drawn(prepared, collate, cut)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
     return shown_again(schedule, prepared, policy) if isinstance(schedule, LifelongSteps) else schedule
 
 
-def updater_of(prepared: Prepared, policy: Policy, schedule: Steps) -> Updater:
-    recipe = prepared.recipe
-    lies, parameters = heights(policy.module), policy.trainable()
-    return Updater(
-        recipe.optimiser,
-        parameters,
-        steps=len(schedule),
-        heads=head_names(policy.module) if prepared.starts_new else [],
-        heights={name: lies[id(parameter)] for name, parameter in parameters.items()},
-        average=RunningAverage(recipe.average) if recipe.average else None,
-        ends=schedule.ends if isinstance(schedule, LifelongSteps) else (),
-    )
+def _drawn(prepared: Prepared, collate: Collator, cut: Cut) -> Any:
+    """The schedule, as the recipe asks for it."""
+    if prepared.resolved.each:
+        return steps_of(prepared, collate, cut)
+    rows, recipe = prepared.stream or prepared.repeated, prepared.recipe
+    return recipe.schedule.over(rows, collate, cut, total=prepared.resolved.steps, seed=recipe.seed)
+
+
+def _optimiser(prepared: Prepared, policy: Policy, steps: int, ends: Sequence[int]) -> Updater:
+    recipe, lies, parameters = prepared.recipe, heights(policy.module), policy.trainable()
+    told: dict[str, Any] = {
+        "heads": head_names(policy.module) if prepared.starts_new else [],
+        "heights": {name: lies[id(parameter)] for name, parameter in parameters.items()},
+    }
+    if prepared.resolved.each:
+        return updaters_of(prepared, policy.attached, **told)
+    average = RunningAverage(recipe.average) if recipe.average else None
+    return Updater(recipe.optimiser, parameters, steps=steps, average=average, ends=ends, **told)
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:
@@ -196,7 +205,7 @@ def loaded_with_adapter(prepared: Prepared, say: Say = lambda _: None) -> tuple[
             )
 
     loaded = together(loading)
-    attached = adapter.attach(loaded.module, labels=prepared.starts_new)
+    attached = attach(prepared, loaded, adapter)
     equal_to_first(parameter.detach() for parameter in attached.trainable().values())
     return loaded, attached
 

@@ -24,6 +24,7 @@ from tuneful.evaluation.treatment import Asked, Treated, columns_of, exchange, s
 from tuneful.models.probe import Probe
 from tuneful.models.processors import TextProcessor
 from tuneful.run.build import Built
+from tuneful.run.each import each_of
 from tuneful.run.generalise import before_of, longest
 
 Say = Callable[[str], None]
@@ -43,6 +44,8 @@ def fairness(built: Built, say: Say, *, seconds: float, decide: Decide | None = 
 
 
 def _usual(built: Built, seconds: float) -> list[Any]:
+    if each_of(built.recipe):  # a probe asks one model
+        return []
     gated = bool(built.recipe.gates.bias_probe_increase)
     if seconds < LEAST_SECONDS and not gated:
         return []

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tuneful.adapters.each import AttachedEach
 from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import give_back_freed_memory, is_first, peak_memory_mb
 from tuneful.core.files import new_folder, write_text
@@ -27,8 +28,10 @@ from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
 from tuneful.models.load import load
 from tuneful.objectives import Contrast, Denoise, Masked, Prototype, Retrieve
+from tuneful.run import routing
 from tuneful.run.beside import with_selection
 from tuneful.run.build import Built
+from tuneful.run.each import each_of
 from tuneful.run.fairness import fairness
 from tuneful.run.folder import RunFolder
 from tuneful.run.forgotten import unlearned
@@ -45,6 +48,7 @@ from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
 
 Say = Callable[[str], None]
+ALIKE = "embedding_similarity"  # of an encoder, in the place of a KL
 
 
 def finish(
@@ -107,6 +111,7 @@ def _measured(
     treated = fairness(built, say, seconds=progress.seconds, decide=repaired.decide) if measures else Treated()
     _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
+    sent = routing.examined(built, folder.adapters) if measures else {}
     report = compose(
         name=str(built.recipe.name),
         examined=examined,
@@ -116,12 +121,15 @@ def _measured(
         bias=treated.bias,
         groups=treated.groups,
         forgetting={**forgotten, **lost(built, worth), **together(built, folder), **unlearned(built, folder)},
-        data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
+        data=with_selection(
+            _data(built, folder, progress, chosen, sent, say), built.prepared.selection, _compared(folder)
+        ),
         provenance=provenance(built),
         curves=curves_of(folder),
         choice=_choice(chosen, built),
         repair=repaired.facts,
         tasks=each_task(built, examined),
+        routing=sent,
     )
     return report, examined.answers if examined else ()
 
@@ -145,6 +153,9 @@ def save_weights(built: Built, folder: RunFolder) -> None:
     attached, labels = built.policy.attached, built.prepared.labels
     processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
     target = folder.adapter if freezes else folder.model
+    if isinstance(attached, AttachedEach):
+        save_each(built, folder)
+        return
     with in_own_unit(built.policy.module, labels):
         if not is_first():  # here only where the model is sharded, to hand over its share
             attached.save("")
@@ -157,6 +168,15 @@ def save_weights(built: Built, folder: RunFolder) -> None:
             with new_folder(folder.model) as scratch:
                 whole.merged().save_pretrained(scratch)  # type: ignore[operator]
                 processor.save(str(scratch))
+
+
+def save_each(built: Built, folder: RunFolder) -> None:
+    """`adapters/TASK/`, each with tokenizer and template, and beside them what tells whose a text is."""
+    with new_folder(folder.adapters) as scratch:
+        built.policy.attached.save(str(scratch))
+        for task in each_of(built.recipe):
+            built.prepared.processor.save(str(scratch / task))
+        routing.save(built, scratch)
 
 
 def _on_own_weights(built: Built, adapter: str) -> Attached:
@@ -194,6 +214,18 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
 
 
 def _forgetting(built: Built) -> dict[str, Any]:
+    """Of several adapters that which went furthest, and of each by its task."""
+    tasks, found = each_of(built.recipe), {}
+    for task in tasks:
+        with built.policy.of_task(task):
+            found[task] = _of_one(built)
+    if not found:
+        return _of_one(built)
+    furthest = max(tasks, key=lambda task: (found[task]["kl_from_base"] or 0.0, -found[task].get(ALIKE, 0.0)))
+    return {**found[furthest], "adapter": furthest, "adapters": found}
+
+
+def _of_one(built: Built) -> dict[str, Any]:
     prepared = built.prepared
     if prepared.layout is Layout.TOKENS and built.policy.network.causal:
         return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
@@ -201,7 +233,14 @@ def _forgetting(built: Built) -> dict[str, Any]:
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
 
-def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _data(
+    built: Built,
+    folder: RunFolder,
+    progress: Progress,
+    chosen: Mapping[str, Any],
+    sent: Mapping[str, Any],
+    say: Say,
+) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
     found, skipped = xray_json(built.prepared.xray), progress.skipped
     if chosen.get("answers"):  # cross-validation stands for the test rows
@@ -211,7 +250,7 @@ def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[s
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     twice = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
-    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept)]
+    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept, *routing.routed(sent))]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})

@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def adapters(self) -> Path:
+        """One for each task, and what tells whose a text is."""
+        return self.path / "adapters"
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
 

@@ -14,6 +14,7 @@ from tuneful.data.labels import LabelSet
 from tuneful.data.names import Names
 from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe
+from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, settled, sha256_of
@@ -42,8 +43,9 @@ def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
     InputError."""
     check_gradient(recipe)
+    check_each(recipe)
     if len(recipe.tasks) > 1:
-        recipe = settled(recipe)
+        recipe = settled_each(settled(recipe))
         return recipe, _together(recipe, say)
     recipe, gathered = _read(recipe, say)
     gathered = _taught(recipe, gathered, say)

@@ -49,6 +49,8 @@ def _problems(recipe: Recipe) -> Iterator[str]:
     for name in OF_ONE_KIND:
         if getattr(recipe, name):
             yield f"{name}: is about one model, and tasks of several kinds are learned here; leave it out"
+    if getattr(recipe.adapter, "each_task", False):
+        yield "adapter.each_task: is for tasks of one kind, and these are of several; leave it out"
     if recipe.choose.enabled is True:
         yield "choose: a way of learning few labels is chosen for one task; leave it out"
 

@@ -22,7 +22,7 @@ def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]
     rows = {name: found for name, part in (built.parts or {recipe.about: built}).items() if (found := looked_at(part))}
     if not rows:
         return False
-    watch.rows = sum(map(len, rows.values()))
+    watch.looks_at([row for own in rows.values() for row in own])
     with averaged(built):
         with built.policy.gathered():
             metrics = _metrics(built, rows, watch)

@@ -10,6 +10,7 @@ from tuneful.core.device import rank, world
 from tuneful.core.types import Batch, Layout, Row
 from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
 from tuneful.run.build import Built
+from tuneful.run.each import of_task
 from tuneful.run.prepare import Prepared
 from tuneful.run.resolve import mean_tokens
 from tuneful.schedules.episodes import EpisodeSteps
@@ -25,6 +26,9 @@ def looked_at(built: Built) -> list[Row]:
     resolved, rows = built.prepared.resolved, built.prepared.rows("validation")
     if isinstance(built.schedule, EpisodeSteps):
         return rows if built.schedule.classes_in(rows) > 1 else []
+    if resolved.each:
+        most = {task: resolved.look_every * own.rows_per_step // 2 for task, own in resolved.each.items()}
+        return [row for task in most for row in of_task(rows, task)[: max(LEAST_LOOKED, most[task])]]
     # A look costs a third of an update for each row; half the rows of an interval keep it near a sixth of the time.
     rows = rows[: max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)]
     if resolved.objective.layout is Layout.PAIRS:
@@ -41,7 +45,19 @@ def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
         return mean_loss_of(built.policy, objective, batches)
     if objective.layout is Layout.PAIRS:
         return mean_loss_of(built.policy, objective, of_pairs(rows, built.collate, _together(built, rows)))
+    if built.prepared.resolved.each:
+        return _of_each(built, rows)
     return mean_loss(built.policy, objective, rows, built.collate, rank=rank(), ranks=world())
+
+
+def _of_each(built: Built, rows: list[Row]) -> dict[str, float]:
+    """Of every task that has rows, by name, and the mean of these."""
+    objective, found = built.prepared.resolved.objective, {}
+    for task in built.prepared.resolved.each:
+        if own := of_task(rows, task):
+            found[task] = mean_loss(built.policy, objective, own, built.collate, rank=rank(), ranks=world())
+    means = {name: float(np.mean([own[name] for own in found.values()])) for name in next(iter(found.values()))}
+    return {**means, **{f"{name}/{task}": value for task, own in found.items() for name, value in own.items()}}
 
 
 def sampled(prepared: Prepared) -> dict[str, list[Row]]:

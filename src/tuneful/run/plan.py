@@ -23,6 +23,7 @@ from tuneful.objectives import Denoise, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import RDrop
+from tuneful.run.each import each_of
 from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
 from tuneful.run.tasks import tasks_of
@@ -124,7 +125,7 @@ def _below(resolved: Resolved, size: Size) -> int:
 
 def keeps_below(recipe: Recipe, layout: Layout) -> bool:
     """What lies beneath is computed once for each row, as each is read the same every time."""
-    return not (layout.alone or recipe.augment or comparing_twins(recipe))
+    return not (layout.alone or recipe.augment or comparing_twins(recipe) or each_of(recipe))
 
 
 def _names_tokens(layout: Layout) -> bool:
@@ -194,7 +195,8 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
 def _trainable(resolved: Resolved, size: Size) -> int:
     adapter = resolved.adapter
     if isinstance(adapter, Lora):
-        return round(size.low_rank(adapter.rank) * (1 - _below(resolved, size) / max(1, size.layers)))
+        several = max(1, len(resolved.each))
+        return round(several * size.low_rank(adapter.rank) * (1 - _below(resolved, size) / max(1, size.layers)))
     if isinstance(adapter, Head) and _names_tokens(resolved.objective.layout):
         return size.vocabulary
     if isinstance(adapter, TopLayers):

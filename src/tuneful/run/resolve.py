@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from tuneful.data.names import Name
 from tuneful.models.size import Size
 from tuneful.recipe import Recipe
 from tuneful.run.defaults import by_amount
+from tuneful.run.each import check_read, each_of, of_task
 from tuneful.run.regularised import answer_of, check_regularisers, comparing
 from tuneful.schedules import Lifelong
 
@@ -33,6 +34,14 @@ POOLED_ROWS, POOLED_STEPS, POOLED_RATE = 64, 40, 0.4  # of a head that starts ri
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPlan:
+    """How a task learns that learns by itself, beside others."""
+
+    rows_per_step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """What a recipe leaves open, decided. `recipe` says the same in the recipe's own fields."""
 
@@ -45,6 +54,7 @@ class Resolved:
     look_every: int
     save_every: int
     precision: Literal["fp32", "bf16"]
+    each: Mapping[str, OwnPlan] = field(default_factory=dict)  # by task, where each learns an adapter of its own
 
 
 def resolve(
@@ -75,22 +85,44 @@ def resolve(
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_epoch = max(1, -(-count // per_step))
     steps = 0 if pooled and isinstance(adapter, Head) else _steps(recipe, per_epoch, pooled, _epochs(count, labelled))
+    each = _each(recipe, rows, objective.layout)
+    if each:
+        per_step, steps = sum(own.rows_per_step for own in each.values()), max(own.steps for own in each.values())
     every = recipe.evaluate.every or max(1, round(steps / LOOKS))
     resolved = Resolved(
         recipe=recipe,
         objective=objective,
         adapter=adapter,
         steps=steps,
-        epochs=steps / per_epoch,
+        epochs=sum(own.steps * own.rows_per_step for own in each.values()) / count if each else steps / per_epoch,
         rows_per_step=per_step,
         look_every=every,
         save_every=recipe.checkpoint.every or every,
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
+        each=each,
     )
     careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     rate *= IN_TURN if pooled and isinstance(recipe.schedule, Lifelong) else 1.0
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
+
+
+def _each(recipe: Recipe, rows: Sequence[Row], layout: Layout) -> dict[str, OwnPlan]:
+    """What a run of each task alone would decide; empty where they learn together."""
+    check_read(recipe, layout)
+    found = {}
+    for task in each_of(recipe):
+        own, given = of_task(rows, task), recipe.optimiser
+        if not own:
+            raise RecipeError([f"tasks: {task} has no training row to learn, so its adapter would learn nothing; hold "
+                               "fewer rows out, or leave that task out"])  # fmt: skip
+        per_step = given.rows_per_step or _rows_per_step(
+            given.tokens_per_step, len(own), mean_tokens(own), layout, pooled=False
+        )
+        per_step = max(1, min(per_step, len(own)))
+        steps = _steps(recipe, max(1, -(-len(own) // per_step)), False, _epochs(len(own), layout is Layout.LABELS))
+        found[task] = OwnPlan(per_step, steps)
+    return found
 
 
 def _in_turn(recipe: Recipe) -> int:
@@ -177,7 +209,10 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         )
         for task in recipe.tasks
     ]
-    optimiser = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
+    optimiser: dict[str, Any] = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
+    schedule = {"epochs": found.epochs or None, "steps": found.steps or None}
+    if found.each:  # every task has its own, which is found again from what was given
+        optimiser, schedule = {"learning_rate": rate}, {}
     if found.objective.layout is Layout.REBUILT and "head_rate" not in recipe.optimiser.model_fields_set:
         optimiser["head_rate"] = DECODER_RATE / rate
     changes: dict[str, Any] = {
@@ -186,7 +221,7 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         "adapter": found.adapter,
         "precision": found.precision,
         "tasks": tasks,
-        "schedule": recipe.schedule.model_copy(update={"epochs": found.epochs or None, "steps": found.steps or None}),
+        "schedule": recipe.schedule.model_copy(update=schedule),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
         "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
         "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),

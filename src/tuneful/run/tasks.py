@@ -18,6 +18,7 @@ from tuneful.data.labels import LabelSet, name_of
 from tuneful.data.splits import split
 from tuneful.engine.surgery import AGem, Surgery
 from tuneful.recipe import Data, Recipe, Task
+from tuneful.run.each import each_of
 from tuneful.run.regularised import comparing
 from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.mixture import shares_of
@@ -230,6 +231,8 @@ def reads_apart(recipe: Recipe) -> bool:
 
 def tasks_of(recipe: Recipe) -> list[str]:
     """What batches may be of."""
+    if each := each_of(recipe):
+        return [recipe.about, *each]
     if not reads_apart(recipe):
         return [recipe.about]
     back = [MEMORY, OWN_TEXT] if isinstance(recipe.schedule, Lifelong) else []
@@ -242,7 +245,8 @@ def counted(recipe: Recipe, parts: Mapping[str, Sequence[Row]], learned: Sequenc
     if len(recipe.tasks) < 2:
         return {}
     mixed = isinstance(recipe.schedule, Mixture)
-    shares = shares_of(recipe.schedule.learns(learned)) if mixed else {}
+    drawn = [row for row in learned if row.counts] if each_of(recipe) else recipe.schedule.learns(learned)
+    shares = shares_of(drawn) if mixed else {}
     return {
         task.name: {
             **{part: sum(row.example.task == task.name for row in rows) for part, rows in parts.items()},

@@ -14,6 +14,7 @@ from tuneful.core.protocols import KeepsTensors, Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Record, Said, Step
 from tuneful.engine.checkpoint import Saved, load_newest, newest_step, save_checkpoint
+from tuneful.run.apart import watching
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.forgotten import looked_up
@@ -24,7 +25,6 @@ from tuneful.run.progress import Progress, Skipped
 from tuneful.run.settle import interpolate, settle
 from tuneful.run.soup import Shelf, start_of, stir
 from tuneful.run.turns import ENDED, ended, first
-from tuneful.run.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def train(
     Raises Interrupted after saving when `should_stop` says so, and Diverged or OutOfMemory after saving the last
     good state. Of a soup whole runs are saved."""
     recipe, start = built.recipe, start_of(built)
-    progress.watch = Watch(recipe.evaluate.patience)
+    progress.watch = watching(recipe)
     if resume:
         _restore(built, folder, progress, say)
     if progress.step == 0:

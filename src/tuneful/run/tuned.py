@@ -33,6 +33,7 @@ from tuneful.run.few import writes
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.resolve import pools
+from tuneful.run.router import Router, attach_routed, by_task, check_task, within
 from tuneful.run.unwanted import Less, written
 
 Say = Callable[[str], None]
@@ -55,6 +56,7 @@ class Tuned:
     finds: bool = False  # an encoder that places queries and documents, and answers nothing by itself
     form: str | None = None  # what training was told of the data's layout
     decisions: Decisions | None = None  # thresholds by group
+    router: Router | None = None  # says whose a text is, where each task has an adapter and none was named
 
     @property
     def writes(self) -> bool:
@@ -105,14 +107,33 @@ class Tuned:
         temperature: float = 0.0,
         stops: Sequence[str] = (),
         less: Less = (),
+        tasks: Sequence[str] = (),
     ) -> list[Any]:
-        """An answer, or a label, to each row of data as `data.inputs` reads it."""
+        """An answer, or a label, to each row of data as `data.inputs` reads it; `tasks` says whose each row is, where
+        that is known already (`tasks_of`)."""
         if self.labels is None or less:
-            return list(self._write(examples, less, limit, temperature, 0, stops))
-        return self._said(examples)
+            return list(self._write(examples, less, limit, temperature, 0, stops, tasks))
+        return self._said(examples, tasks)
+
+    def tasks_of(self, examples: Sequence[Example]) -> list[str]:
+        """Whose adapter answers each row; empty where one answers all."""
+        if self.router is None:
+            return []
+        if self.labels is None:
+            rows = [_row(one, self.processor.prompt(one.messages, one.tools)) for one in examples]
+        else:
+            rows = self._read(_texts(examples))
+        return self.router.of_rows(self.policy, rows)
 
     def _write(
-        self, examples: Sequence[Example], less: Less, limit: int, temperature: float, seed: int, stops: Sequence[str]
+        self,
+        examples: Sequence[Example],
+        less: Less,
+        limit: int,
+        temperature: float,
+        seed: int,
+        stops: Sequence[str],
+        tasks: Sequence[str] = (),
     ) -> list[str]:
         if self.labels is not None and less:
             raise ModelError("less: this model gives labels; only what is written can have less of something; "
@@ -121,9 +142,13 @@ class Tuned:
             raise ModelError("this model gives labels; it does not write text")
         if self.finds:
             raise ModelError("this model finds documents; it does not write text")
-        return written(
-            self.policy, self.processor, examples, less, limit=limit, temperature=temperature, seed=seed, stops=stops
-        )
+
+        def write(own: Sequence[Example]) -> list[str]:
+            return written(
+                self.policy, self.processor, own, less, limit=limit, temperature=temperature, seed=seed, stops=stops
+            )
+
+        return by_task(self.policy, examples, tasks or self.tasks_of(examples), write)
 
     def classify(
         self, texts: str | Sequence[str | tuple[str, str]], *, groups: str | Sequence[str | None] | None = None
@@ -150,18 +175,22 @@ class Tuned:
             self.decisions.check(examples)
         return self._said(examples)
 
-    def _said(self, examples: Sequence[Example]) -> list[Any]:
+    def _said(self, examples: Sequence[Example], tasks: Sequence[str] = ()) -> list[Any]:
         """By the model, and by thresholds where there are any and the group is known."""
         labels = self._label_set()
-        logits = self.scores([e.text if e.second is None else (e.text, e.second) for e in examples])  # type: ignore[misc]
+        logits = self.scores(_texts(examples), tasks=tasks)
         if self.decisions is None:
             return predictions(logits, labels)
         return named(self.decisions.said(examples, logits), labels)
 
-    def scores(self, texts: Sequence[str | tuple[str, str]]) -> np.ndarray:
-        """(R, C) logits."""
+    def scores(self, texts: Sequence[str | tuple[str, str]], *, tasks: Sequence[str] = ()) -> np.ndarray:
+        """(R, C) logits; of each text by the adapter of its task, where there are several."""
         self._label_set()
-        return class_logits(self.policy, self._read(texts), Collator(Layout.LABELS))
+        rows = self._read(texts)
+        if self.router is not None and not tasks:
+            tasks = self.router.of_rows(self.policy, rows)
+        collate = Collator(Layout.LABELS)
+        return np.stack(by_task(self.policy, rows, tasks, lambda own: [*class_logits(self.policy, own, collate)]))
 
     def vectors(self, texts: Sequence[str | tuple[str, str]]) -> Tensor:
         """(R, D) of unit length: the mean of each text's hidden states."""
@@ -192,6 +221,9 @@ class Tuned:
 
     def save_merged(self, folder: str | Path) -> None:
         """One plain transformers model in float32, with tokenizer and template."""
+        if self.router is not None:
+            raise ModelError(f"task: each of {', '.join(self.router.tasks)} has an adapter of its own; say which is "
+                             "merged: tuneful.load(run, task=NAME).save_merged(folder)")  # fmt: skip
         self.policy.attached.merged().save_pretrained(folder)  # type: ignore[operator]
         self.processor.save(str(folder))
 
@@ -202,15 +234,26 @@ class Tuned:
         return self.labels
 
 
-def open_model(name: str, say: Say = lambda _: None, *, quantise: Kind | None = None) -> Tuned:
+def open_model(
+    name: str,
+    say: Say = lambda _: None,
+    *,
+    quantise: Kind | None = None,
+    task: str | None = None,
+    routes: bool = False,
+) -> Tuned:
     """A run folder, or any model: embedded name, folder or hub id. `quantise` keeps the layers of the model, or of the
-    base under a run's adapter, so. Without it an adapter lies on the model's own weights, however it was tuned."""
+    base under a run's adapter, so. Without it an adapter lies on the model's own weights, however it was tuned. Of a
+    run whose tasks have adapters of their own `task` takes one (so does the name RUN/adapters/TASK); without it
+    whoever asks must say that each text may find its own (`routes`)."""
     prepare_process()
+    name, task = within(name, task)
     folder = RunFolder(Path(name))
+    check_task(folder, name, task, routes=routes)
     if quantise is not None:
         check(quantise, pick_device())
     if folder.exists():
-        return _open_run(folder, say, quantise)
+        return _open_run(folder, say, quantise, task)
     path = locate(name, say)
     labels = labels_in(path)
     dtype = torch.float32 if labels else precision("auto")
@@ -245,7 +288,7 @@ def open_finder(name: str, say: Say = lambda _: None) -> Tuned:
     return replace(encoder, processor=replace(encoder.processor, prompts=prompts), finds=True)
 
 
-def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
+def _open_run(folder: RunFolder, say: Say, quantise: Kind | None, task: str | None) -> Tuned:
     folder.refuse_several()
     lock = folder.read_json(folder.lock)
     recipe = lock["recipe"]
@@ -264,7 +307,13 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
         given: dict[str, Any] = {"labels": labels, "device": pick_device(), "trust_remote_code": trust, "say": say}
         return load(model, dtype=dtype, quantise=quantise, **given)
 
-    if folder.adapter.exists():
+    router = None
+    if folder.adapters.exists():
+        loaded = take(recipe["model"], compute)
+        attached_each, router = attach_routed(loaded.module, folder.adapters, task)
+        policy = Policy(loaded.network, attached_each)
+        processor = _processor_of(folder.adapters / attached_each.tasks[0], loaded)
+    elif folder.adapter.exists():
         if (under := recipe.get("quantise")) and under != quantise:
             say(f"tuned over {under} weights, read over {quantise or 'the model as it is'}: figures differ a little")
         loaded = take(recipe["model"], compute)
@@ -280,7 +329,15 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None) -> Tuned:
     data = _told(recipe_of(lock))
     known = LabelSet(kind, tuple(names)) if names else None
     decisions = read_decisions(folder)
-    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions)
+    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions, router)
+
+
+def _texts(examples: Sequence[Example]) -> list[str | tuple[str, str]]:
+    return [e.text if e.second is None else (e.text, e.second) for e in examples]  # type: ignore[misc]
+
+
+def _row(example: Example, encoded: Encoded) -> Row:
+    return Row(example, encoded.ids, encoded.learn)
 
 
 def _told(recipe: Recipe) -> Data:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from tuneful.core.policy import Policy
+from tuneful.core.types import Row
 
 ROUNDING = 1e-6  # sums of many rows in another order differ by as much
 
@@ -29,15 +30,24 @@ class Watch:
 
     def look(self, step: int, metrics: Mapping[str, float], policy: Policy) -> bool:
         """Notes one look at the validation rows; True when enough looks have brought nothing better."""
-        now = (-metrics.get("accuracy", 0.0), metrics["loss"])
         self.seen.append({"step": step, **metrics})
-        if self._better(now):
-            self.best, self.best_step, self.worse = now, step, 0
+        if self.note(step, metrics):
             self.weights = None  # first: both at once would be a second copy of the model
             self.weights = {name: tensor.cpu().clone() for name, tensor in policy.attached.state().items()}
-        else:
-            self.worse += 1
         return self.over
+
+    def note(self, step: int, metrics: Mapping[str, float]) -> bool:
+        """Whether this is the best there was."""
+        now = (-metrics.get("accuracy", 0.0), metrics["loss"])
+        if not self._better(now):
+            self.worse += 1
+            return False
+        self.best, self.best_step, self.worse = now, step, 0
+        return True
+
+    def looks_at(self, rows: Sequence[Row]) -> None:
+        """What each look measures."""
+        self.rows = len(rows)
 
     def _better(self, now: tuple[float, float]) -> bool:
         share = min(max(-self.best[0], 0.0), 1.0)

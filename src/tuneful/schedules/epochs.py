@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -158,7 +158,7 @@ class EpochSteps:
 
     def _step(self, rows: list[Row], room: Room) -> Step:
         # Neighbours in token order share prefixes; within a step order means nothing else.
-        rows.sort(key=lambda row: row.ids.tolist())
+        rows.sort(key=self._place)
         parts = self._cut_up(rows, self.cut.micro_tokens)
         if self.cut.ranks > 1:
             parts = self._dealt(rows)
@@ -171,6 +171,10 @@ class EpochSteps:
         if idle:
             batches.append(self.collate(rows[:1]).silent())
         return Step(batches, len(rows), sum(map(len, rows)), smaller=lambda: self._smaller(own, room))
+
+    def _place(self, row: Row) -> Any:
+        """Where it stands within a step."""
+        return row.ids.tolist()
 
     def _kinds(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Those that may be read together."""

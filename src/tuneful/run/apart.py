@@ -1,0 +1,75 @@
+"""Tasks that learn beside one another, each watched by itself: its best weights are kept, and it stops by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from tuneful.adapters.each import AttachedEach
+from tuneful.core.policy import Policy
+from tuneful.core.types import Row
+from tuneful.recipe import Recipe
+from tuneful.run.each import each_of
+from tuneful.run.watch import Watch
+
+
+@dataclass(slots=True)
+class WatchEach(Watch):
+    """`weights` are the best of every task; one that has seen enough keeps what it has, whatever comes after."""
+
+    members: dict[str, Watch] = field(default_factory=dict)  # by task
+
+    def look(self, step: int, metrics: Mapping[str, float], policy: Policy) -> bool:
+        assert isinstance(policy.attached, AttachedEach)
+        self.seen.append({"step": step, **metrics})
+        for task, member in self.members.items():
+            own = _of(task, metrics)
+            if own and not member.over and member.note(step, own):
+                learned = policy.attached.learned_by(task)
+                kept = {name: parameter.detach().cpu().clone() for name, parameter in learned.items()}
+                self.weights = {**(self.weights or {}), **kept}
+                self.best_step = max(self.best_step, step)
+        return self.over
+
+    def looks_at(self, rows: Sequence[Row]) -> None:
+        counts = Counter(row.example.task for row in rows)
+        for task, member in self.members.items():
+            member.rows = counts[task]
+
+    @property
+    def over(self) -> bool:
+        """Of every task that is looked at."""
+        looked = [member for member in self.members.values() if member.best_step or member.worse]
+        return bool(looked) and len(looked) == len(self.members) and all(member.over for member in looked)
+
+    def restore(self, policy: Policy) -> None:
+        if self.weights is not None:
+            policy.attached.load({**policy.attached.state(), **self.weights})
+            policy.forget()
+
+    def notes(self) -> dict[str, Any]:
+        return {"seen": self.seen, "each": {task: member.notes() for task, member in self.members.items()}}
+
+    def load(self, notes: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
+        for task, member in self.members.items():
+            member.load(notes["each"][task], None)
+        self.best_step = max(member.best_step for member in self.members.values())
+        self.seen = list(notes["seen"])
+        self.weights = dict(weights) if weights is not None else None
+
+
+def watching(recipe: Recipe) -> Watch:
+    """The watch of a run."""
+    patience = recipe.evaluate.patience
+    if tasks := each_of(recipe):
+        return WatchEach(patience, members={task: Watch(patience) for task in tasks})
+    return Watch(patience)
+
+
+def _of(task: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of this task."""
+    return {name.removesuffix(f"/{task}"): value for name, value in metrics.items() if name.endswith(f"/{task}")}
