@@ -69,13 +69,13 @@ class Lora(Spec):
             use_dora=self.dora,
             target_modules=self.targets
             if self.top_layers is None
-            else _in_top(_known_to_peft(module), self.targets, self.top_layers),
+            else _in_top(known_to_peft(module), self.targets, self.top_layers),
             exclude_modules=heads or None,
             modules_to_save=heads or None,
             task_type=_task(module, labels),
         )
-        with _quiet():
-            wrapped = get_peft_model(_known_to_peft(module), config)
+        with quiet():
+            wrapped = get_peft_model(known_to_peft(module), config)
         for parameter in wrapped.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -86,12 +86,12 @@ class Lora(Spec):
 def _task(module: nn.Module, labels: bool) -> TaskType:
     from peft import TaskType
 
-    if _known_to_peft(module) is not module:
+    if known_to_peft(module) is not module:
         return TaskType.FEATURE_EXTRACTION
     return TaskType.SEQ_CLS if labels else TaskType.CAUSAL_LM
 
 
-def _known_to_peft(module: Any) -> Any:
+def known_to_peft(module: Any) -> Any:
     """A transformers model; of a module that only takes the mean of one, that one, so that the adapter's file is one of
     the encoder."""
     from transformers import PreTrainedModel
@@ -139,8 +139,8 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
     for name, child in module.named_children():
         if name in whole:
             child.float()  # a class head, saved whole and in float32
-    with _quiet():
-        wrapped = PeftModel.from_pretrained(_known_to_peft(module), folder)
+    with quiet():
+        wrapped = PeftModel.from_pretrained(known_to_peft(module), folder)
     wrapped.requires_grad_(False)
     fuse(module)
     module.eval()
@@ -148,7 +148,7 @@ def attach_saved(module: nn.Module, folder: str) -> AttachedLora:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """PEFT asks for a property that transformers has renamed, and finds that most heads are left out anyway; nothing
     a person could do about either."""
     with warnings.catch_warnings():
