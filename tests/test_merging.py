@@ -56,6 +56,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, reader_folder: Path, generat
     return place
 
 
+@pytest.fixture(scope="module")
+def writers(place: Path) -> RunFolder:
+    """Those that write, as one, the second counted half."""
+    folder = RunFolder(place / "writers")
+    merge_runs([place / "greet", place / "leave"], folder.path, Asked(weights=(1.0, 0.5)))
+    return folder
+
+
 def change_of(module: nn.Module, name: str, adapter: str = "default") -> Tensor:
     """What the adapter adds to a layer, as PEFT reads it."""
     return module.get_submodule(name).get_delta_weight(adapter).detach()  # type: ignore[operator, no-any-return]
@@ -206,10 +214,9 @@ def test_heads_of_different_labels_stand_side_by_side(place: Path, tmp_path: Pat
     assert "Against the best run" in (folder.path / "README.md").read_text()
 
 
-def test_each_figure_is_what_that_run_is_worth(place: Path, tmp_path: Path) -> None:
+def test_each_figure_is_what_that_run_is_worth(place: Path, writers: RunFolder) -> None:
     """A run's own report and the one of the merger agree where they measure the same rows."""
-    folder = RunFolder(tmp_path / "both")
-    report = merge_runs([place / "greet", place / "leave"], folder.path, Asked())
+    report = writers.read_json(writers.report)
     tasks = report["forgetting"]["merged"]["tasks"]
     for run in ("greet", "leave"):
         own = RunFolder(place / run).read_json(place / run / "report.json")["quality"]["perplexity"]
@@ -221,23 +228,20 @@ def test_each_figure_is_what_that_run_is_worth(place: Path, tmp_path: Path) -> N
     assert ends[0] <= whole <= ends[1]
 
 
-def test_writers_become_an_adapter_that_peft_reads(place: Path, tmp_path: Path, generator_folder: Path) -> None:
+def test_writers_become_an_adapter_that_peft_reads(
+    place: Path, writers: RunFolder, tmp_path: Path, generator_folder: Path
+) -> None:
     """And that learns on."""
-    folder = RunFolder(tmp_path / "both")
-    merge_runs([place / "greet", place / "leave"], folder.path, Asked(weights=(1.0, 0.5)))
-    one, other, both = (
-        changes(generator_folder, path / "adapter") for path in (place / "greet", place / "leave", folder.path)
-    )
+    paths = (place / "greet", place / "leave", writers.path)
+    one, other, both = (changes(generator_folder, path / "adapter") for path in paths)
     assert any(float(change.abs().max()) > 1e-4 for change in one.values())
     for name, found in both.items():
         assert torch.allclose(found, one[name] + 0.5 * other[name], atol=1e-5)
+    assert open_model(str(writers.path)).generate("greet Ada", limit=2) is not None
     more = write_rows(tmp_path / "more.jsonl", [{"prompt": f"again {n}", "completion": "yes"} for n in range(8)])
-    tuneful.learn(folder.path, more, settings={"schedule.steps": 1, "data.test": 2})
-    assert [task["name"] for task in folder.read_json(folder.memory / "memory.json")["tasks"]] == [
-        "greet",
-        "leave",
-        "more",
-    ]
+    tuneful.learn(writers.path, more, settings={"schedule.steps": 1, "data.test": 2})
+    kept = writers.read_json(writers.memory / "memory.json")["tasks"]
+    assert [task["name"] for task in kept] == ["greet", "leave", "more"]
 
 
 def test_from_the_command_line_to_answers(place: Path, tmp_path: Path) -> None:

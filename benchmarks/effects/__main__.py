@@ -15,6 +15,7 @@ from benchmarks.effects.fairness import planted
 from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.lifelong import lifelong
+from benchmarks.effects.merging import merging, merging_halves, merging_lora
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
 from benchmarks.effects.toxicity import toxicity
@@ -35,6 +36,9 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "imbalance": imbalance,
     "imbalance_head": only_head,
     "lifelong": lifelong,
+    "merging": merging,
+    "merging_halves": merging_halves,
+    "merging_lora": merging_lora,
     "planted": planted,
     "regularisers": regularisers,
     "select": select,

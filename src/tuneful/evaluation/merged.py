@@ -87,7 +87,7 @@ def table(report: Report, say: Say) -> dict[str, Any]:
 def _of_task(task: str, found: Mapping[str, Any], say: Say) -> str:
     best = found["best"]
     return say["merged_task"].format(
-        task=task, metric=phrases.metric_name(found["metric"], say), merged=phrases.number(found["merged"]),
+        task=task, metric=found["metric"], merged=phrases.number(found["merged"]),
         run=best["run"], best=phrases.number(found["runs"][best["run"]]), delta=phrases.signed(best["delta"]),
         interval=phrases.interval(best["ci95"], say),
     )  # fmt: skip

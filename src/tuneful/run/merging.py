@@ -72,7 +72,7 @@ def merge_runs(
     command: str = "",
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
-    """The report of the run that `out` then holds; a kill leaves nothing there. Raises InputError before anything is
+    """The report of the run that `out` then holds; a kill leaves no run there. Raises InputError before anything is
     written where these runs cannot be one."""
     if world() > 1:
         raise RunFolderError("merge takes one process; leave torchrun out")
@@ -86,7 +86,7 @@ def merge_runs(
     with target.claimed(), tempfile.TemporaryDirectory() as place:
         _refuse_taken(target)
         lessons = told_apart([(parent, lessons_of(parent, say)) for parent in parents])
-        prepared, recipe = _prepared(parents, lessons, way, Path(place), shared=asked.labels == "shared")
+        prepared, recipe = _prepared(parents, lessons, way, Path(place))
         with new_folder(out) as scratch:
             folder = RunFolder(scratch)
             built, progress, heard = _merged(prepared, parents, way, say)
@@ -140,28 +140,19 @@ def _refuse_taken(folder: RunFolder) -> None:
 
 
 def _prepared(
-    parents: Sequence[Parent], lessons: Mapping[str, Lesson], way: Way, place: Path, *, shared: bool
+    parents: Sequence[Parent], lessons: Mapping[str, Lesson], way: Way, place: Path
 ) -> tuple[Prepared, Recipe]:
     """The run as if all tasks had been learned at once, with the rows there still are of them; and its recipe, which
-    says where they came from."""
-    first, tasks = parents[0], []
-    for number, (name, lesson) in enumerate(lessons.items()):
-        source = place / str(number)
-        source.mkdir()
-        for part, examples in (("train", lesson.train), ("test", lesson.test)):
-            if examples:
-                write_examples(source / f"{part}.jsonl", examples)
-        data = {"source": str(source), "validation": 0, "test": 0, "streaming": False}
-        own = {part: getattr(first.recipe.task.data, part) for part in OF_ROWS}
-        tasks.append({"name": name, "data": {**data, **own}, "objective": first.objective.model_dump(mode="json"),
-                      **({"labels": "shared"} if shared and len(lessons) > 1 else {})})  # fmt: skip
-    decided = first.recipe.model_dump(mode="json")
+    says where they came from. That equal labels mean the same was made sure of."""
+    decided = parents[0].recipe.model_dump(mode="json")
+    if decided["save"]["memory"] and not any(lesson.whole for lesson in lessons.values()):
+        decided["save"]["memory"] = 1.0  # they are few already
     recipe, _ = from_mapping(
         {
             **{key: decided[key] for key in ALIKE},
             "name": "-".join(["merged", *(parent.name for parent in parents)]),
             "adapter": _adapter(parents, way),
-            "tasks": tasks,
+            "tasks": _tasks(parents[0], lessons, place),
             "regularisers": [],
             "choose": {"enabled": False},
             "evaluate": {**decided["evaluate"], **UNMEASURED},
@@ -171,6 +162,22 @@ def _prepared(
     prepared = prepare(recipe)
     told = _with_sources(prepared.recipe, lessons)
     return replace(prepared, resolved=replace(prepared.resolved, recipe=told)), _with_sources(recipe, lessons)
+
+
+def _tasks(first: Parent, lessons: Mapping[str, Lesson], place: Path) -> list[dict[str, Any]]:
+    """Their rows are written to `place`."""
+    tasks = []
+    alike = {part: getattr(first.recipe.task.data, part) for part in OF_ROWS}
+    for number, (name, lesson) in enumerate(lessons.items()):
+        source = place / str(number)
+        source.mkdir()
+        for part, examples in (("train", lesson.train), ("test", lesson.test)):
+            if examples:
+                write_examples(source / f"{part}.jsonl", examples)
+        data = {"source": str(source), "validation": 0, "test": 0, "streaming": False, **alike}
+        shared = {"labels": "shared"} if len(lessons) > 1 else {}
+        tasks.append({"name": name, "data": data, "objective": first.objective.model_dump(mode="json"), **shared})
+    return tasks
 
 
 def _adapter(parents: Sequence[Parent], way: Way) -> dict[str, Any]:
@@ -188,7 +195,9 @@ def _with_sources(recipe: Recipe, lessons: Mapping[str, Lesson]) -> Recipe:
     """Rows come from where the runs had them from; whose each is was not looked at."""
     nobody = {"group": None, "mentions": None}
     tasks = [
-        task.model_copy(update={"data": lesson.task.data.model_copy(update=nobody)})
+        task.model_copy(
+            update={"data": lesson.task.data.model_copy(update=nobody), "labels": lesson.task.labels or task.labels}
+        )
         for task, lesson in zip(recipe.tasks, lessons.values(), strict=True)
     ]
     return recipe.model_copy(update={"tasks": tasks})
@@ -202,6 +211,8 @@ def _merged(
     seed_everything(prepared.recipe.seed)
     heard = [(parent, hear(parent, prepared, say)) for parent in parents]
     began = time.perf_counter()
+    if repaired := [str(parent.path) for parent in parents if parent.recipe.repair]:
+        say(f"not taken over: what was repaired of {', '.join(repaired)}; thresholds belong to one model")
     say(f"merging {len(parents)} runs: {way.how}")
     updates = _updates(prepared, parents, way)
     policy = build_policy(prepared, say)

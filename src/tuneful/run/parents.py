@@ -60,6 +60,7 @@ class Lesson:
     task: Task
     train: Sequence[Example]
     test: Sequence[Example]
+    whole: bool = True  # not only those that the run keeps
 
 
 def parents_of(paths: Sequence[Path]) -> list[Parent]:
@@ -97,10 +98,12 @@ def lessons_of(parent: Parent, say: Say) -> dict[str, Lesson]:
     if rows is None:
         say(f"the data of {parent.path} is not what it was, so it is measured by the rows that it keeps of it")
         return _kept(parent, tasks)
-    return {
-        name: Lesson(task, *(_examples(rows[part], name if len(own) > 1 else None) for part in ("train", "test")))
-        for name, task in tasks.items() if not name.startswith(FORGOTTEN)
-    }  # fmt: skip
+    found = {}
+    for name, task in tasks.items():
+        if not name.startswith(FORGOTTEN):
+            train, test = (_examples(rows[part], name if len(own) > 1 else None) for part in ("train", "test"))
+            found[name] = Lesson(task, train, test)
+    return found
 
 
 def _all_rows(parent: Parent) -> dict[str, list[Row]] | None:
@@ -131,7 +134,7 @@ def _kept(parent: Parent, tasks: Mapping[str, Task]) -> dict[str, Lesson]:
         parts = read(str(parent.folder.memory / kept.folder), learns=False)
         examples = {part: understand(rows, *detect(rows, {}, None))[0] for part, rows in parts.items() if rows}
         task = tasks.get(kept.name, parent.recipe.task)
-        found[kept.name] = Lesson(task, examples.get("train", []), examples.get("test", []))
+        found[kept.name] = Lesson(task, examples.get("train", []), examples.get("test", []), whole=False)
     return found
 
 
