@@ -17,13 +17,15 @@ from tuneful.adapters import Lora
 from tuneful.adapters.lowrank import quiet
 from tuneful.adapters.merging import WAYS, Way, merged_head, merged_model, merged_updates, merged_weights
 from tuneful.core.errors import GateBroken, InputError, RecipeError, RunFolderError
+from tuneful.core.types import Example, Place
 from tuneful.evaluation.merged import figures, lost, table, told
 from tuneful.evaluation.metrics import METRICS
 from tuneful.evaluation.words import LANGUAGES, words
 from tuneful.models.load import load
+from tuneful.recipe import from_mapping
 from tuneful.run.folder import RunFolder
 from tuneful.run.merging import Asked, merge_runs, way_of
-from tuneful.run.parents import parents_of
+from tuneful.run.parents import Lesson, Parent, parents_of, told_apart
 from tuneful.run.tuned import open_model
 from work import greetings, typed, write_rows
 
@@ -287,6 +289,32 @@ def test_rows_that_are_gone_are_measured_by_those_that_are_kept(place: Path, tmp
         away.rename(place / "greet.jsonl")
     assert any("greet is not what it was" in words for words in heard)
     assert report["forgetting"]["merged"]["tasks"]["greet"]["n"] == 12  # as many as it held out, 200 at most
+
+
+def test_no_row_that_any_run_learned_is_asked_about() -> None:
+    """By hand: the runs of one file have one task, and ask about what neither learned; another task of the same name
+    gets the name of its run."""
+
+    def parent(name: str, sha256: str) -> Parent:
+        return Parent(Path(name), name, {"data_sha256": sha256}, recipe)
+
+    def lesson(train: str, test: str) -> Lesson:
+        one, other = ([Example(Place("rows", n), text=text, label="x") for n, text in enumerate(part.split())]
+                      for part in (train, test))  # fmt: skip
+        return Lesson(recipe.task, one, other)
+
+    recipe, _ = from_mapping({"data": {"source": "rows.jsonl"}}, [])
+    found = told_apart(
+        [
+            (parent("one", "1"), {"mail": lesson("a b", "c d e")}),
+            (parent("two", "1"), {"mail": lesson("a c", "b d f")}),
+            (parent("three", "2"), {"mail": lesson("E g", "h A")}),  # case makes no other row
+        ]
+    )
+    assert list(found) == ["mail", "mail (three)"]
+    assert [example.text for example in found["mail"].train] == ["a", "b", "c"]
+    assert [example.text for example in found["mail"].test] == ["d", "f"]
+    assert [example.text for example in found["mail (three)"].test] == ["h"]
 
 
 def changed(run: Path, target: Path, **lock: Any) -> Path:

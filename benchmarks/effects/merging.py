@@ -15,7 +15,7 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def _told(data: Path, seeds: int, arm: Mapping[str, Any], *, halves: bool = Fals
         with tempfile.TemporaryDirectory() as scratch:
             place = Path(scratch)
             tasks = _halves(data, place, seed) if halves else _areas(data, place, seed)
-            for name, measured in _one(tasks, place, arm, seed, ways=_ways(arm), teaches=not halves).items():
+            for name, measured in _one(tasks, place, arm, seed, ways=_ways(arm), teaches=not halves):
                 found.setdefault(name, []).append(measured)
                 print({"arm": name, "seed": seed, **measured}, flush=True)
     compared(found, "accuracy", "together")
@@ -97,22 +97,23 @@ def _one(
     *,
     ways: list[dict[str, Any]],
     teaches: bool,
-) -> dict[str, Found]:
+) -> Iterator[tuple[str, Found]]:
+    """Each arm, as it comes."""
     alike = {"model": "minilm-l6", "seed": seed, "precision": "fp32", "evaluate": "none",
              "choose": {"enabled": False}, **arm}  # fmt: skip
     sources = {name: {"source": str(folder), "validation": 0} for name, folder in tasks.items()}
     runs = [tuneful.fit({**alike, "data": data}, out=place / f"run-{name}") for name, data in sources.items()]
     own = [_right(run, folder) for run, folder in zip(runs, tasks.values(), strict=True)]
+    yield "apart", _mean(own)
     given = [{"name": name, "data": data} for name, data in sources.items()]
     joint = {**alike, "tasks": given, "schedule": {"kind": "mixture", "temperature": 1, **arm.get("schedule", {})}}
-    found = {"apart": _mean(own), "together": _of_both(tuneful.fit(joint, out=place / "together"), tasks)}
+    yield "together", _of_both(tuneful.fit(joint, out=place / "together"), tasks)
     for way in ways:
         merged = tuneful.merge(runs, out=place / "merged", **way)
-        found[" ".join(map(str, way.values()))] = _of_both(merged, tasks)
+        yield " ".join(map(str, way.values())), _of_both(merged, tasks)
         shutil.rmtree(merged.path)
     if teaches:
-        found["after"] = _of_both(tuneful.learn(runs[0], list(tasks.values())[1]), tasks)
-    return found
+        yield "after", _of_both(tuneful.learn(runs[0], list(tasks.values())[1]), tasks)
 
 
 def _of_both(run: tuneful.Run, tasks: Mapping[str, Path]) -> Found:
