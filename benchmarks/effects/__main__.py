@@ -16,6 +16,7 @@ from benchmarks.effects.four_kinds import four_kinds
 from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
 from benchmarks.effects.lifelong import lifelong
+from benchmarks.effects.merging import merging, merging_halves, merging_lora
 from benchmarks.effects.packed_adapters import packed_adapters
 from benchmarks.effects.regularisers import default_set, regularisers
 from benchmarks.effects.select import select, select_encoder
@@ -39,6 +40,9 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "imbalance_head": only_head,
     "lifelong": lifelong,
     "packed_adapters": packed_adapters,
+    "merging": merging,
+    "merging_halves": merging_halves,
+    "merging_lora": merging_lora,
     "planted": planted,
     "regularisers": regularisers,
     "select": select,

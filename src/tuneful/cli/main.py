@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from tuneful import __version__
+from tuneful.cli.merging import merge
 from tuneful.cli.quiet import quiet_libraries
-from tuneful.cli.shelf import models
+from tuneful.cli.shelf import models, runs
 from tuneful.cli.stop import Stop
 from tuneful.core.errors import InputError, TunefulError
 
@@ -348,17 +349,8 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     compare_command(runs, as_json=as_json)
 
 
-main.add_command(models)
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-def runs(folder: Path, as_json: bool) -> None:
-    """The runs in FOLDER and how each ended."""
-    from tuneful.cli.around import runs_command
-
-    runs_command(folder, as_json=as_json)
+for command in (merge, models, runs):
+    main.add_command(command)
 
 
 @main.command()

@@ -1,6 +1,8 @@
-"""`tuneful models`: what ships in registry packages."""
+"""`tuneful models` and `tuneful runs`: what there is, in registry packages and in folders."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -38,3 +40,13 @@ def models_path(name: str) -> None:
     from tuneful.cli.around import models_path_command
 
     models_path_command(name)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def runs(folder: Path, as_json: bool) -> None:
+    """The runs in FOLDER and how each ended."""
+    from tuneful.cli.around import runs_command
+
+    runs_command(folder, as_json=as_json)

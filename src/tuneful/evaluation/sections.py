@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tuneful.evaluation import fairer, phrases, tasks
+from tuneful.evaluation import fairer, merged, phrases, tasks
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.repaired import repaired
 
@@ -230,6 +230,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "each_task": tasks.each_task,
     "heat": tasks.heat,
     "lessons": tasks.lessons,
+    "merged": merged.table,
     "ways": ways,
     "ways_words": ways_words,
     "quality_caption": quality_caption,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tuneful.evaluation import phrases
+from tuneful.evaluation import merged, phrases
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.transfer import first_learned
 from tuneful.evaluation.words import words
@@ -68,7 +68,10 @@ def lessons(report: Report, say: Say) -> list[str]:
     """Sentences on what tasks learned one after another kept and lost; none for other runs."""
     found = _transfer(report)
     shown = {name: phrases.number(found.get(name)) for name in ("average", "learning", "forgetting")}
-    told = [_unlearned(report["forgetting"].get("unlearned"), say), _lost_most(found, say)]
+    told = [
+        *merged.told(report["forgetting"].get("merged"), say),
+        _unlearned(report["forgetting"].get("unlearned"), say), _lost_most(found, say),
+    ]  # fmt: skip
     if phrases.is_number(found.get("average")) and phrases.is_number(found.get("learning")):
         told.append(say["tasks_average"].format(**shown))
     for name in ("backward_transfer", "forward_transfer"):
@@ -80,7 +83,11 @@ def lessons(report: Report, say: Say) -> list[str]:
 
 
 def with_tasks(told: str, forgetting: Mapping[str, Any], provenance: Mapping[str, Any], language: str) -> str:
-    """The verdict behind what became of earlier tasks; and what the base is, where a run went on from another one."""
+    """The verdict behind what became of earlier tasks, or of runs that were merged; and what the base is, where a run
+    went on from another one."""
+    if forgetting.get("merged"):
+        say = words(language)
+        return say["between_sentences"].join([*merged.told(forgetting["merged"], say), told])
     if not forgetting.get("transfer") and not forgetting.get("unlearned"):
         return told
     say = words(language)

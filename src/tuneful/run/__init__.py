@@ -1,5 +1,5 @@
 """The only room that knows all others: prepare, build, train, report, and use what came out."""
 
-from tuneful.run.api import Run, fit, learn, load, unlearn
+from tuneful.run.api import Run, fit, learn, load, merge, unlearn
 
-__all__ = ["Run", "fit", "learn", "load", "unlearn"]
+__all__ = ["Run", "fit", "learn", "load", "merge", "unlearn"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuneful.core.device import join_ranks
 from tuneful.core.errors import GateBroken, RecipeError
 from tuneful.core.quantised import Kind
+from tuneful.evaluation import merged
 from tuneful.evaluation.verdict import wider
 from tuneful.recipe import Recipe, from_mapping, from_yaml
 from tuneful.run.folder import RunFolder, default_path
 from tuneful.run.forget import forget
 from tuneful.run.kinds import kinds_of
+from tuneful.run.merging import Asked, merge_runs
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.session import run
@@ -107,6 +109,38 @@ def unlearn(
     done = Run(path)
     check_gates(done.report)
     return done
+
+
+def merge(
+    runs: Sequence[str | Path | Run],
+    *,
+    out: str | Path | None = None,
+    how: str = "linear",
+    weights: Sequence[float] | None = None,
+    density: float | None = None,
+    seed: int = 0,
+    labels: Literal["shared"] | None = None,
+    language: str = "en",
+    say: Say = lambda _: None,
+) -> Run:
+    """Makes one run of finished runs of the same base model, without training. `weights` are what each run's change is
+    multiplied by (None: so that it is their mean), `density` the share of it that `ties` and `dare_*` keep. Raises
+    InputError where they cannot be one, and GateBroken, after the report is written, where the result is surely worse
+    on some task than the worst of the runs that know it."""
+    paths = [run.path if isinstance(run, Run) else Path(run) for run in runs]
+    path = Path(out) if out is not None else default_path("merged")
+    report = merge_runs(paths, path, Asked(how, weights, density, seed, labels), language=language, say=say)
+    check_merged(report)
+    return Run(path)
+
+
+def check_merged(report: Mapping[str, Any]) -> None:
+    """Raises GateBroken where merging did harm."""
+    if worse := merged.lost(report["forgetting"]["merged"]["tasks"]):
+        raise GateBroken(
+            "the runs are merged, and the result is surely worse than the worst of those that know the task: "
+            f"{', '.join(worse)}. Keep them apart, or let one learn what the other knows (tuneful learn)"
+        )
 
 
 def check(

@@ -49,6 +49,7 @@ from tuneful.run.twice import told
 
 Say = Callable[[str], None]
 ALIKE = "embedding_similarity"  # of an encoder, in the place of a KL
+Measured = Callable[[Built, Examined | None], Mapping[str, Any]]
 
 
 def finish(
@@ -59,9 +60,11 @@ def finish(
     language: str,
     say: Say,
     should_stop: Callable[[], bool] = lambda: False,
+    measured: Measured = lambda _built, _examined: {},
 ) -> dict[str, Any]:
     """Saves first and measures then, so a fault in measuring loses nothing that was learned. Raises Interrupted
-    between two measurements when `should_stop` says so; a resumed run measures again."""
+    between two measurements when `should_stop` says so; a resumed run measures again. `measured` says more of what
+    became of earlier runs."""
     built.optimiser.forget()
     repaired = repair(built, say, built.prepared.rows("test") if built.recipe.evaluate.enabled else ())
     if repaired.decisions is not None:  # before the weights: with those a folder answers, and must not without these
@@ -70,7 +73,9 @@ def finish(
     finish_training(built.policy.module)
     worth = history(built, folder)
     with built.policy.gathered():
-        report, answers = _measured(built, folder, progress, repaired, worth, say=say, should_stop=should_stop)
+        report, answers = _measured(
+            built, folder, progress, repaired, worth, measured, say=say, should_stop=should_stop
+        )
     if is_first():
         if remembers(built):
             keep(built, folder, *worth)
@@ -88,6 +93,7 @@ def _measured(
     progress: Progress,
     repaired: Repaired,
     worth: Worth,
+    more: Measured,
     *,
     say: Say,
     should_stop: Callable[[], bool],
@@ -120,7 +126,13 @@ def _measured(
         cost={**cost_of(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
-        forgetting={**forgotten, **lost(built, worth), **together(built, folder), **unlearned(built, folder)},
+        forgetting={
+            **forgotten,
+            **lost(built, worth),
+            **together(built, folder),
+            **unlearned(built, folder),
+            **more(built, examined),
+        },
         data=with_selection(
             _data(built, folder, progress, chosen, sent, say), built.prepared.selection, _compared(folder)
         ),
