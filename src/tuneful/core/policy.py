@@ -94,6 +94,7 @@ class Policy:
         """`gathered` brings sharded weights together for a pass and its backward pass, or for many without a slope;
         whoever makes passes makes them inside."""
         self.network, self.attached, self.autocast, self.gathered = network, attached, autocast, gathered
+        self.known: dict[int, float] = {}  # what the model said before tuning, by the name of a text
         self._memo: tuple[Batch, Outputs] | None = None
         self._memo_reference: tuple[Batch, Outputs] | None = None
 

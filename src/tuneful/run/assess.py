@@ -257,6 +257,10 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
     first = answers[0]
     if "found" in first:
         return [METRICS[name] for name in SEARCH_METRICS]
+    if "margins" in first:
+        return [METRICS["preference_accuracy"]]
+    if "judged" in first:
+        return [METRICS["judged_accuracy"]]
     if "losses" in first:
         return [METRICS[name] for name in ("exact_match", "rouge_l", "token_f1", "perplexity")]
     if isinstance(first["expected"], float):
@@ -267,6 +271,10 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
 def _statistics(metric: Summed, answers: Sequence[Mapping[str, Any]]) -> np.ndarray:
     if metric.name == "perplexity":
         return metric.statistics(range(len(answers)), [answer["losses"]["tuned"] for answer in answers])
+    if metric.name == "preference_accuracy":
+        return metric.statistics(range(len(answers)), [answer["margins"]["tuned"] for answer in answers])
+    if metric.name == "judged_accuracy":
+        return metric.statistics([a["wanted"] for a in answers], [a["judged"]["tuned"] for a in answers])
     if metric.name in SEARCH_METRICS:
         right = [frozenset(answer["right"]) for answer in answers]
         return metric.statistics(right, [answer["found"]["tuned"] for answer in answers])

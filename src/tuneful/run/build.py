@@ -128,10 +128,10 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     collate = Collator(
         prepared.layout,
         None if reads_apart(recipe) else recipe.about,
-        share=prepared.layout is Layout.TOKENS and policy.network.shares,
+        share=prepared.layout.writes and policy.network.shares,
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
-    even = prepared.layout is Layout.PAIRS
+    even = prepared.layout in (Layout.PAIRS, Layout.JUDGED)
     cut = Cut(
         resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
         whole=prepared.layout.compares,

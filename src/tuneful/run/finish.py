@@ -37,6 +37,7 @@ from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import keep, remembers
 from tuneful.run.plan import rate_again
+from tuneful.run.preferred import of_preferences
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
@@ -116,7 +117,9 @@ def _measured(
         bias=treated.bias,
         groups=treated.groups,
         forgetting={**forgotten, **lost(built, worth), **together(built, folder), **unlearned(built, folder)},
-        data=with_selection(_data(built, folder, progress, chosen, say), built.prepared.selection, _compared(folder)),
+        data=with_selection(
+            _data(built, folder, progress, chosen, examined, say), built.prepared.selection, _compared(folder)
+        ),
         provenance=provenance(built),
         curves=_curves(folder),
         choice=_choice(chosen, built),
@@ -185,6 +188,8 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
         return examine_prototype(built.policy, built.collate, test, settings)
     if isinstance(objective, Retrieve):
         return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
+    if prepared.layout.prefers:
+        return of_preferences(built)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
@@ -195,13 +200,21 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
 
 def _forgetting(built: Built) -> dict[str, Any]:
     prepared = built.prepared
-    if prepared.layout is Layout.TOKENS and built.policy.network.causal:
-        return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
+    if prepared.layout.writes and built.policy.network.causal:
+        collate = Collator(Layout.TOKENS, share=built.policy.network.shares)
+        return forgetting.generator_forgetting(built.policy, prepared.processor, collate)
     rows = forgetting.sentence_rows(prepared.processor)
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
 
-def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _data(
+    built: Built,
+    folder: RunFolder,
+    progress: Progress,
+    chosen: Mapping[str, Any],
+    examined: Examined | None,
+    say: Say,
+) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
     found, skipped = xray_json(built.prepared.xray), progress.skipped
     if chosen.get("answers"):  # cross-validation stands for the test rows
@@ -211,7 +224,8 @@ def _data(built: Built, folder: RunFolder, progress: Progress, chosen: Mapping[s
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     twice = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
-    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept)]
+    measured = examined.notes if examined else []
+    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept, *measured)]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})
