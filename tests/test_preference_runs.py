@@ -13,8 +13,10 @@ import tuneful
 from preferring import pairs, verdicts
 from tuneful.core.errors import InputError, RecipeError
 from tuneful.evaluation.page import page as page_of
+from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.words import words
 from tuneful.run.api import check, recipe_for
+from tuneful.run.assess import assess
 from tuneful.run.folder import RunFolder
 from work import losses_of, typed, whole_and_parts, write_rows
 
@@ -86,7 +88,6 @@ def test_the_report_says_it_in_both_languages(run: tuneful.Run, data: Path) -> N
 
 OBJECTIVES = {
     "ipo": {"kind": "dpo", "loss": "ipo"},
-    "robust": {"kind": "dpo", "loss": "robust", "label_smoothing": 0.1},
     "normalised with sft": {"kind": "dpo", "normalise": True, "sft": 1},
     "orpo": {"kind": "orpo", "weight": 1},
     "simpo": {"kind": "simpo"},
@@ -95,7 +96,7 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_prefers_what_was_chosen(name: str, data: Path, generator_folder: Path, tmp_path: Path) -> None:
-    settings = {**SMALL, "objective": json.dumps(OBJECTIVES[name]), "data.validation": 0}
+    settings = {**SMALL, "objective": json.dumps(OBJECTIVES[name]), "data.validation": 0, "schedule.epochs": 2}
     report = tuneful.fit(
         data / "pairs.jsonl", model=str(generator_folder), out=tmp_path / "run", settings=settings
     ).report
@@ -155,11 +156,10 @@ def test_an_encoder_prefers_nothing(data: Path, reader_folder: Path) -> None:
         check(data / "pairs.jsonl", model=str(reader_folder))
 
 
-@pytest.mark.parametrize("file", ["pairs.jsonl", "verdicts.jsonl"])
-def test_going_on_equals_never_having_stopped(file: str, data: Path, generator_folder: Path, tmp_path: Path) -> None:
+def test_going_on_equals_never_having_stopped(data: Path, generator_folder: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "schedule.epochs": 2, "evaluate.every": 2, "checkpoint.every": 2, "data.test": 0,
                 "optimiser.rows_per_step": 12}  # fmt: skip
-    recipe = recipe_for(data / file, model=str(generator_folder), settings=settings)
+    recipe = recipe_for(data / "pairs.jsonl", model=str(generator_folder), settings=settings)
     whole, parts = whole_and_parts(recipe, tmp_path, after=8)
     kinds = ("train", "validation")
     assert [step for step, _ in losses_of(parts, *kinds)] == [step for step, _ in losses_of(whole, *kinds)]
@@ -199,3 +199,17 @@ def test_runs_are_compared_by_what_they_prefer(
     assert line["values"][0] == pytest.approx(less.report["quality"]["preference_accuracy"]["tuned"])
     assert line["values"][1] == pytest.approx(run.report["quality"]["preference_accuracy"]["tuned"])
     assert line["n"] == run.report["quality"]["preference_accuracy"]["n"]
+
+
+def test_a_tuned_model_is_asked_about_other_pairs(run: tuneful.Run, tmp_path: Path) -> None:
+    said: list[str] = []
+    other = write_rows(tmp_path / "other.jsonl", [{**row, "prompt": f"please {row['prompt']}"} for row in pairs(20)])
+    found = assess(str(run.path), str(other), {}, Evaluate(generate=1, new_tokens=2), said.append)
+    assert found["primary"] == "preference_accuracy"
+    assert found["quality"]["preference_accuracy"]["tuned"] > 0.9
+    assert found["quality"]["preference_accuracy"]["n"] == 20
+    answers = write_rows(
+        tmp_path / "answers.jsonl", [{"prompt": row["prompt"], "completion": "a b"} for row in pairs(5)]
+    )
+    found = assess(str(run.path), str(answers), {}, Evaluate(generate=1, new_tokens=2, shots=0), said.append)
+    assert "perplexity" in found["quality"]

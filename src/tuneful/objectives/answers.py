@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from tuneful.core.policy import Outputs, Policy
 from tuneful.core.types import Batch
 
+ROUNDING = 1e-5  # of a sum of log-probabilities that is computed in two ways
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -56,9 +58,12 @@ def log_odds(logprobs: Tensor) -> Tensor:
 
 
 def compared(rewards_T: Tensor) -> dict[str, float]:
-    """For the records: how often the chosen answer has the larger reward, and by how much in the mean."""
+    """For the records: how often the chosen answer has the larger reward, half where that is no more than rounding, and
+    by how much in the mean."""
     better_R, worse_R = pairs(rewards_T.detach())
-    return {"accuracy": float((better_R > worse_R).float().mean()), "margin": float((better_R - worse_R).mean())}
+    margins_R = better_R - worse_R
+    right_R = 0.5 * (1 + margins_R.sign() * (margins_R.abs() > ROUNDING))
+    return {"accuracy": float(right_R.mean()), "margin": float(margins_R.mean())}
 
 
 def preferred(margins_R: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import keep, remembers
 from tuneful.run.plan import rate_again
-from tuneful.run.preferred import of_preferences
+from tuneful.run.preferred import examine_answers
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
@@ -189,7 +189,7 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
     if isinstance(objective, Retrieve):
         return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
     if prepared.layout.prefers:
-        return of_preferences(built)
+        return examine_answers(built.policy, prepared.processor, objective, built.collate, (train, test), settings)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
