@@ -53,6 +53,7 @@ CASES: dict[str, dict[str, Any]] = {
     "denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "optimiser.micro_tokens": 90},
     "sharded denoise": {"objective": REBUILDS, "optimiser.learning_rate": 0.005, "sharded": True},
     "one row": {"data.validation": 0, "optimiser.rows_per_step": 2},
+    "pairs": {"optimiser.micro_tokens": 150, "optimiser.rows_per_step": 6, "evaluate.generate": 1},
     "chosen": {"data.select": json.dumps({"kind": "rds", "keep": 16}), "optimiser.rows_per_step": 4},
     "sharded lora": {"regularisers": DRIFT, "sharded": True},
     "sharded full": {"regularisers": DRIFT, "sharded": True, "adapter": "full", "optimiser.learning_rate": 0.002},
@@ -64,7 +65,7 @@ CASES: dict[str, dict[str, Any]] = {
 DATA = {
     "classifier": "moods.jsonl", "mixed classifier": "moods.jsonl", "sharded classifier": "moods.jsonl",
     "denoise": "moods.jsonl", "sharded denoise": "moods.jsonl",
-    "one row": "three.jsonl", "sharded one row": "three.jsonl",
+    "pairs": "pairs.jsonl", "one row": "three.jsonl", "sharded one row": "three.jsonl",
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ MADE = [Masked(token=7) if component is Masked else component() for component in
 
 
 def folder_of(layout: Layout, generator: Path, reader: Path) -> Path:
-    return generator if layout is Layout.TOKENS else reader
+    return generator if layout.writes else reader
 
 
 @pytest.mark.parametrize("layout", [Layout.TOKENS, Layout.LABELS])

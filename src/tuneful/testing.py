@@ -101,6 +101,8 @@ def tiny_policy(
 
 def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
     """Rows of different length; those of a generator share a prefix."""
+    if layout.prefers:
+        return build([_answered(number, layout) for number in range(count)], layout, loaded.processor, 64).rows
     rows = []
     for number in range(count):
         text = "ab" * (number + 1)
@@ -118,6 +120,15 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
             encoded = loaded.processor.conversation(turns)[0]
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
     return rows
+
+
+def _answered(number: int, layout: Layout) -> Example:
+    """A request with two answers, or with one that is wanted or not."""
+    place, asked = Place("tiny", number), Message("user", f"say {number}")
+    good, bad = Message("assistant", "ab" * (number + 1)), Message("assistant", "cd" * (6 - number))
+    if layout is Layout.JUDGED:
+        return Example(place, messages=(asked, good), label=number % 2 == 0)
+    return Example(place, messages=(asked,), chosen=(good,), rejected=(bad,))
 
 
 def check_table(table: Table[Any]) -> None:

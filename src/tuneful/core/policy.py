@@ -96,6 +96,7 @@ class Policy:
         whoever makes passes makes them inside."""
         self.network, self.attached, self.autocast, self.gathered = network, attached, autocast, gathered
         self._routed = attached.routed if isinstance(attached, Routed) else lambda inputs: nullcontext()
+        self.known: dict[int, float] = {}  # what the model said before tuning, by the name of a text
         self._memo: tuple[Batch, Outputs] | None = None
         self._memo_reference: tuple[Batch, Outputs] | None = None
 

@@ -30,11 +30,18 @@ class Layout(StrEnum):
     LABELS = "labels"  # one loss per row
     CLASSES = "classes"  # one loss per row, told by the other rows of its class
     PAIRS = "pairs"  # one loss per row, which holds several texts: a query, its document, others that are not
+    PREFERENCES = "preferences"  # one loss per row, which holds a prompt with two answers: chosen, rejected
+    JUDGED = "judged"  # one loss per row: an answer that is wanted or not, told by rows read with it
 
     @property
     def writes(self) -> bool:
         """The model writes text; otherwise it reads."""
-        return self is Layout.TOKENS
+        return self is Layout.TOKENS or self.prefers
+
+    @property
+    def prefers(self) -> bool:
+        """Whole answers are made likelier or less likely than they were."""
+        return self in (Layout.PREFERENCES, Layout.JUDGED)
 
     @property
     def alone(self) -> bool:
@@ -49,12 +56,12 @@ class Layout(StrEnum):
     @property
     def vectors(self) -> bool:
         """What is learned is where rows lie, with no head over their vectors."""
-        return self.compares or self is Layout.REBUILT
+        return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS, Layout.REBUILT)
 
     @property
     def compares(self) -> bool:
         """Rows read together are told apart, so how an update is cut is part of the objective."""
-        return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS)
+        return self in (Layout.TEXTS, Layout.CLASSES, Layout.PAIRS, Layout.JUDGED)
 
 
 class Answer(StrEnum):
@@ -64,6 +71,7 @@ class Answer(StrEnum):
     CLASS = "class"  # one of several
     LABELS = "labels"  # any of several, each for itself
     NUMBER = "number"
+    CHOICE = "choice"  # which of two answers is better, or whether one is wanted
     NONE = "none"  # rows are told apart
 
 
@@ -176,8 +184,13 @@ class Row:
     @property
     def texts(self) -> list[np.ndarray]:
         """The ids of each text."""
+        return [self.ids[part] for part in self.parts]
+
+    @property
+    def parts(self) -> list[slice]:
+        """Where in `ids` each text lies."""
         ends = list(accumulate(self.lengths or (len(self.ids),)))
-        return [self.ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
     @property
     def longest(self) -> int:

@@ -67,7 +67,17 @@ def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
     better, worse = said(chosen), said(rejected)
     if len(better) > 1 and not any(part in columns.by_part for part in ("prompt", "messages", "instruction")):
         return _split_prompt(better, worse)
-    return {"messages": question(fields, columns), "chosen": better, "rejected": worse}
+    return _compared(question(fields, columns), better, worse)
+
+
+def _compared(asked: Sequence[Message], better: Sequence[Message], worse: Sequence[Message]) -> dict[str, Any]:
+    """Raises RowProblem where neither answer can be preferred."""
+    for part, answer in (("chosen", better), ("rejected", worse)):
+        if not answer or not all(message.content.strip() or message.tool_calls for message in answer):
+            raise RowProblem(f"'{part}' is empty; a preference row needs a prompt, chosen and rejected")
+    if [(m.role, m.content, m.tool_calls) for m in better] == [(m.role, m.content, m.tool_calls) for m in worse]:
+        raise RowProblem("'chosen' and 'rejected' are the same, so neither is better; leave the row out")
+    return {"messages": tuple(asked), "chosen": tuple(better), "rejected": tuple(worse)}
 
 
 def _split_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) -> dict[str, Any]:
@@ -77,7 +87,7 @@ def _split_prompt(chosen: tuple[Message, ...], rejected: tuple[Message, ...]) ->
         common += 1
     if not chosen[common:] or not rejected[common:]:
         raise RowProblem("'chosen' and 'rejected' hold no answer")
-    return {"messages": chosen[:common], "chosen": chosen[common:], "rejected": rejected[common:]}
+    return _compared(chosen[:common], chosen[common:], rejected[common:])
 
 
 def _judged(fields: Fields, columns: Columns) -> dict[str, Any]:
@@ -109,11 +119,11 @@ SEARCHED = {"query", "positive", "negative"}  # parts that no other layout has
 
 # In the order they are tried: the more columns a layout needs, the earlier.
 FORMATS = [
-    Format("preference", ("chosen", "rejected"), _preference, learns=False),
-    Format("kto", ("messages", "label"), _judged, learns=False),
+    Format("preference", ("chosen", "rejected"), _preference),
+    Format("kto", ("messages", "label"), _judged),
     Format("messages", ("messages",), _chat),
     Format("self_instruct", ("instruction", "instances"), _self_instruct),
-    Format("kto", ("prompt", "completion", "label"), _judged, learns=False),
+    Format("kto", ("prompt", "completion", "label"), _judged),
     Format("alpaca", ("instruction", "completion"), _alpaca),
     Format("prompt_completion", ("prompt", "completion"), _answer),
     Format("labelled_pair", ("text", "second", "label"), _labelled),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -53,7 +54,11 @@ class Collator:
         twin = 0 if row.twin is None else len(row.twin)
         if self.each and before is not None and before.example.task != row.example.task:
             before = None
-        return twin + (added(row.ids, None if before is None else before.ids) if self.share else len(row))
+        if not self.share:
+            return twin + len(row)
+        first, *others = row.texts
+        more = added(first, None if before is None else before.texts[0])
+        return twin + more + sum(added(text, first) for text in others)
 
     def _owners(self, rows: Sequence[Row]) -> list[int]:
         """Of each row the adapter that reads it; empty where rows do not say whose they are."""
@@ -162,6 +167,43 @@ def _pair_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor
     return {**found, "right": torch.from_numpy(right)}, torch.from_numpy((~right).any(1).astype(np.float32))
 
 
+def _answer_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row. Of the M tokens of all answers `where` (M,) is the packed place that predicts it, `tokens` (M,),
+    and `texts` (M,) the number of its text among all T; `names` (T,) are the same for the same text with the same
+    answer in every batch."""
+    where, tokens, owners = [], [], []
+    names: list[int] = []
+    for text, learned in (told for row in rows for told in _answers(row)):
+        places = forest.places[len(names)]
+        where.append(places[learned - 1])
+        tokens.append(text[learned])
+        owners.append(np.full(len(learned), len(names)))
+        told = text.astype(np.int64).tobytes() + learned.astype(np.int64).tobytes()
+        names.append(int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little", signed=True))
+    joined = {"where": where, "tokens": tokens, "texts": owners}
+    targets = {name: _tensor(np.concatenate(parts)) for name, parts in joined.items()}
+    return {**targets, "names": torch.tensor(names)}, torch.ones(len(rows))
+
+
+def _answers(row: Row) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Each text with the places of its answer: what is learned of it, and where nothing is, what stands behind the
+    row's prompt."""
+    for part in row.parts:
+        text, learned = row.ids[part], np.flatnonzero(row.learn[part][1:]) + 1
+        yield text, learned if len(learned) else np.arange(row.prompt, len(text))
+
+
+def _judged_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """The same; `own` (R,) are the numbers of the rows' texts, `mates` (K,) of those whose answer belongs to another
+    prompt, `wanted` (R,) bool."""
+    targets, weights = _answer_targets(rows, forest)
+    sizes = np.array([len(row.texts) for row in rows])
+    own = np.cumsum(sizes) - sizes
+    targets["own"], targets["mates"] = _tensor(own), _tensor(np.setdiff1d(np.arange(sizes.sum()), own))
+    targets["wanted"] = torch.tensor([row.example.label is True for row in rows])
+    return targets, weights
+
+
 TARGETS = {
     Layout.TOKENS: _token_targets,
     Layout.MASKED: _masked_targets,
@@ -170,6 +212,8 @@ TARGETS = {
     Layout.LABELS: _label_targets,
     Layout.CLASSES: _class_targets,
     Layout.PAIRS: _pair_targets,
+    Layout.PREFERENCES: _answer_targets,
+    Layout.JUDGED: _judged_targets,
 }
 
 

@@ -11,6 +11,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.protocols import Processor
 from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
+from tuneful.data.preferences import judged, preferred, with_mates
 
 UNCUT = 1 << 30  # tokens
 NAMES = "label names"  # the source of rows that are names of classes
@@ -45,6 +46,8 @@ def build(
                 rows = _labelled(example, processor, limit, labels)
             elif layout is Layout.PAIRS:
                 rows = _paired(example, processor, limit)
+            elif layout.prefers:
+                rows = _told(example, layout, processor, limit)
             elif layout.alone:
                 rows = _alone(example, processor, limit, whole=layout.vectors)
             else:
@@ -57,6 +60,8 @@ def build(
                 out.truncated += cut
         except DataError as problem:
             out.dropped.append(Dropped(example.place, _without_place(str(problem), example)))
+    if layout is Layout.JUDGED:
+        out.rows = with_mates(out.rows, limit)
     return out
 
 
@@ -153,6 +158,12 @@ def _paired(example: Example, processor: Processor, limit: int) -> Iterator[tupl
         encoded,
         any(cut for _, cut in read),
     )
+
+
+def _told(example: Example, layout: Layout, processor: Processor, limit: int) -> Iterator[tuple[Row, Encoded, bool]]:
+    """Whole answers to a prompt."""
+    read = preferred if layout is Layout.PREFERENCES else judged
+    yield *read(example, processor, limit), False
 
 
 def _joined(texts: Sequence[Encoded]) -> Encoded:

@@ -93,7 +93,7 @@ def xray(
     could be used, and are not learned."""
     train = built["train"]
     lost = [*dropped, *(item for rows in built.values() for item in rows.dropped)]
-    stops = _stop_learned(train.rows, processor) if layout is Layout.TOKENS else None
+    stops = _stop_learned(train.rows, processor) if layout.writes else None
     sizes = sorted(map(len, train.rows)) or [0]
     found = XRay(
         layout=form,
@@ -109,7 +109,7 @@ def xray(
         duplicates=split.duplicates,
         diversity=diversity([said_in(row.example) for row in train.rows]),
         balance=_balance(train.rows, labels),
-        template=processor.template() if layout is Layout.TOKENS else "",
+        template=processor.template() if layout.writes else "",
         shown=[_show(train, index, labels) for index in _shown(train.rows)],
     )
     found.problems.extend(_problems(found, layout, drop, unchosen))
@@ -131,7 +131,7 @@ def diversity(texts: Sequence[str]) -> float:
 def _problems(found: XRay, layout: Layout, drop: bool, unchosen: int) -> list[str]:
     problems = []
     total = sum(found.rows.values()) + len(found.dropped) + unchosen
-    if layout is Layout.TOKENS and found.rows["train"] and not found.learned_tokens:
+    if layout.writes and found.rows["train"] and not found.learned_tokens:
         problems.append("no token would be learned: every row is context only")
     if found.stop_learned is not None and found.rows["train"] and found.stop_token is None:
         problems.append("the tokenizer has no stop token, so a tuned model could never end an answer")
@@ -199,7 +199,7 @@ def _balance(rows: Sequence[Row], labels: LabelSet | None) -> dict[str, int]:
 def _show(rows: Rows, index: int, labels: LabelSet | None) -> Shown:
     row, encoded = rows.rows[index], rows.texts[index]
     label = str(row.example.label) if labels is not None and row.target is not None else None
-    return Shown(str(row.example.place), pieces(encoded), len(row), row.learned, label)
+    return Shown(str(row.example.place), pieces(encoded), len(encoded.ids), int((encoded.learn > 0).sum()), label)
 
 
 def pieces(encoded: Encoded) -> list[tuple[str, bool]]:

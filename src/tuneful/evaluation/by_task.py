@@ -50,6 +50,10 @@ def _metrics(answer: Answer) -> tuple[str, ...]:
     """What can be told from answers like this one, that which is taken by default first."""
     if "found" in answer:
         return SEARCH_METRICS
+    if "margins" in answer:
+        return ("preference_accuracy",)
+    if "judged" in answer:
+        return ("judged_accuracy",)
     if "losses" in answer:
         return (*TEXT_METRICS, "perplexity")
     if isinstance(answer["expected"], float):
@@ -59,13 +63,16 @@ def _metrics(answer: Answer) -> tuple[str, ...]:
 
 def _said(answer: Answer, metric: str) -> Mapping[str, Any]:
     """By system, what the metric reads."""
-    if metric == "perplexity" or metric in SEARCH_METRICS:
-        found: Mapping[str, Any] = answer["losses" if metric == "perplexity" else "found"]
+    read = {"perplexity": "losses", "preference_accuracy": "margins", "judged_accuracy": "judged"}
+    if metric in read or metric in SEARCH_METRICS:
+        found: Mapping[str, Any] = answer[read.get(metric, "found")]
         return found
     return {system: _plain(answer[system]) for system in SYSTEMS if system in answer}
 
 
 def _truth(answer: Answer) -> Any:
+    if "judged" in answer:
+        return answer["wanted"]
     return frozenset(answer["right"]) if "found" in answer else _plain(answer["expected"])
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tuneful.core.types import Said
 from tuneful.evaluation.metrics import Summed
 
 DRAWS = 2000
@@ -56,6 +57,7 @@ class Examined:
     scores: list[Score]
     primary: str
     answers: list[dict[str, Any]]
+    notes: list[Said] = field(default_factory=list)  # what a report says beside them
 
 
 def score(

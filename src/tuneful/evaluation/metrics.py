@@ -232,6 +232,51 @@ class GainAt10(Ranked):
         return _discounted(self.hits(truth, predicted)) / _discounted(most)
 
 
+class PreferenceAccuracy(RowMean):
+    """The chosen answer has the larger reward: `predicted` is by how much; a draw is half right."""
+
+    name = "preference_accuracy"
+
+    def score(self, truth: Any, predicted: float) -> float:
+        return 0.5 * (1 + (predicted > 0) - (predicted < 0))
+
+
+class LikelihoodAccuracy(PreferenceAccuracy):
+    """The chosen answer is likelier; `predicted` is by how many nats."""
+
+    name = "likelihood_accuracy"
+
+
+class LikelihoodMargin(RowMean):
+    """By how many nats the chosen answer is likelier."""
+
+    name = "likelihood_margin"
+
+    def score(self, truth: Any, predicted: float) -> float:
+        return predicted
+
+
+class ChosenLogprob(Summed):
+    """Mean log-probability a token of answers that are wanted. `predicted` holds (sum, tokens) of each."""
+
+    name = "chosen_logprob"
+
+    def statistics(self, truth: Sequence[Any], predicted: Sequence[Any], **per_row: Any) -> np.ndarray:
+        return np.asarray(predicted, dtype=np.float64).reshape(-1, 2)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return sums[..., 0] / sums[..., 1]
+
+
+class JudgedAccuracy(Accuracy):
+    """Answers that are wanted are told from others."""
+
+    name = "judged_accuracy"
+
+
+PREFERENCE = (PreferenceAccuracy, LikelihoodAccuracy, LikelihoodMargin, ChosenLogprob)
+PREFERENCE_METRICS = tuple(metric.name for metric in PREFERENCE)  # that of the verdict first
+JUDGED_METRICS = (JudgedAccuracy.name, ChosenLogprob.name)
 SEARCH = (GainAt10, ReciprocalRankAt10, RecallAt10, AccuracyAt1)
 SEARCH_METRICS = tuple(metric.name for metric in SEARCH)  # that of the verdict first
 METRICS: dict[str, Summed] = {
@@ -249,6 +294,8 @@ METRICS: dict[str, Summed] = {
         Pearson,
         Spearman,
         *SEARCH,
+        *PREFERENCE,
+        JudgedAccuracy,
     )
 }
 

@@ -36,6 +36,7 @@ def page(report: Mapping[str, Any], language: str) -> str:
         sentence=phrases.verdict_sentence(full, language, say),
         stopped=phrases.stopped(full["generalisation"], say),
         target=phrases.target_of(full),
+        prefers=phrases.prefers(full),
         model=phrases.model_name(full),
         gaps=gaps(full, say),
         gap_lead=gap_lead(full, say),

@@ -142,6 +142,8 @@ def metric_name(metric: str, say: Say) -> str:
 def system_name(report: Mapping[str, Any], system: str, say: Say) -> str:
     """What a system is called where this is measured; what is trivial differs."""
     usual = say.get(f"system_{system}", system)
+    if system == "trivial" and "preference_accuracy" in report["quality"]:
+        return say["system_length"]
     return say["system_words"] if system == "trivial" and target_of(report) == "documents" else usual
 
 
@@ -171,6 +173,12 @@ def target_of(report: Mapping[str, Any]) -> str:
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
     return str(objective.get("target") or GIVES.get(str(objective.get("kind")), "text"))
+
+
+def prefers(report: Mapping[str, Any]) -> bool:
+    """Whole answers are learned as better or worse ones."""
+    tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
+    return (tasks[0].get("objective") or {}).get("kind") in ("dpo", "orpo", "simpo", "kto")
 
 
 def stopped(found: Mapping[str, Any], say: Say) -> str:

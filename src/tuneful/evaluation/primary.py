@@ -9,18 +9,23 @@ from tuneful.core.types import Layout, Row
 from tuneful.data.episodes import by_class
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
-from tuneful.evaluation.metrics import SEARCH_METRICS
+from tuneful.evaluation.metrics import JUDGED_METRICS, PREFERENCE_METRICS, SEARCH_METRICS
 from tuneful.evaluation.prototypes import SHOTS, enough
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
 
-OF_VECTORS = {
+BY_LAYOUT = {
     Layout.TEXTS: ("accuracy",),
     Layout.REBUILT: ("accuracy",),
     Layout.CLASSES: tuple(SHOTS),
     Layout.PAIRS: SEARCH_METRICS,
+    Layout.PREFERENCES: PREFERENCE_METRICS,
+    Layout.JUDGED: JUDGED_METRICS,
 }
-DATA = {Layout.CLASSES: "classes that were never learned", Layout.PAIRS: "queries and documents"}
+DATA = {
+    Layout.CLASSES: "classes that were never learned", Layout.PAIRS: "queries and documents",
+    Layout.PREFERENCES: "pairs of answers", Layout.JUDGED: "answers that are wanted or not",
+}  # fmt: skip
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 
 
@@ -33,7 +38,7 @@ def metrics_for(kind: Kind | None, *, asked: bool = True) -> tuple[str, ...]:
 
 def measured(layout: Layout, labels: LabelSet | None, *, asked: bool) -> tuple[str, ...]:
     """The metrics of a run, that of the verdict first."""
-    return OF_VECTORS.get(layout) or metrics_for(labels.kind if labels else None, asked=asked)
+    return BY_LAYOUT.get(layout) or metrics_for(labels.kind if labels else None, asked=asked)
 
 
 def check_primary(settings: Evaluate, layout: Layout, labels: LabelSet | None, test: Sequence[Row]) -> None:

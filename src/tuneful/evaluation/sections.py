@@ -33,6 +33,10 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
         about["trivial"] = "about_trivial_number" if target == "number" else "about_trivial_label"
     if phrases.is_pooled(report) and target != "number":
         about["base"] = "about_base_named" if report["data"].get("layout") == "text" else "about_base_solved"
+    if "preference_accuracy" in report["quality"]:
+        about |= {"base": "about_base_likelier", "trivial": "about_length"}
+    elif "judged_accuracy" in report["quality"]:
+        about |= {"base": "about_base_judged", "trivial": "about_trivial_judged"}
     if not shots:
         about["kshot"] = "about_kshot_any"
     return [

@@ -15,6 +15,7 @@ MetricName = Literal[
     "mae", "rmse", "pearson", "spearman",
     "ndcg_at_10", "mrr_at_10", "recall_at_10", "accuracy_at_1",
     "one_shot_accuracy", "five_shot_accuracy",
+    "preference_accuracy", "likelihood_accuracy", "likelihood_margin", "chosen_logprob", "judged_accuracy",
 ]  # fmt: skip
 
 

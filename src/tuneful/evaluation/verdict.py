@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tuneful.core.types import Said
 from tuneful.evaluation.compare import Score
 from tuneful.evaluation.fairness.intervals import SURE
-from tuneful.evaluation.metrics import SEARCH_METRICS
+from tuneful.evaluation.metrics import PREFERENCE_METRICS, SEARCH_METRICS
 from tuneful.evaluation.phrases import gap_of, said
 from tuneful.evaluation.words import words
 
@@ -38,11 +38,18 @@ def judge(score: Score | None) -> Verdict:
     if all(gap.better(higher) for gap in score.against.values()):
         return Verdict("yes", "better_than_all", score.metric)
     if worse:
-        rival = "words" if worse[0] == "trivial" and score.metric in SEARCH_METRICS else worse[0]
+        rival = _trivial(score.metric) if worse[0] == "trivial" else worse[0]
         return Verdict("no", f"worse_than_{rival}", score.metric)
     if "base" in score.against and score.against["base"].better(higher):
         return Verdict("unclear", "better_than_base_only", score.metric)
     return Verdict("unclear", "interval_holds_zero", score.metric)
+
+
+def _trivial(metric: str) -> str:
+    """What the simplest rule is called."""
+    if metric in PREFERENCE_METRICS:
+        return "length"
+    return "words" if metric in SEARCH_METRICS else "trivial"
 
 
 def check(

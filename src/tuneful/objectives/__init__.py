@@ -4,13 +4,21 @@ from tuneful.core.spec import Spec, Table
 from tuneful.objectives.classify import Classify
 from tuneful.objectives.contrast import Contrast
 from tuneful.objectives.denoise import Denoise
+from tuneful.objectives.kto import Kto
 from tuneful.objectives.masked import Masked
 from tuneful.objectives.next_token import NextToken
+from tuneful.objectives.preference import Dpo
 from tuneful.objectives.prototype import Prototype
 from tuneful.objectives.retrieve import Retrieve
+from tuneful.objectives.without_reference import Orpo, Simpo
 
-__all__ = ["OBJECTIVES", "Classify", "Contrast", "Denoise", "Masked", "NextToken", "Prototype", "Retrieve"]
+__all__ = [
+    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Kto", "Masked", "NextToken", "Orpo", "Prototype",
+    "Retrieve", "Simpo",
+]  # fmt: skip
 
 OBJECTIVES: Table[Spec] = Table(
-    "objective", [NextToken, Classify, Masked, Contrast, Denoise, Prototype, Retrieve], group="tuneful.objectives"
+    "objective",
+    [NextToken, Classify, Masked, Contrast, Denoise, Prototype, Retrieve, Dpo, Orpo, Simpo, Kto],
+    group="tuneful.objectives",
 )

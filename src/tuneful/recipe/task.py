@@ -141,7 +141,8 @@ class Task(Spec):
     """In records and reports. Where several are learned and nobody says: the name of the file."""
     data: Data
     objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
-    """None: `classify` for labels, `retrieve` for queries and documents, `next_token` for text to write."""
+    """None: `classify` for labels, `retrieve` for queries and documents, `dpo` for pairs of a chosen and a rejected
+    answer, `kto` for answers that are wanted or not, `next_token` for other text to write."""
     weight: PositiveFloat = 1.0
     """With schedule mixture: how often its rows are drawn, beside what their number makes of it."""
     labels: Literal["own", "shared"] | None = None

@@ -29,6 +29,8 @@ from tuneful.recipe import Data
 from tuneful.run.encoded import LONGEST
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
+from tuneful.run.preferences import FORMS
+from tuneful.run.preferred import examine_answers
 from tuneful.run.prepare import prepare
 from tuneful.run.router import of_their_tasks
 from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
@@ -58,7 +60,8 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
         say(f"every query searches {found['documents']:,} documents: those of {source}"
             + (", and those the run was trained on" if others and len(rows) == 1 else ""))  # fmt: skip
         return {**_told(name, source, examined, dropped), **found}
-    train = rows["train"] if "train" in rows and rows["train"] is not test else trained_on(name, tuned)
+    layout = _layout(tuned, test)
+    train = rows["train"] if "train" in rows and rows["train"] is not test else trained_on(name, tuned, layout)
     if train:
         tell_seen(train, test, say)
     else:
@@ -198,7 +201,9 @@ def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, droppe
         )
     if labels is not None and not form.name.startswith("labelled"):
         raise DataError(f"{table[0].place.source} has no labels, and this model gives labels")
-    built = build(examples, tuned.layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
+    told = tuned.prefers is not None and form.name == FORMS[tuned.prefers.layout]
+    layout = tuned.prefers.layout if told and tuned.prefers else tuned.layout
+    built = build(examples, layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
     lost = [*unusable, *built.dropped]
     dropped += lost
     if not built.rows:
@@ -206,7 +211,7 @@ def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, droppe
     return built.rows
 
 
-def trained_on(name: str, tuned: Tuned) -> list[Row]:
+def trained_on(name: str, tuned: Tuned, layout: Layout | None = None) -> list[Row]:
     """The training rows of a run, as its lock file makes them again, without those that a teacher labelled, which would
     have to do that again; none when the data has gone."""
     folder = RunFolder(Path(name))
@@ -218,10 +223,20 @@ def trained_on(name: str, tuned: Tuned) -> list[Row]:
     except InputError:
         return []
     limit = min(LONGEST, tuned.processor.max_tokens)
-    return build(examples, tuned.layout, tuned.processor, limit, labels=tuned.labels).rows
+    return build(examples, layout or tuned.layout, tuned.processor, limit, labels=tuned.labels).rows
+
+
+def _layout(tuned: Tuned, rows: Sequence[Row]) -> Layout:
+    """What these rows were read as: answers are told apart by a model that has learned to."""
+    told = tuned.prefers is not None and len(rows[0].texts) > 1
+    return tuned.prefers.layout if told and tuned.prefers else tuned.layout
 
 
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
+    layout = _layout(tuned, test)
+    if tuned.prefers is not None and layout.prefers:
+        collate = Collator(layout, share=tuned.policy.network.shares)
+        return examine_answers(tuned.policy, tuned.processor, tuned.prefers, collate, (train, test), settings)
     each = () if tuned.router is None else tuned.router.tasks
     train, test = (of_their_tasks(tuned.router, tuned.policy, rows) for rows in (train, test))
     if tuned.labels is not None:
@@ -262,6 +277,10 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
     first = answers[0]
     if "found" in first:
         return [METRICS[name] for name in SEARCH_METRICS]
+    if "margins" in first:
+        return [METRICS["preference_accuracy"]]
+    if "judged" in first:
+        return [METRICS["judged_accuracy"]]
     if "losses" in first:
         return [METRICS[name] for name in ("exact_match", "rouge_l", "token_f1", "perplexity")]
     if isinstance(first["expected"], float):
@@ -272,6 +291,10 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
 def _statistics(metric: Summed, answers: Sequence[Mapping[str, Any]]) -> np.ndarray:
     if metric.name == "perplexity":
         return metric.statistics(range(len(answers)), [answer["losses"]["tuned"] for answer in answers])
+    if metric.name == "preference_accuracy":
+        return metric.statistics(range(len(answers)), [answer["margins"]["tuned"] for answer in answers])
+    if metric.name == "judged_accuracy":
+        return metric.statistics([a["wanted"] for a in answers], [a["judged"]["tuned"] for a in answers])
     if metric.name in SEARCH_METRICS:
         right = [frozenset(answer["right"]) for answer in answers]
         return metric.statistics(right, [answer["found"]["tuned"] for answer in answers])

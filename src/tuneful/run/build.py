@@ -140,7 +140,7 @@ def collator_of(prepared: Prepared, policy: Policy, about: str | None = None) ->
     return Collator(
         prepared.layout,
         about or (None if reads_apart(recipe) else recipe.about),
-        share=prepared.layout is Layout.TOKENS and policy.network.shares,
+        share=prepared.layout.writes and policy.network.shares,
         each=each_of(recipe),
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )
@@ -153,7 +153,7 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
     if recipe.optimiser.gradient_checkpointing:
         compute_twice(policy.module)
     prepare_training(policy.module)
-    even = prepared.layout is Layout.PAIRS
+    even = prepared.layout in (Layout.PAIRS, Layout.JUDGED)
     cut = Cut(
         resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
         whole=prepared.layout.compares,

@@ -13,6 +13,7 @@ from tuneful.models.load import locate
 from tuneful.models.size import Size, size_of
 from tuneful.models.unlabelled import MOST
 from tuneful.recipe import Recipe
+from tuneful.run import preferences
 from tuneful.run.embedded import with_model
 from tuneful.run.few import check_used, chooses, to_be_chosen
 from tuneful.run.gather import Gathered
@@ -60,6 +61,8 @@ def decide(recipe: Recipe, gathered: Gathered, say: Say) -> Decided:
         check_classes(recipe, gathered)
     if objective.layout is Layout.PAIRS:
         check_settings(recipe)
+    if objective.layout.prefers:
+        preferences.check_settings(recipe, objective.layout, streams=gathered.sampled is not None)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(
         recipe, choosing=choosing, names_only=gathered.names_only, taught=gathered.teaches,

@@ -24,6 +24,7 @@ from tuneful.run.mentions import with_mentions
 from tuneful.run.objective import with_mask
 from tuneful.run.pairs import check_pairs, with_prompts
 from tuneful.run.patched import Patched, with_patch
+from tuneful.run.preferences import completed
 from tuneful.run.queries import Selecting
 from tuneful.run.resolve import pools
 from tuneful.run.select import Selection, select
@@ -59,7 +60,7 @@ def encode(decided: Decided, say: Say) -> Encoded:
     processor = _processor(decided)
     counts = sampled.counts() if sampled and decided.labelled else None
     labels = _labels(decided, parts.train, counts) if decided.labelled else None
-    objective = _completed(objective, labels, processor)
+    objective = completed(_completed(objective, labels, processor), parts.train)
     if isinstance(objective, Retrieve):
         objective, processor = with_prompts(objective, processor)
         check_pairs(parts)

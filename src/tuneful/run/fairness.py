@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneful.core.errors import InputError
 from tuneful.core.policy import Policy
-from tuneful.core.types import Layout, Row
+from tuneful.core.types import Row
 from tuneful.data.augment.reread import Reader
 from tuneful.data.identity.lexicon import CHINESE
 from tuneful.evaluation.before import Before
@@ -37,7 +37,7 @@ def fairness(built: Built, say: Say, *, seconds: float, decide: Decide | None = 
     settings = built.recipe.evaluate
     if built.prepared.tells_classes and built.prepared.rows("test") and settings.by_group:
         return _of_classes(built, say, decide)
-    if built.prepared.layout is Layout.TOKENS and built.policy.network.causal:
+    if built.prepared.layout.writes and built.policy.network.causal:
         probes = list(settings.bias) if isinstance(settings.bias, list) else _usual(built, seconds)
         return Treated(_of_language(built, probes, say))
     return Treated()

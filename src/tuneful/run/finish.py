@@ -40,6 +40,7 @@ from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import keep, remembers
 from tuneful.run.plan import rate_again
+from tuneful.run.preferred import examine_answers
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.scale import in_own_unit
@@ -134,7 +135,9 @@ def _measured(
             **more(built, examined),
         },
         data=with_selection(
-            _data(built, folder, progress, chosen, sent, say), built.prepared.selection, _compared(folder)
+            _data(built, folder, progress, chosen, [*routing.routed(sent), *(examined.notes if examined else ())], say),
+            built.prepared.selection,
+            _compared(folder),
         ),
         provenance=provenance(built),
         curves=curves_of(folder),
@@ -217,6 +220,8 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
         return examine_prototype(built.policy, built.collate, test, settings)
     if isinstance(objective, Retrieve):
         return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
+    if prepared.layout.prefers:
+        return examine_answers(built.policy, prepared.processor, objective, built.collate, (train, test), settings)
     if prepared.labels is not None and prepared.by_name:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
@@ -239,8 +244,9 @@ def _forgetting(built: Built) -> dict[str, Any]:
 
 def _of_one(built: Built) -> dict[str, Any]:
     prepared = built.prepared
-    if prepared.layout is Layout.TOKENS and built.policy.network.causal:
-        return forgetting.generator_forgetting(built.policy, prepared.processor, built.collate)
+    if prepared.layout.writes and built.policy.network.causal:
+        collate = Collator(Layout.TOKENS, share=built.policy.network.shares)
+        return forgetting.generator_forgetting(built.policy, prepared.processor, collate)
     rows = forgetting.sentence_rows(prepared.processor)
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
@@ -250,7 +256,7 @@ def _data(
     folder: RunFolder,
     progress: Progress,
     chosen: Mapping[str, Any],
-    sent: Mapping[str, Any],
+    measured: Sequence[Said],
     say: Say,
 ) -> dict[str, Any]:
     """The X-ray, and what only training came across."""
@@ -262,7 +268,7 @@ def _data(
     if built.prepared.stream is not None:
         found["skipped"] = {"count": skipped.count, "rows": skipped.first}
     twice = [told(folder.read_json(folder.missed))] if folder.missed.exists() else []
-    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept, *routing.routed(sent))]
+    found["notes"] += [{"key": said.key, **said.facts} for said in (*twice, *progress.kept, *measured)]
     if skipped.count:
         first = skipped.first[0]
         note = Said("skipped", {"n": skipped.count, **first})

@@ -4,7 +4,6 @@ ended."""
 from __future__ import annotations
 
 from tuneful.core.errors import InputError, RecipeError
-from tuneful.core.types import Layout
 from tuneful.data.identity import mentioned
 from tuneful.data.people import told_in
 from tuneful.evaluation.probes import Continuations
@@ -27,7 +26,7 @@ def _unasked(prepared: Prepared) -> list[str]:
     """What is wrong with the probes of a model that writes."""
     settings = prepared.recipe.evaluate
     problems: list[str] = []
-    if prepared.layout is not Layout.TOKENS or not settings.enabled or isinstance(settings.bias, str):
+    if not prepared.layout.writes or not settings.enabled or isinstance(settings.bias, str):
         return problems
     for probe in settings.bias:
         try:
@@ -52,6 +51,6 @@ def _no_gaps(prepared: Prepared) -> str:
 
 
 def _no_probes(prepared: Prepared) -> str:
-    if prepared.layout is not Layout.TOKENS:
+    if not prepared.layout.writes:
         return "and this one does not; leave it out (for a classifier: bias_gap_increase)"
     return "" if prepared.recipe.evaluate.enabled else "and `evaluate` is off; leave it out"

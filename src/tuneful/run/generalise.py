@@ -27,7 +27,7 @@ from tuneful.run.losses import by_part, sampled
 from tuneful.run.progress import Progress
 
 Say = Callable[[str], None]
-BY_ROW = (Layout.TOKENS, Layout.LABELS)  # a unit of these belongs to one row
+BY_ROW = (Layout.TOKENS, Layout.LABELS, Layout.PREFERENCES)  # a unit of these belongs to one row
 
 
 def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, Any], dict[str, float]]:
@@ -44,7 +44,7 @@ def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, An
         found |= _gap(parts, progress)
     if built.prepared.tells_classes:
         found |= _of_classes(built, rows, parts, seconds, say)
-    if built.prepared.layout.writes:
+    if built.prepared.layout is Layout.TOKENS:
         found |= _of_texts(built, progress, seconds, say)
     found["best_step"] = None if built.recipe.soup else progress.watch.best_step or progress.step
     found["stopped_at_step"] = progress.step

@@ -106,8 +106,8 @@ def read_memory(folder: RunFolder) -> Memory:
         folder.refuse_several()
         raise RunFolderError(
             f"{folder.path} keeps nothing of what it learned, so that would be lost: save.memory was 0, its rows were "
-            "read from disk, they have several labels or numbers (which `learn` cannot add to yet), or it was made by "
-            "a version before `learn`. Tune it anew, or start from its model with fit --model"
+            "read from disk, they have several labels, numbers or preferences (which `learn` cannot add to yet), or it "
+            "was made by a version before `learn`. Tune it anew, or start from its model with fit --model"
         )
     notes = folder.read_json(folder.memory / NOTES)
     if notes.get("version", 0) > VERSION:

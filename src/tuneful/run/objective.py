@@ -13,6 +13,7 @@ from tuneful.models.processors import TextProcessor
 from tuneful.objectives import Classify, Masked, NextToken, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.few import data_has_names_only, writes
+from tuneful.run.preferences import check_form, usual
 from tuneful.schedules import Lifelong
 
 Say = Callable[[str], None]
@@ -45,6 +46,7 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     if given.layout is Layout.CLASSES and form.name != "labelled":
         raise RecipeError([f"tasks.0.objective: 'prototype' learns single texts with labels; the data is in the layout "
                            f"'{form.name}'"])  # fmt: skip
+    check_form(given, form, writes=writes(folder))
     if not given.layout.writes and given.layout is not Layout.LABELS and writes(folder):
         raise RecipeError(["tasks.0.objective: this is for encoders, and the model writes text; "
                            "give --model an encoder, or learn with objective=next_token"])  # fmt: skip
@@ -86,6 +88,9 @@ def _usual(form: Format, folder: Path, labelled: bool, say: Say) -> Objective:
             "made for it. --set objective=next_token learns the wanted answers"
         ])  # fmt: skip
     chosen: Objective = Classify() if labelled else NextToken()
+    if (preferring := usual(form)) is not None:
+        check_form(preferring, form, writes=writes(folder))
+        chosen = preferring
     if form.name == PAIRS:
         _check_finds(form, folder)
         chosen = Retrieve()

@@ -19,7 +19,7 @@ from tuneful.engine import memory
 from tuneful.engine.surgery import Surgery
 from tuneful.engine.work import Work
 from tuneful.models.size import Size
-from tuneful.objectives import Denoise, Masked
+from tuneful.objectives import Denoise, Dpo, Kto, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import RDrop
@@ -30,6 +30,7 @@ from tuneful.run.tasks import tasks_of
 from tuneful.schedules.lifelong import Lifelong
 
 Say = Callable[[str], None]
+BEFORE = 0.5  # of an update, that asking the model as it was takes, once for each row: there is no backward pass
 FREE = 0.9  # of the machine's free memory may be planned with
 DECODER = 12  # matrices as wide as the model, of the layer that rebuilds a text, which reads all of its tokens
 
@@ -86,11 +87,12 @@ def work_of(
     views = _views(resolved)
     read = views - getattr(resolved.objective, "deleted", 0.0)  # the second view is shorter
     told = _named(resolved.objective)
+    before = BEFORE * scale if isinstance(resolved.objective, Dpo | Kto) else 0.0
     frozen = resolved.adapter.freezes
     shares = world() if resolved.recipe.sharded else 1
     return Work(
-        tokens=round(read * seen * sum(map(len, rows))),
-        learned=round(seen * told * sum(row.learned for row in rows)) if not layout.compares else 0,
+        tokens=round(read * (seen + before) * sum(map(len, rows))),
+        learned=round(seen * told * sum(row.learned for row in rows)) if layout.writes or not layout.compares else 0,
         steps=runs * resolved.steps + round(first * scale * len(rows) / resolved.rows_per_step),
         body=size.body + (round(DECODER * size.width**2 / read) if layout is Layout.REBUILT else 0),
         vocabulary=size.vocabulary if tokens else 0,
@@ -129,7 +131,7 @@ def keeps_below(recipe: Recipe, layout: Layout) -> bool:
 
 
 def _names_tokens(layout: Layout) -> bool:
-    return layout in (Layout.TOKENS, Layout.MASKED, Layout.REBUILT)
+    return layout.writes or layout in (Layout.MASKED, Layout.REBUILT)
 
 
 def _first_epochs(recipe: Recipe) -> float:

@@ -35,6 +35,7 @@ from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
 from tuneful.run.plan import fitted, planned_mb
+from tuneful.run.preferences import notes as of_preferences
 from tuneful.run.regularised import answer_of, check_looked_at, check_own_text, check_updates
 from tuneful.run.repairable import check_repair
 from tuneful.run.resolve import Resolved, pools, resolve
@@ -137,6 +138,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
         found = found.of_sample(len(rows.parts.train), len(stream), rows.labels, counted)
     if isinstance(rows.objective, Retrieve) and rows.built["test"].rows:
         found.notes.append(searched(learned.built, sampled=sampled is not None))
+    found.notes.extend(of_preferences(rows.objective, learned.built))
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
     found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
     taught = resolved.recipe.schedule.learns(learned.repeated)

@@ -28,6 +28,7 @@ SAID = {
     Answer.CLASS: "here each is one class",
     Answer.LABELS: "here each is several labels",
     Answer.NUMBER: "these are numbers",
+    Answer.CHOICE: "here whole answers are preferred",
     Answer.NONE: "an encoder by itself gives none",
 }
 
@@ -36,6 +37,8 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
     """What is told of a unit of these rows."""
     if layout in (Layout.TOKENS, Layout.MASKED):
         return Answer.TOKENS
+    if layout.prefers:
+        return Answer.CHOICE
     target = next((row.target for row in rows if row.target is not None), None)
     if layout is not Layout.LABELS or target is None:
         return Answer.NONE

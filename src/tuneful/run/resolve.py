@@ -25,7 +25,11 @@ MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if 
 LOOKS = 10  # at the validation rows, a run
 LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
-CAREFUL = {Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2}
+CAREFUL = {
+    Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2,
+    Layout.PREFERENCES: 0.1, Layout.JUDGED: 0.1,  # of LoRA's rate too
+}  # fmt: skip
+JUDGED_ROWS = 16  # of an update: the more, the surer how far the model has moved in all
 DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
 PAIRED_TOKENS = 8192  # of an update of pairs, all computed at once, as its rows are each other's negatives
 PAIRED_SHARE = 0.8  # of these, that rows of mean length fill, so that one of longer rows seldom has to be cut
@@ -73,7 +77,7 @@ def resolve(
         recipe = by_amount(recipe, adapter, answer, rows, count, size)
     if reads and objective.layout is not Layout.LABELS:
         _check_encoder(recipe, adapter, objective.layout)
-    if objective.layout is Layout.PAIRS or comparing(recipe):
+    if objective.layout in (Layout.PAIRS, Layout.JUDGED) or comparing(recipe):
         recipe = _at_once(recipe)
     if pooled:
         _check_pooled(adapter)
@@ -84,7 +88,8 @@ def resolve(
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
     per_epoch = max(1, -(-count // per_step))
-    steps = 0 if pooled and isinstance(adapter, Head) else _steps(recipe, per_epoch, pooled, _epochs(count, labelled))
+    usual = 1.0 if objective.layout.prefers else _epochs(count, labelled)
+    steps = 0 if pooled and isinstance(adapter, Head) else _steps(recipe, per_epoch, pooled, usual)
     each = _each(recipe, rows, objective.layout)
     if each:
         per_step, steps = sum(own.rows_per_step for own in each.values()), max(own.steps for own in each.values())
@@ -101,7 +106,7 @@ def resolve(
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
         each=each,
     )
-    careful = 1.0 if adapter.freezes else CAREFUL.get(objective.layout, 1.0)
+    careful = CAREFUL.get(objective.layout, 1.0) if not adapter.freezes or objective.layout.prefers else 1.0
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     rate *= IN_TURN if pooled and isinstance(recipe.schedule, Lifelong) else 1.0
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)
@@ -242,6 +247,8 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
         return max(8, min(round(MASKED_TOKENS / mean), rows // 20))
     if layout is Layout.PAIRS:
         return max(2, min(POOLED_ROWS, int(PAIRED_SHARE * PAIRED_TOKENS / mean)))
+    if layout is Layout.JUDGED:
+        return max(2, min(JUDGED_ROWS, int(PAIRED_SHARE * PAIRED_TOKENS / mean)))
     if pooled or layout in (Layout.TEXTS, Layout.REBUILT):
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
     low, high = (4, 16) if layout.writes else (8, 32)

@@ -16,6 +16,7 @@ from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import pick_device, precision, prepare_process
 from tuneful.core.errors import ModelError, RunFolderError
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Objective
 from tuneful.core.quantised import Kind, check
 from tuneful.core.types import Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import PROBLEMS, LabelSet
@@ -57,6 +58,7 @@ class Tuned:
     form: str | None = None  # what training was told of the data's layout
     decisions: Decisions | None = None  # thresholds by group
     router: Router | None = None  # says whose a text is, where each task has an adapter and none was named
+    prefers: Objective | None = None  # by which it learned which answers are better
 
     @property
     def writes(self) -> bool:
@@ -329,7 +331,9 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None, task: str | No
     data = _told(recipe_of(lock))
     known = LabelSet(kind, tuple(names)) if names else None
     decisions = read_decisions(folder)
-    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions, router)
+    objective = recipe_of(lock).task.objective
+    prefers = objective if objective is not None and objective.layout.prefers else None
+    return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions, router, prefers)
 
 
 def _texts(examples: Sequence[Example]) -> list[str | tuple[str, str]]:
