@@ -2,6 +2,7 @@
 
 from tuneful.core.spec import Spec, Table
 from tuneful.regularisers.adversary import Adversary
+from tuneful.regularisers.consolidation import Ewc
 from tuneful.regularisers.drift import L2SP, ReferenceKL
 from tuneful.regularisers.dropping import Dropout, LayerDrop
 from tuneful.regularisers.fairness import Hsic, Mmd, ParityGap
@@ -14,7 +15,7 @@ from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelS
 from tuneful.regularisers.unlearning import Forget
 
 __all__ = [
-    "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Focal",
+    "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Ewc", "Focal",
     "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous",
     "RDrop", "ReferenceKL",
 ]  # fmt: skip
@@ -23,7 +24,7 @@ REGULARISERS: Table[Spec] = Table(
     "regulariser",
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
-        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Forget,
+        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Ewc, Forget,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

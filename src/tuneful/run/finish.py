@@ -35,7 +35,7 @@ from tuneful.run.forgotten import unlearned
 from tuneful.run.generalise import generalise
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
-from tuneful.run.memory import keep, remembers
+from tuneful.run.memory import keep, keep_numbers, remembers
 from tuneful.run.plan import rate_again
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
@@ -71,6 +71,7 @@ def finish(
         if remembers(built):
             keep(built, folder, *worth)
             keep_solved(built, folder)
+            keep_numbers(built, folder)
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
         write_faces(report, folder.path, language)
