@@ -2,8 +2,9 @@
 class; another order of the areas a seed. After the last one every text is told apart among all 150 classes.
 
 `joint` learns all at once; `plain` one after the other with nothing kept; `replay` keeps two rows of each class;
-`symmetric` the same, every row told apart from all classes; `sums` keeps no row at all: the encoder stays as it is and
-the head is solved from sums over its classes."""
+`symmetric` the same, every row told apart from all classes; `ewc` keeps none, and holds each weight as much as earlier
+areas need it; `sums` keeps no row at all: the encoder stays as it is and the head is solved from sums over its
+classes."""
 
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain": {"schedule": PLAIN},
     "symmetric": {"schedule": {"kind": "lifelong", "asymmetric": False, "epochs": EPOCHS}},
     "replay": {"schedule": {"kind": "lifelong", "epochs": EPOCHS}},
+    "ewc": {"schedule": PLAIN, "regularisers": ["ewc"]},
     "sums": {"schedule": PLAIN, "adapter": "head"},
 }
 

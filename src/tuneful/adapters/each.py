@@ -164,11 +164,14 @@ class AttachedEach(AttachedLora):
         name = self._routes.names[self.tasks.index(task)]
         return {key: parameter for key, parameter in self.trainable().items() if name in key.split(".")}
 
-    def _updates(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        for layer in self._module.modules():
-            if isinstance(layer, EachLinear):
-                for name in self._routes.names:
-                    yield layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    def _updates(self) -> dict[str, tuple[Tensor, Tensor, float]]:
+        """Of all tasks."""
+        return {
+            f"{place}.{name}": (layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+            for place, layer in self._module.named_modules()
+            if isinstance(layer, EachLinear)
+            for name in self._routes.names
+        }
 
     def _merged_names(self) -> list[str]:
         """The task's that answers at the moment."""

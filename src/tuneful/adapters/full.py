@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.used import fold_rows, rows_before, use_rows
-from tuneful.adapters.weights import copy_into, head_names, put_body, trainable, vocabulary_head
+from tuneful.adapters.weights import Pull, copy_into, head_names, put_body, trainable, vocabulary_head
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec
@@ -129,6 +129,17 @@ class AttachedWeights:
         with torch.no_grad():
             for parameter, start in self._changed():
                 parameter.lerp_(start, 1 - share)
+
+    @contextmanager
+    def sloped(self) -> Iterator[dict[str, nn.Parameter]]:
+        yield self.trainable()
+
+    def pull(self, since: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        total = torch.zeros((), device=next(self._module.parameters()).device)
+        for name, parameter in self.trainable().items():
+            if name in weights:
+                total = total + Pull.apply(parameter, since[name], weights[name])
+        return total
 
     def _changed(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """What learns and is not new, and what it was."""

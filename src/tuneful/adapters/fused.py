@@ -39,6 +39,13 @@ def forget_between_passes(module: nn.Module) -> None:
             layer.remembers = False
 
 
+def forget_parts(module: nn.Module) -> None:
+    """Which layers can be part of a joint product is asked anew: what learns is another matter now."""
+    for layer in module.modules():
+        if isinstance(layer, FusedLinear):
+            layer.__dict__.pop("_parts", None)
+
+
 class FusedLinear(Linear):  # type: ignore[misc]
     """A frozen linear layer and its low-rank update."""
 

@@ -14,8 +14,8 @@ from peft.tuners.lora import Linear
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from tuneful.adapters.fused import fuse
-from tuneful.adapters.weights import copy_into, head_names, put_body, trainable
+from tuneful.adapters.fused import forget_parts, fuse
+from tuneful.adapters.weights import Pull, PullOfProduct, copy_into, head_names, put_body, trainable
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
@@ -195,21 +195,55 @@ class AttachedLora:
     def distance(self) -> Tensor:
         """|s B A|^2 = s^2 sum((B' B) * (A A')), so that no update is ever made whole."""
         total = torch.zeros((), device=next(self._module.parameters()).device)
-        for down_KI, up_OK, scale in self._updates():
+        for down_KI, up_OK, scale in self._updates().values():
             total = total + scale**2 * ((up_OK.T @ up_OK) * (down_KI @ down_KI.T)).sum()
         return total
 
     def nearer(self, share: float) -> None:
         with torch.no_grad():
-            for _, up_OK, _ in self._updates():
+            for _, up_OK, _ in self._updates().values():
                 up_OK.mul_(share)
 
-    def _updates(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """A (K, I), B (O, K) and what their product is scaled by, of every layer."""
-        for layer in self._module.modules():
-            if isinstance(layer, Linear):
-                for name in layer.active_adapters:
-                    yield layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    @contextmanager
+    def sloped(self) -> Iterator[dict[str, nn.Parameter]]:
+        """The frozen weights, to which updates are added: their slope is that of the sum. Layers go PEFT's way then."""
+        weights = {name: self._module.get_parameter(name) for name in self._updates()}
+        others = self._besides()
+        try:
+            for weight in weights.values():
+                weight.requires_grad_(True)
+            forget_parts(self._module)
+            yield {**weights, **others}
+        finally:
+            for weight in weights.values():
+                weight.requires_grad_(False)
+            forget_parts(self._module)
+
+    def pull(self, since: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        total = torch.zeros((), device=next(self._module.parameters()).device)
+        named = {id(parameter): name for name, parameter in self.trainable().items()}
+        for name, (down_KI, up_OK, scale) in self._updates().items():
+            if name in weights:
+                then = since[named[id(down_KI)]], since[named[id(up_OK)]]
+                total = total + PullOfProduct.apply(down_KI, up_OK, then, scale, weights[name])
+        for name, parameter in self._besides().items():
+            if name in weights:
+                total = total + Pull.apply(parameter, since[name], weights[name])
+        return total
+
+    def _updates(self) -> dict[str, tuple[Tensor, Tensor, float]]:
+        """A (K, I), B (O, K) and what their product is scaled by, by the name of the weight that it is added to."""
+        return {
+            f"{place}.base_layer.weight": (layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
+            for place, layer in self._module.named_modules()
+            if isinstance(layer, Linear)
+            for name in layer.active_adapters
+        }
+
+    def _besides(self) -> dict[str, nn.Parameter]:
+        """What learns by itself: a new head."""
+        paired = {id(part) for down_KI, up_OK, _ in self._updates().values() for part in (down_KI, up_OK)}
+        return {name: parameter for name, parameter in self.trainable().items() if id(parameter) not in paired}
 
     def stand_on(self, first: Any) -> None:
         """The adapter is that of `first`, and so is the body under it; the head stays."""

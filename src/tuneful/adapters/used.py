@@ -7,6 +7,7 @@ such rows out changes no number, and spares gradient, norm, moments and update o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -42,6 +43,27 @@ def rows_before(module: nn.Module, name: str) -> Tensor:
     owner = module.get_submodule(name.rpartition(".")[0])
     assert isinstance(owner, UsedRows)
     return owner.weight[owner.place >= 0]
+
+
+def of_all_rows(module: nn.Module, values: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Numbers by the names of parameters: those of some rows of an embedding become those of all its rows, by the name
+    of its weight; of other rows what `others` say, else 0."""
+    found = dict(values)
+    for place, owner in module.named_modules():
+        if isinstance(owner, UsedRows) and (own := found.pop(f"{place}.rows", None)) is not None:
+            whole = f"{place}.weight"
+            found[whole] = others[whole].to(own).clone() if whole in others else own.new_zeros(owner.weight.shape)
+            found[whole][owner.place >= 0] = own
+    return found
+
+
+def of_used_rows(module: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The way back: of an embedding some of whose rows learn, those."""
+    found = dict(values)
+    for place, owner in module.named_modules():
+        if isinstance(owner, UsedRows) and (whole := found.pop(f"{place}.weight", None)) is not None:
+            found[f"{place}.rows"] = whole[(owner.place >= 0).to(whole.device)]
+    return found
 
 
 class UsedRows(nn.Embedding):

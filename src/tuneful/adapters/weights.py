@@ -51,3 +51,39 @@ def put_body(module: Any, body: nn.Module) -> None:
     setattr(module, module.base_model_prefix, body)
     if hasattr(module, "tie_weights"):
         module.tie_weights()
+
+
+class Pull(torch.autograd.Function):
+    """A weight, what it was, and how much each of its numbers counts -> () sum of that times the squared change. Its
+    slope alone waits for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, now: Tensor, then: Tensor, counts: Tensor) -> Tensor:
+        apart = now - then
+        slope = counts * apart
+        ctx.save_for_backward(slope)
+        return (slope * apart).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,) = ctx.saved_tensors
+        return 2 * grad * slope, None, None
+
+
+class PullOfProduct(torch.autograd.Function):
+    """The same for the update s B A of A (K, I) and B (O, K), of which each number of (O, I) counts differently: made
+    whole here, with its slope, and let go. Those of A and B wait for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, down_KI: Tensor, up_OK: Tensor, then: tuple[Tensor, Tensor], scale: float, counts_OI: Tensor
+    ) -> Tensor:
+        apart_OI = (up_OK @ down_KI).sub_(then[1] @ then[0]).mul_(scale)
+        slope_OI = counts_OI * apart_OI
+        ctx.save_for_backward(scale * (up_OK.T @ slope_OI), scale * (slope_OI @ down_KI.T))
+        return (slope_OI * apart_OI).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        down_KI, up_OK = ctx.saved_tensors
+        return 2 * grad * down_KI, 2 * grad * up_OK, None, None, None

@@ -64,6 +64,11 @@ class Attached(Protocol):
     def load(self, state: Mapping[str, Tensor]) -> None: ...
     def distance(self) -> Tensor: ...  # () sum of squares of what changed in the weights there were before
     def nearer(self, share: float) -> None: ...  # keeps this share of that change
+    def sloped(self) -> AbstractContextManager[dict[str, nn.Parameter]]: ...  # whole weights; inside, passes reach them
+    def pull(self, since: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor: ...
+
+    # ^ () sum of `weights`, by the names of `sloped`, times the squares of what changed there since that `state()`
+
     def merged(self) -> nn.Module: ...  # a plain fp32 transformers model of its own, adapters folded in
     def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None: ...
 
@@ -333,3 +338,14 @@ class KeepsTensors(Protocol):
 
     def tensors(self) -> Mapping[str, Tensor]: ...
     def restore(self, policy: Policy, tensors: Mapping[str, Tensor]) -> None: ...
+
+
+@runtime_checkable
+class Recalls(Protocol):
+    """Optional, of a regulariser at work: numbers that a run keeps when it has ended, and no row, so that the one that
+    goes on from it need not find them anew. They stand instead of `consolidate` there."""
+
+    @property
+    def kind(self) -> str: ...
+    def kept(self) -> Mapping[str, Tensor]: ...  # by the names of `Attached.sloped`; empty: nothing
+    def recall(self, policy: Policy, kept: Mapping[str, Tensor]) -> None: ...

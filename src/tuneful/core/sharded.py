@@ -8,7 +8,7 @@ the layers (embeddings, last norm, heads) is read in many places, so it is broug
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,6 +94,12 @@ class Sharded:
 
     def nearer(self, share: float) -> None:
         raise RecipeError(["interpolate: the way back to the start needs whole weights; leave out sharded"])
+
+    def sloped(self) -> AbstractContextManager[dict[str, nn.Parameter]]:
+        raise RecipeError(["regularisers: slopes of whole weights are at no rank; leave out sharded"])
+
+    def pull(self, since: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        raise RecipeError(["regularisers: a pull at whole weights needs them; leave out sharded"])
 
     def state(self) -> dict[str, Tensor]:
         """On the first rank; see `for_saving`."""

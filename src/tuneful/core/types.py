@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tuneful.core.policy import Outputs
+    from tuneful.core.protocols import Objective
 
 
 MEMORY = "(memory)"  # the task of batches whose rows come back from earlier tasks
@@ -275,8 +276,9 @@ class Boundary:
     """A task ended: consolidate, evaluate."""
 
     task: str
-    batches: Sequence[Batch] = ()
+    batches: Sequence[Batch] = ()  # of training rows, one row each, by lot; each is made when it is asked for
     classes: int | None = None  # so many of the head are known now, the first ones; None: answers are not classes
+    objective: Objective | None = None  # of the task, which the engine adds
 
 
 @dataclass(frozen=True, slots=True)

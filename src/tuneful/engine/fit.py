@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ def fit(
     number, began = start, time.perf_counter()
     for step in schedule.steps(policy, start):
         if isinstance(step, Boundary):
-            _consolidate(policy, [*objectives.values(), *regularisers], step)
+            ended = replace(step, objective=objectives.get(step.task))
+            _consolidate(policy, [*objectives.values(), *regularisers], ended)
             yield Record(number, "boundary", step.task)
             continue
         number += 1

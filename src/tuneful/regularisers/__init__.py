@@ -2,6 +2,7 @@
 
 from tuneful.core.spec import Spec, Table
 from tuneful.regularisers.adversary import Adversary
+from tuneful.regularisers.consolidation import Ewc
 from tuneful.regularisers.drift import L2SP, ReferenceKL
 from tuneful.regularisers.dropping import Dropout, LayerDrop
 from tuneful.regularisers.fairness import Hsic, Mmd, ParityGap
@@ -15,7 +16,7 @@ from tuneful.regularisers.unlearning import Forget
 from tuneful.regularisers.weighing import Uncertainty
 
 __all__ = [
-    "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Focal",
+    "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Ewc", "Focal",
     "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous",
     "RDrop", "ReferenceKL", "Uncertainty",
 ]  # fmt: skip
@@ -24,8 +25,7 @@ REGULARISERS: Table[Spec] = Table(
     "regulariser",
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
-        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Forget,
-        Uncertainty,
+        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Ewc, Forget, Uncertainty,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

@@ -38,7 +38,7 @@ from tuneful.run.forgotten import unlearned
 from tuneful.run.generalise import generalise
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
-from tuneful.run.memory import keep, remembers
+from tuneful.run.memory import keep, keep_numbers, remembers
 from tuneful.run.plan import rate_again
 from tuneful.run.preferred import examine_answers
 from tuneful.run.progress import Progress
@@ -81,6 +81,7 @@ def finish(
         if remembers(built):
             keep(built, folder, *worth)
             keep_solved(built, folder)
+            keep_numbers(built, folder)
         if answers:
             write_text(folder.answers, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in answers))
         write_faces(report, folder.path, language)

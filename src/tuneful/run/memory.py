@@ -6,13 +6,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from tuneful.adapters.used import of_all_rows
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder
+from tuneful.core.protocols import Recalls
 from tuneful.core.types import FORGOTTEN, Layout, Row
 from tuneful.data.written import write_examples
 from tuneful.models.discriminant import Gaussians
@@ -98,6 +102,24 @@ def read_sums(folder: RunFolder) -> Gaussians | None:
     """None where the run keeps none."""
     file = folder.memory / SUMS_FILE
     return Gaussians(**load_file(file)) if file.exists() else None
+
+
+def keep_numbers(built: Built, folder: RunFolder) -> None:
+    """Beside the rows, what regularisers ask to find again: of weights that did not learn here, what there was."""
+    for part in built.regularisers:
+        if isinstance(part, Recalls) and (own := part.kept()):
+            found = of_all_rows(built.policy.module, own, recalled(built, part.kind))
+            save_file({name: tensor.cpu().contiguous() for name, tensor in found.items()}, _numbers(folder, part.kind))
+
+
+def recalled(built: Built, kind: str) -> dict[str, Tensor]:
+    """What the run that this one goes on from keeps of a regulariser; empty where that is nothing."""
+    file = None if built.start is None else _numbers(RunFolder(built.start), kind)
+    return load_file(file) if file is not None and file.exists() else {}
+
+
+def _numbers(folder: RunFolder, kind: str) -> Path:
+    return folder.memory / f"{kind}.safetensors"
 
 
 def read_memory(folder: RunFolder) -> Memory:

@@ -23,6 +23,7 @@ LEFT = ("augment", "gradient", "average", "soup", "interpolate", "repair")  # wh
 DECIDED = ("model", "adapter", "quantise", "seed", "name")  # of the recipe as it was run
 
 UNLEARNING = "forget"  # a regulariser of one run, and of none that goes on from it
+HOLDING = "ewc"  # it would hold what rows that are to be forgotten need as well
 
 
 def onward(
@@ -44,7 +45,8 @@ def onward(
     alike = {key: first["data"][key] for key in ("learn", "max_tokens")}
     tasks = [*(_known(folder, known) for known in read_memory(folder).tasks), task]
     more = [part["kind"] for part in regularisers]
-    own = [part for part in given.get("regularisers") or () if _kind(part) not in (UNLEARNING, *more)]
+    others = {UNLEARNING, *more, *([HOLDING] if UNLEARNING in more else ())}
+    own = [part for part in given.get("regularisers") or () if _kind(part) not in others]
     recipe, _ = from_mapping(
         {
             **{key: given[key] for key in INHERITED if key in given},

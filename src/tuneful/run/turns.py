@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from tuneful.core.protocols import Consolidates
-from tuneful.core.types import Boundary, Layout, Record, Row
+from tuneful.adapters.used import of_used_rows
+from tuneful.core.protocols import Consolidates, Recalls
+from tuneful.core.types import Layout, Record, Row
 from tuneful.evaluation.heads import targets, vectors
 from tuneful.evaluation.reading import class_logits, token_losses
 from tuneful.models.discriminant import Gaussians
@@ -16,7 +18,7 @@ from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.heads import own_head, put, started
-from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, some
+from tuneful.run.memory import TESTED, by_task, keep_sums, names_of, read_memory, read_sums, recalled, some
 
 START = "start"  # a record's kind: what each task is worth before any is learned
 ENDED = "boundary"
@@ -105,9 +107,12 @@ def _told(built: Built, behind: int) -> None:
     """What is kept of earlier tasks is kept of those of an earlier run, too."""
     turns = built.turns
     assert turns is not None
-    last = Boundary(list(turns.tasks)[behind - 1], (), turns.classes(behind - 1))
+    last = replace(turns.boundary(behind - 1, since=0), objective=built.prepared.resolved.objective)
     for part in built.regularisers:
-        if isinstance(part, Consolidates):
+        kept = recalled(built, part.kind) if isinstance(part, Recalls) else {}
+        if isinstance(part, Recalls) and kept:
+            part.recall(built.policy, of_used_rows(built.policy.module, kept))
+        elif isinstance(part, Consolidates):
             part.consolidate(built.policy, last)
 
 

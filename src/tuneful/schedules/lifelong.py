@@ -119,8 +119,17 @@ class LifelongSteps:
                 yield from self.part(number, end - begin).steps(policy, max(0, start - begin))
             if start <= end and self.ended <= place:
                 self.ended = place + 1
-                yield Boundary(list(tasks)[number], (), self.classes(number))
+                yield self.boundary(number)
             begin = end
+
+    def boundary(self, number: int, *, since: int | None = None) -> Boundary:
+        """The end of this task, with its training rows; `since`: with those of the tasks from that one on."""
+        tasks = list(self.tasks.items())
+        rows = [row for _, own in tasks[number if since is None else since : number + 1] for row in own]
+        order = np.random.default_rng([self.seed, number, len(rows)]).permutation(len(rows))
+        known = self.classes(number)
+        alone = OneByOne([rows[place] for place in order], Knowing(self.collate, known, 0))
+        return Boundary(tasks[number][0], alone, known)
 
     def part(self, number: int, total: int) -> EpochSteps:
         """The updates of one task."""
@@ -180,6 +189,22 @@ class Knowing:
 
     def added(self, row: Row, before: Row | None) -> int:
         return self.inner.added(row, before)
+
+
+@dataclass(frozen=True, slots=True)
+class OneByOne(Sequence[Batch]):
+    """Batches of one row each, made when they are asked for."""
+
+    rows: Sequence[Row]
+    collate: Collate
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return OneByOne(self.rows[place], self.collate)
+        return self.collate([self.rows[place]])
 
 
 def _back(row: Row, times: float, task: str) -> Row:
