@@ -231,6 +231,7 @@ def test_joined_layers_take_part(generator_folder: Path, monkeypatch: pytest.Mon
         batch = next(iter(steps.steps(policy))).batches[0]
         (NextToken()(policy, batch).losses * batch.weights).sum().backward()
         assert len(calls) == (2 if joined else 0)
+        assert not joined or len(policy.module.model.layers[0]._products) == len(TASKS), "made once for each"  # type: ignore[operator, union-attr, index]
         found.append({name: p.grad for name, p in policy.trainable().items()})
         monkeypatch.undo()
     for name, slope in found[0].items():
