@@ -231,6 +231,7 @@ def test_joined_layers_take_part(generator_folder: Path, monkeypatch: pytest.Mon
         batch = next(iter(steps.steps(policy))).batches[0]
         (NextToken()(policy, batch).losses * batch.weights).sum().backward()
         assert len(calls) == (2 if joined else 0)
+        assert not joined or len(policy.module.model.layers[0]._products) == len(TASKS), "made once for each"  # type: ignore[operator, union-attr, index]
         found.append({name: p.grad for name, p in policy.trainable().items()})
         monkeypatch.undo()
     for name, slope in found[0].items():
@@ -486,6 +487,7 @@ def test_predict_says_who_answered(written: Path, capsys: pytest.CaptureFixture[
     assert named[1]["prediction"] == found[1]["prediction"]
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_classes_of_several_tasks(tmp_path: Path, reader_folder: Path) -> None:
     """Measured, saved and opened again it answers alike, each with the classes of its task; eval finds the adapters."""
     kinds = {"mood": (("sad", "glad"), "feeling {} {}"), "size": (("small", "large"), "a {} thing {}")}
@@ -504,6 +506,21 @@ def test_classes_of_several_tasks(tmp_path: Path, reader_folder: Path) -> None:
         said = run.load(task=task).classify(own)
         assert said == [answers[text] for text in own]
         assert set(said) <= set(labels)
+        assert by_peft(tmp_path / "run", task, reader_folder, own) == said
+
+
+def by_peft(run: Path, task: str, base: Path, asked: list[str]) -> list[str]:
+    """As the run's card says, with nothing of ours."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    assert 'PeftModel.from_pretrained(model, "adapters/mood")' in (run / "README.md").read_text(encoding="utf-8")
+    labels = json.loads((run / "recipe.lock.json").read_text(encoding="utf-8"))["labels"]
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels))
+    place = run / "adapters" / task
+    model, tokenizer = PeftModel.from_pretrained(model, place).eval(), AutoTokenizer.from_pretrained(place)
+    with torch.no_grad():
+        return [labels[int(model(**tokenizer(text, return_tensors="pt")).logits[0].argmax())] for text in asked]
 
 
 def test_stopped_and_gone_on_it_is_the_same(tmp_path: Path, generator_folder: Path) -> None:

@@ -136,4 +136,4 @@ def _steps(row: Row, collate: Collator) -> EpochSteps:
 
 
 def _updater(parameters: Mapping[str, nn.Parameter]) -> Updater:
-    return Updater(AdamW(learning_rate=1e-3), parameters, steps=ENDLESS)
+    return Updater(AdamW(learning_rate=1e-3, warmup=0, decay="constant"), parameters, steps=ENDLESS)

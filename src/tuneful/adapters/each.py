@@ -114,6 +114,14 @@ class EachHead(ModulesToSaveWrapper):  # type: ignore[misc]
             for adapter, part in self.routes.parts(x)
         ])  # fmt: skip
 
+    def close(self, name: str) -> None:
+        """Whoever reads this head by itself, without our rule, gets the classes of its task as well."""
+        last = [layer for layer in self.modules_to_save[name].modules() if isinstance(layer, nn.Linear)]
+        if name in self.own and last and last[-1].bias is not None:
+            others = sorted(set(range(len(last[-1].bias))) - set(self.own[name]))
+            with torch.no_grad():
+                last[-1].bias[others] = NEVER
+
     def _answer(self, name: str, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         answer: Tensor = self.modules_to_save[name](x, *args, **kwargs)
         if not self.own:
@@ -180,6 +188,9 @@ class AttachedEach(AttachedLora):
     def save(self, folder: str, weights: Mapping[str, Tensor] | None = None) -> None:
         """A folder a task, each an adapter of its own."""
         assert weights is None, "adapters of several tasks are never shared out"
+        for head in (layer for layer in self._module.modules() if isinstance(layer, EachHead)):
+            for name in self._routes.names:
+                head.close(name)
         self._wrapped.save_pretrained(folder, save_embedding_layers=False)
         for name, task in zip(self._routes.names, self.tasks, strict=True):
             (Path(folder) / name).rename(Path(folder) / task)

@@ -14,10 +14,10 @@ labels = json.loads(Path("recipe.lock.json").read_text(encoding="utf-8"))["label
 """
 LOAD_ADAPTER = """\
 # {elsewhere}
-base = PeftConfig.from_pretrained("adapter").base_model_name_or_path
-tokenizer = AutoTokenizer.from_pretrained("adapter")
+base = PeftConfig.from_pretrained("{folder}").base_model_name_or_path
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
 model = {auto}.from_pretrained(base{labels})
-model = PeftModel.from_pretrained(model, "adapter").eval()
+model = PeftModel.from_pretrained(model, "{folder}").eval()
 """
 LOAD_MODEL = """\
 tokenizer = AutoTokenizer.from_pretrained("model")
@@ -104,8 +104,15 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
         parts.append(READ_LABELS)
     labels = ", num_labels=len(labels), id2label=dict(enumerate(labels))" if reads else ""
     load = LOAD_ADAPTER if adapter else LOAD_MODEL
-    parts.append(load.format(auto=auto, elsewhere=_elsewhere(report, say), labels=labels))
+    folder = _folder(report)
+    parts.append(load.format(auto=auto, elsewhere=_elsewhere(report, say), labels=labels, folder=folder))
     return "".join([*parts, "\n", _reading(report, say) if reads else _writing(report, say)])
+
+
+def _folder(report: Mapping[str, Any]) -> str:
+    """Of the adapter; where each task has its own, of the first."""
+    tasks = list(report["routing"].get("tasks", ())) if report.get("routing") else []
+    return f"adapters/{tasks[0]}" if tasks else "adapter"
 
 
 def _pooled(report: Mapping[str, Any], say: Say) -> str:
