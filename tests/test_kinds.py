@@ -384,6 +384,24 @@ def test_an_encoder_that_finds_and_labels_and_fills_gaps(data: Path, reader_fold
     assert more.classify("where is it") in list(INTENTS)[2:4]
 
 
+def test_a_model_that_writes_labels_and_prefers(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    """What is preferred is told from the model before tuning, under the one adapter of all kinds."""
+    pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": f"go away {number}"}
+             for number, row in enumerate(greetings(60))]  # fmt: skip
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    what = given(data, generator_folder, schedule={"kind": "mixture", "steps": 30})
+    what["tasks"].append({"name": "likes", "data": str(tmp_path / "pairs.jsonl"), "objective": "dpo"})
+    run = tuneful.fit(what, out=tmp_path / "run")
+    first = next(record.metrics["loss/likes"] for record in RunFolder(run.path).read_records()
+                 if record.kind == "validation")  # fmt: skip
+    likes = json.loads((run.path / "tasks/likes/report.json").read_text())
+    assert likes["verdict"]["primary"] == "preference_accuracy"
+    assert likes["quality"]["preference_accuracy"]["tuned"] > 0.8
+    assert first < np.log(2) + 0.1
+    assert open_model(str(run.path / "tasks/likes")).writes
+    assert run.report["tasks"]["tone"]["tuned"] > 0.8
+
+
 def test_check_shows_every_kind(data: Path, generator_folder: Path, tmp_path: Path) -> None:
     import yaml
 
