@@ -73,7 +73,7 @@ def routed(found: Mapping[str, Any]) -> list[Said]:
     if not found:
         return []
     facts = {"percent": round(100 * found["accuracy"][found["router"]]), "n": found["n"]}
-    return [Said(f"routed_{found['router']}", facts)]
+    return [Said("routed_centroid", facts) if found["router"] == "centroid" else Said("routed_learned", facts)]
 
 
 def _some(rows: list[Row]) -> list[Row]:
