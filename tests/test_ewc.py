@@ -19,6 +19,7 @@ from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.used import of_all_rows, of_used_rows
 from tuneful.adapters.weights import PullOfProduct
+from tuneful.core.linear import quantise_layers
 from tuneful.core.policy import Policy
 from tuneful.core.types import Boundary, Layout, Row, Step, Terms
 from tuneful.data.layouts import Collator
@@ -28,6 +29,7 @@ from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import from_mapping
 from tuneful.regularisers import Ewc, consolidation
 from tuneful.run.folder import RunFolder
+from tuneful.run.forget import recipe_to_forget
 from tuneful.run.session import run
 from tuneful.run.teach import teach
 from tuneful.schedules.epochs import Cut
@@ -292,6 +294,9 @@ def test_learn_finds_importance_again(tmp_path: Path, reader_folder: Path, monke
         float(value.sum()) for value in before.values()
     )
     assert any(name.endswith("word_embeddings.weight") for name in now)
+    rows = write_rows(tmp_path / "gone.jsonl", [{"text": "away with it", "label": "refund"}])
+    unlearning = recipe_to_forget(RunFolder(tmp_path / "run"), str(rows), [], lambda _: None)
+    assert {part.kind for part in unlearning.regularisers} == {"forget", "previous"}  # ewc would hold what goes
 
 
 def test_learn_asks_the_rows_that_were_kept(
@@ -306,12 +311,16 @@ def test_learn_asks_the_rows_that_were_kept(
     assert len(asked) == 2
 
 
-def test_what_is_refused(tmp_path: Path, reader_folder: Path) -> None:
+def test_what_is_refused(tmp_path: Path, reader_folder: Path, generator_folder: Path) -> None:
     rows = [{"text": f"a {number}", "label": str(number % 2)} for number in range(20)]
     source = str(write_rows(tmp_path / "d.jsonl", rows))
     given = {"model": str(reader_folder), "data": source, "regularisers": ["ewc"]}
     assert "ewc is about earlier tasks; take schedule: lifelong" in problems_of(given)
     assert "ewc measures whole weights; leave out sharded and dora" in problems_of({**given, "sharded": True})
+    policy, _ = tiny_policy(generator_folder, Lora(rank=4))
+    assert not Ewc().problems(policy)
+    quantise_layers(policy.module, "int8", "cpu")
+    assert "leave out quantise" in Ewc().problems(policy)[0]
 
 
 class Fixed:

@@ -42,7 +42,7 @@ class Ewc(Spec):
     measures_weights: ClassVar[bool] = True
 
     kind: Literal["ewc"] = "ewc"
-    strength: NonNegativeFloat = 0.1
+    strength: NonNegativeFloat = 1.0
     """Weight beside the loss of the task; 0 = nothing is held."""
     decay: Annotated[float, Field(ge=0, le=1)] = 1.0
     """What stays of the importance of earlier tasks when another has ended; below 1 the oldest fade."""
