@@ -37,6 +37,7 @@ from tuneful.models.network import Network
 from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
 from tuneful.run.groups import begun, names_of, stratified
+from tuneful.run.inherited import labels_of
 from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
@@ -140,7 +141,7 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     schedule = recipe.schedule.over(rows, collate, cut, total=resolved.steps, seed=recipe.seed)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
     if isinstance(schedule, LifelongSteps):
-        schedule = shown_again(schedule, prepared, policy)
+        schedule = shown_again(replace(schedule, known=len(labels_of(recipe.start))), prepared, policy)
     heads = head_names(policy.module) if prepared.starts_new else []
     lies, parameters = heights(policy.module), policy.trainable()
     optimiser = Updater(
