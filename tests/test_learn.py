@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import torch
 import tuneful
 from intents import INTENTS
 from tuneful.core.errors import InputError, RunFolderError
-from tuneful.core.types import FORGOTTEN
 from tuneful.data.labels import LabelSet
 from tuneful.recipe import Recipe, from_mapping
-from tuneful.run.exchange import settle, undo
+from tuneful.run.exchange import undo
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import read_memory, read_sums
@@ -144,67 +142,6 @@ def test_twenty_times_in_a_row_takes_no_more_room(tmp_path: Path, reader_folder:
     ]
 
 
-FILES = ("report.json", "recipe.lock.json", "memory", "README.md")
-
-
-def versions(path: Path, task: str = "new") -> None:
-    """A run, one that is to take its place, one that was there before, and a file of somebody's."""
-    for place, version in ((path, 1), (path / "next", 2), (path / "before", 0)):
-        place.mkdir(parents=True, exist_ok=True)
-        told = {"version": version, "recipe": {"tasks": [{"name": task if version == 2 else "old"}]}}
-        for name in FILES:
-            (place / name).write_text(json.dumps(told))
-    (path / "notes.txt").write_text("mine")
-
-
-def version_of(path: Path) -> set[int]:
-    return {json.loads((path / name).read_text())["version"] for name in FILES}
-
-
-@pytest.mark.parametrize("asked", [settle, undo])
-@pytest.mark.parametrize("killed_after", range(1, 11))
-def test_a_kill_while_versions_are_exchanged_loses_nothing(tmp_path: Path, killed_after: int, asked: Any) -> None:
-    """Every rename at which the exchange can stop; whoever asks next finds it ended."""
-    path = tmp_path / "run"
-    versions(path)
-    moves, rename = iter(range(1, 100)), Path.rename
-
-    def counted(self: Path, target: Path) -> Path:
-        if next(moves) == killed_after:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr(Path, "rename", counted)
-        settle(path)
-    asked(path)
-    now, before = (2, 1) if asked is settle else (1, 2)
-    assert version_of(path) == {now}
-    assert version_of(path / "before") == {before}
-    assert (path / "notes.txt").read_text() == "mine"
-    assert sorted(entry.name for entry in path.iterdir() if entry.is_dir()) == ["before"]
-
-
-@pytest.mark.parametrize("killed_after", range(1, 10))
-def test_a_kill_while_rows_are_forgotten_leaves_no_version_that_knew_them(tmp_path: Path, killed_after: int) -> None:
-    path = tmp_path / "run"
-    versions(path, FORGOTTEN)
-    (path / "next" / "checkpoints").mkdir()
-    moves, rename = iter(range(1, 100)), Path.rename
-
-    def counted(self: Path, target: Path) -> Path:
-        if next(moves) == killed_after:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr(Path, "rename", counted)
-        settle(path)
-    settle(path)
-    assert version_of(path) == {2}
-    assert [entry.name for entry in path.iterdir() if entry.is_dir()] == []
-
-
 def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) -> None:
     folder, data = first_run(tmp_path, reader_folder), requests(tmp_path / "money.jsonl", *KINDS[2:4])
     whole = tmp_path / "whole"
@@ -215,7 +152,7 @@ def test_learning_that_was_stopped_goes_on(tmp_path: Path, reader_folder: Path) 
     with pytest.raises(Interrupted):
         teach(folder, data, should_stop=lambda: next(asked) >= 3, **settings)
     assert names_in(folder) == sorted(KINDS[:2])  # it is what it was
-    with pytest.raises(RunFolderError, match="go on with --resume"):
+    with pytest.raises(RunFolderError, match="a run was stopped here: go on with tuneful learn"):
         teach(folder, data, **settings)
     with pytest.raises(RunFolderError, match="what was stopped here is about money"):
         teach(folder, requests(tmp_path / "other.jsonl", *KINDS[4:6]), resume=True, **settings)

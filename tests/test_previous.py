@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from test_tasks import problems_of, tasks_of
 from tuneful.adapters import Full, Lora, TopLayers
 from tuneful.core.earlier import Earlier
-from tuneful.core.types import Batch, Boundary, Layout, Terms
+from tuneful.core.types import FORGOTTEN, Batch, Boundary, Layout, Terms
 from tuneful.data.layouts import Collator
 from tuneful.recipe import from_mapping
 from tuneful.regularisers import Previous
@@ -49,6 +50,7 @@ def test_the_distance_of_answers_over_the_classes_known_then(monkeypatch: pytest
     held.consolidate(policy, Boundary("one", (), 2))
     apart = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert float(held(policy, batch, terms)) == pytest.approx(0.5 * 4 * apart * 3 / 4)
+    assert float(held(policy, replace(batch, task=FORGOTTEN), terms)) == 0  # the answers to these are to change
 
 
 @pytest.mark.parametrize("adapter", [Lora(rank=4), Full(), TopLayers(layers=1)])

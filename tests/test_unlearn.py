@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import html
 import json
-import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 import tuneful
 from intents import INTENTS
-from tuneful.core.errors import InputError, RecipeError
-from tuneful.core.types import FORGOTTEN, Batch, Boundary, Terms
-from tuneful.evaluation.membership import membership, told_apart
-from tuneful.evaluation.tasks import lessons
-from tuneful.evaluation.words import words
+from tuneful.core.errors import InputError
+from tuneful.core.types import FORGOTTEN
 from tuneful.recipe import from_mapping
-from tuneful.regularisers import Forget
 from tuneful.regularisers.unlearning import RunningForget
+from tuneful.run.exchange import undo
 from tuneful.run.folder import RunFolder
 from tuneful.run.forget import forget
 from tuneful.run.forgotten import MEMBERSHIP
@@ -32,79 +26,9 @@ from tuneful.run.session import run
 from tuneful.run.teach import teach
 from work import greetings, typed, write_rows
 
-NOBODY: Any = None
-
-
-class Said:
-    def __init__(self, logits: list[list[float]]) -> None:
-        self.logits = torch.tensor(logits)
-
-    def class_logits(self) -> Tensor:
-        return self.logits
-
-
-def batch_of(task: str) -> Batch:
-    return Batch({}, {"labels": torch.tensor([0])}, torch.ones(1), 1.0, 1, task)
-
-
-def test_the_loss_of_rows_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """p was 3/4 and is 1/2: (2 / beta) log(1 + (2/3)^beta) in place of log 2; beta = 2 gives log(13/9)."""
-    then, now = Said([[math.log(3), 0.0]]), Said([[0.0, 0.0]])
-    monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: then)
-    losses = torch.tensor([math.log(2)], requires_grad=True)
-    terms = Terms(losses, now)  # type: ignore[arg-type]
-    part = Forget(beta=2.0).begin(np.zeros(0))
-    assert float(part(NOBODY, batch_of(FORGOTTEN), terms)) == 0  # nothing has been learned before
-    part.consolidate(NOBODY, Boundary("one"))
-    assert float(part(NOBODY, batch_of("one"), terms)) == 0  # rows of other tasks are learned as they are
-    found = part(NOBODY, batch_of(FORGOTTEN), terms)
-    assert float(found.detach()) == pytest.approx(math.log(13 / 9) - math.log(2))
-    (slope,) = torch.autograd.grad(losses.sum() + found, losses)
-    assert float(slope) == pytest.approx(-2 * (4 / 9) / (13 / 9))  # 2 p^b / (p^b + p_then^b), upwards
-
-
-def test_rows_that_are_as_unlikely_as_others_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: Said([[0.0, 0.0]]))
-    losses = torch.tensor([0.5], requires_grad=True)
-    for level, slope in ((0.4, 0.0), (0.6, -1.0)):
-        part = Forget(beta=1e-6).begin(np.zeros(0))
-        part.consolidate(NOBODY, Boundary("one"))
-        part.aim(level)
-        whole = losses.sum() + part(NOBODY, batch_of(FORGOTTEN), Terms(losses, Said([[0.0, 0.0]])))  # type: ignore[arg-type]
-        assert float(torch.autograd.grad(whole, losses)[0]) == pytest.approx(slope, abs=1e-5)
-    given = Forget(level=0.7).begin(np.zeros(0))
-    given.aim(0.1)
-    assert given.state() == {"level": 0.7}  # what a person says stands
-
-
-def test_how_often_a_row_is_told_from_one_never_learned() -> None:
-    assert told_apart([0.1, 0.2], [0.3, 0.4]) == 1.0
-    assert told_apart([0.3, 0.4], [0.1, 0.2]) == 0.0
-    assert told_apart([0.1, 0.3], [0.2, 0.3]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
-    assert "attack" not in membership([0.1] * 9, [0.2] * 50)
-    found = membership([0.1] * 10 + [0.3] * 10, [0.2] * 50)
-    assert found["attack"] == 0.5
-    assert 0 < found["low"] < 0.5 < found["high"] < 1
-    assert (found["loss"], found["unseen_loss"]) == (pytest.approx(0.2), pytest.approx(0.2))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.4, 0.6, "were unlearned:"), (0.55, 0.7, "not wholly"), (0.1, 0.3, "too far")],
-)
-def test_it_is_said_whether_they_are_forgotten(low: float, high: float, expected: str) -> None:
-    after = {"attack": (low + high) / 2, "low": low, "high": high}
-    found = {"rows": 20, "unseen": 50, "least": 10, "before": {"attack": 0.9}, "after": after}
-    for language in ("en", "zh-TW"):
-        told = lessons({"forgetting": {"unlearned": found}}, words(language))
-        assert "0.9" in told[0]
-        assert "20" in told[0]
-    assert expected in lessons({"forgetting": {"unlearned": found}}, words("en"))[0]
-    few = {**found, "after": {"loss": 1.0}}
-    assert "cannot be said" in lessons({"forgetting": {"unlearned": few}}, words("en"))[0]
-
-
+KINDS = list(INTENTS)
 SETTINGS = ["evaluate.robustness=false", "evaluate.shots=0", "evaluate.memorisation=0", "evaluate.forgetting=false"]
+QUICK = ["evaluate.robustness=false", "evaluate.shots=0", "evaluate.forgetting=false", "schedule.epochs=1"]
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +78,9 @@ def test_rows_are_forgotten_and_nowhere_kept(
     settings = ["evaluate.robustness=false", "evaluate.shots=0"]
     records = list(forget(taught_run.path, str(asked), overrides=settings))
     looks = [record.metrics for record in records if record.kind == MEMBERSHIP]
-    before, after = (metrics["loss"] for metrics in looks)
-    assert aimed == [looks[0]["unseen_loss"]]
+    before, after = looks[0]["loss"], looks[-1]["loss"]
+    assert len(looks) > 5
+    assert len(aimed) == len(looks)  # how unlikely they are to become is found anew at each look
     assert after > before
     report = taught_run.read_json(taught_run.report)
     found = report["forgetting"]["unlearned"]
@@ -169,7 +94,7 @@ def test_rows_are_forgotten_and_nowhere_kept(
     assert FORGOTTEN not in [task["name"] for task in taught_run.read_json(taught_run.memory / "memory.json")["tasks"]]
     assert "unlearned" in report["verdict"]["sentence"]
     with pytest.raises(InputError, match="no earlier version"):
-        tuneful_undo(taught_run.path)
+        undo(taught_run.path)
     # What comes later is taught as ever, and learns to forget nothing.
     new = write_rows(tmp_path / "new.jsonl", [{"text": t, "label": k} for k in list(INTENTS)[4:6] for t in INTENTS[k]])
     list(teach(taught_run.path, str(new), overrides=["schedule.steps=4", *settings]))
@@ -178,12 +103,6 @@ def test_rows_are_forgotten_and_nowhere_kept(
     assert list(taught_run.read_json(taught_run.memory / "memory.json")["matrix"])[-2:] == [FORGOTTEN, "new"]
     list(forget(taught_run.path, str(write_rows(tmp_path / "more.jsonl", kept_in(taught_run)[:2])), overrides=settings))
     assert taught_run.read_json(taught_run.lock)["recipe"]["tasks"][-1]["name"] == f"{FORGOTTEN} (2)"
-
-
-def tuneful_undo(path: Path) -> None:
-    from tuneful.run.exchange import undo
-
-    undo(path)
 
 
 def test_unlearning_that_was_stopped_goes_on(taught_run: RunFolder, tmp_path: Path) -> None:
@@ -204,21 +123,6 @@ def test_unlearning_that_was_stopped_goes_on(taught_run: RunFolder, tmp_path: Pa
     ]
 
 
-def test_what_cannot_be_unlearned(taught_run: RunFolder, tmp_path: Path) -> None:
-    everything = str(write_rows(tmp_path / "all.jsonl", kept_in(taught_run)))
-    with pytest.raises(InputError, match="nothing would hold"):
-        list(forget(taught_run.path, everything))
-    assert kept_in(taught_run)  # nothing was taken out
-    with pytest.raises(InputError, match="not the folder of a run"):
-        list(forget(tmp_path / "nowhere", everything))
-    given = {"model": "minilm-l6", "tasks": [{"name": FORGOTTEN, "data": "a"}, {"name": "b", "data": "b"}],
-             "schedule": "lifelong"}  # fmt: skip
-    from tuneful.run.tasks import check_tasks
-
-    with pytest.raises(RecipeError, match="take another name"):
-        check_tasks(from_mapping(given, [])[0])
-
-
 def test_answers_that_are_written_are_unlearned_too(tmp_path: Path, generator_folder: Path) -> None:
     source = write_rows(tmp_path / "rows.jsonl", greetings(40))
     given = {"model": str(generator_folder), "data": {"source": str(source), "validation": 0, "test": 0.3},
@@ -228,12 +132,130 @@ def test_answers_that_are_written_are_unlearned_too(tmp_path: Path, generator_fo
     list(run(from_mapping(given, SETTINGS)[0], path))
     done = tuneful.load(path)
     assert done is not None
-    gone = kept_in(RunFolder(path))[:3]
+    gone = [*kept_in(RunFolder(path))[:3], *kept_in(RunFolder(path), "test")[:1]]
+    empty = [{"prompt": "greet nobody", "completion": ""}, {"prompt": "greet Ada", "completion": "hi Ada"}]
+    before = all_of(path)
+    with pytest.raises(InputError, match="1 rows cannot be unlearned"):
+        list(forget(path, str(write_rows(tmp_path / "empty.jsonl", empty)), overrides=["data.drop=true"]))
+    assert all_of(path) == before
     asked = write_rows(tmp_path / "gone.jsonl", gone)
     records = [r.metrics for r in forget(path, str(asked), overrides=["optimiser.learning_rate=0.005", "evaluate.memorisation=20"])
                if r.kind == MEMBERSHIP]  # fmt: skip
     assert records[-1]["loss"] > records[0]["loss"] + 0.05
     assert not holding(path, gone)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory, reader_folder: Path) -> Path:
+    """A run that keeps one row of each kind, and was tuned with losses that do not go with unlearning."""
+    folder = tmp_path_factory.mktemp("few")
+    source = write_rows(
+        folder / "rows.jsonl", [{"text": text, "label": kind} for kind in KINDS[:3] for text in INTENTS[kind]]
+    )
+    given = {"model": str(reader_folder), "data": {"source": str(source), "validation": 0, "test": 0.2},
+             "schedule": {"steps": 2}, "optimiser": {"learning_rate": 0.01}, "choose": {"enabled": False},
+             "regularisers": ["focal"]}  # fmt: skip
+    list(run(from_mapping(given, SETTINGS)[0], folder / "run"))
+    return folder / "run"
+
+
+@pytest.fixture
+def few_run(few: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(few, tmp_path / "run"))
+
+
+def all_of(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_rows_that_were_measured_by_are_forgotten_too(taught_run: RunFolder, tmp_path: Path) -> None:
+    """Rows of all parts of a folder, those that say nearly the same as a kept test row, and one given twice."""
+    learned, tested = kept_in(taught_run)[::4], kept_in(taught_run, "test")
+    near = {**tested[2], "text": tested[2]["text"] + " x"}
+    (tmp_path / "gone").mkdir()
+    write_rows(tmp_path / "gone" / "train.jsonl", [*learned, learned[0], near])
+    write_rows(tmp_path / "gone" / "test.jsonl", tested[:2])
+    said: list[str] = []
+    list(forget(taught_run.path, str(tmp_path / "gone"), overrides=QUICK, say=said.append))
+    report = taught_run.read_json(taught_run.report)
+    assert report["forgetting"]["unlearned"]["rows"] == len(learned) + 1 + 2
+    assert report["forgetting"]["unlearned"]["unseen"] == len(tested) - 2
+    assert f"{len(learned) + 3} rows are to be forgotten; {len(learned) + 2} rows that say the same" in " ".join(said)
+    assert not holding(taught_run.path, [*learned, *tested[:2]])
+    assert [row["text"] for row in kept_in(taught_run, "test")] == [row["text"] for row in tested[2:]]
+
+
+def test_what_cannot_be_unlearned_changes_nothing(taught_run: RunFolder, tmp_path: Path) -> None:
+    before, rows = all_of(taught_run.path), kept_in(taught_run)[::4]
+    for number, (asked, settings, words) in enumerate((
+        ([{**rows[0], "label": ""}, *rows[1:]], ["data.drop=true"], "1 rows cannot be unlearned"),
+        ([{"text": row["text"]} for row in rows], [], "has no label"),
+        ([{**rows[0], "label": "track_parcels"}], [], "none that this run has learned. Did you mean 'track_parcel'"),
+        (kept_in(taught_run), [], "nothing would hold"),
+        (rows, ["regularisers=none"], "without forget these rows would be learned"),
+        (rows, ["regularisers=previous"], "without forget"),
+        (rows, ["tasks.1.name=more"], "leave them out"),
+        (rows, ["optimiser.learning_rate=-1"], "learning_rate"),
+        (rows, ["gates.bias_probe_increase=0.1"], "gates.bias_probe_increase"),
+    )):  # fmt: skip
+        file = write_rows(tmp_path / f"asked{number}.jsonl", asked)
+        with pytest.raises(InputError, match=re.escape(words)):
+            list(forget(taught_run.path, str(file), overrides=[*QUICK, *settings]))
+        assert all_of(taught_run.path) == before
+    with pytest.raises(InputError, match="not the folder of a run"):
+        list(forget(tmp_path / "nowhere", "rows.jsonl"))
+    with pytest.raises(InputError, match="what is to be forgotten: tuneful unlearn"):
+        list(forget(taught_run.path, None))
+    new = str(write_rows(tmp_path / "new.jsonl", rows))
+    with pytest.raises(InputError, match="take another name, or have them unlearned"):
+        list(teach(taught_run.path, new, name=f"{FORGOTTEN} 2024"))
+    with pytest.raises(InputError, match="forget unlearns rows, and `learn` keeps"):
+        list(teach(taught_run.path, new, name="x", overrides=["regularisers=forget", f"tasks.1.name={FORGOTTEN}"]))
+    assert all_of(taught_run.path) == before
+
+
+def test_a_class_of_which_no_row_is_left_is_known_still(few_run: RunFolder, tmp_path: Path) -> None:
+    """And what learning was like before is what it is like afterwards."""
+    names, rows, said = few_run.read_json(few_run.lock)["labels"], kept_in(few_run), []
+    assert len(rows) == 3
+    last = [row for row in rows if row["label"] == names[-1]]
+    settings = [*QUICK, "optimiser.learning_rate=0.123"]
+    list(forget(few_run.path, str(write_rows(tmp_path / "g.jsonl", last)), overrides=settings, say=said.append))
+    assert "not taken over from the run: focal" in said
+    assert few_run.read_json(few_run.lock)["labels"] == names
+    assert few_run.read_json(few_run.report)["forgetting"]["tasks"][FORGOTTEN].keys() == {"rows"}
+    new = write_rows(tmp_path / "new.jsonl", [{"text": t, "label": k} for k in KINDS[4:6] for t in INTENTS[k]])
+    list(teach(few_run.path, str(new), overrides=["schedule.steps=2", "schedule.asymmetric=true", *SETTINGS]))
+    lock = few_run.read_json(few_run.lock)
+    assert lock["labels"] == [*names, *sorted(KINDS[4:6])]
+    assert [part["kind"] for part in lock["recipe"]["regularisers"]] == ["focal"]
+    assert lock["recipe"]["optimiser"]["learning_rate"] == 0.01
+    again = {"text": INTENTS[names[-1]][5], "label": names[-1]}
+    list(forget(few_run.path, str(write_rows(tmp_path / "h.jsonl", [again])), overrides=QUICK))
+    assert few_run.read_json(few_run.lock)["labels"] == lock["labels"]
+
+
+def test_what_was_stopped_is_gone_on_with_by_its_own_command(few_run: RunFolder, tmp_path: Path) -> None:
+    asked, before = write_rows(tmp_path / "gone.jsonl", kept_in(few_run)[:1]), all_of(few_run.memory)
+    new = write_rows(tmp_path / "new.jsonl", [{"text": t, "label": k} for k in KINDS[4:6] for t in INTENTS[k]])
+    with pytest.raises(Interrupted):
+        list(forget(few_run.path, str(asked), overrides=QUICK, should_stop=lambda: True))
+    assert all_of(few_run.memory) == before  # until it has ended the run is what it was
+    other = str(write_rows(tmp_path / "other.jsonl", kept_in(few_run)[1:2]))
+    for wrong in (lambda: teach(few_run.path, None), lambda: teach(few_run.path, str(new), resume=True)):
+        with pytest.raises(InputError, match=r"unlearns: go on with tuneful unlearn .*--resume"):
+            list(wrong())
+    with pytest.raises(InputError, match=r"go on with tuneful unlearn .*--resume"):
+        undo(few_run.path)
+    with pytest.raises(InputError, match="about other rows"):
+        list(forget(few_run.path, other, overrides=QUICK, resume=True))
+    asked.unlink()
+    list(forget(few_run.path, None))  # it has its own copy
+    assert not (few_run.path / "next").exists()
+    with pytest.raises(Interrupted):
+        list(teach(few_run.path, str(new), overrides=QUICK, should_stop=lambda: True))
+    with pytest.raises(InputError, match=r"learns: go on with tuneful learn .*--resume"):
+        list(forget(few_run.path, None))
 
 
 def test_the_command(taught_run: RunFolder, tmp_path: Path) -> None:

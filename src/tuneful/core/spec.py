@@ -17,6 +17,11 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def model_post_init(self, context: Any, /) -> None:
+        """A component that was made in Python says its kind, too, where only what was given is written down."""
+        if "kind" in type(self).model_fields:
+            self.__pydantic_fields_set__.add("kind")
+
 
 Component = TypeVar("Component", bound=Spec)
 

@@ -12,7 +12,7 @@ from tuneful.core.types import Batch, Layout, Terms
 class Distil(Spec):
     """One loss a token: KL(before tuning || now) of the next-token distributions, over the whole vocabulary, in nats
     (Hinton et al. 2015, arXiv:1503.02531, section 2, temperature 1). Of text that the untuned model wrote, where the
-    tokens by themselves would be learned by heart."""
+    tokens by themselves would be learned by heart. In no table: `schedule.own_text` takes it, no recipe names it."""
 
     layout: ClassVar[Layout] = Layout.TOKENS
 

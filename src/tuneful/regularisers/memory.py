@@ -12,7 +12,7 @@ from torch import Tensor
 from tuneful.core.earlier import Earlier
 from tuneful.core.policy import Policy
 from tuneful.core.spec import Spec
-from tuneful.core.types import Answer, Batch, Boundary, Terms
+from tuneful.core.types import FORGOTTEN, Answer, Batch, Boundary, Terms
 from tuneful.regularisers.units import ONE_OF_MANY, mean_over_units
 
 
@@ -24,7 +24,7 @@ class Previous(Spec):
     arXiv:1503.02531, section 2). Of text, the KL of next tokens at the tokens that are learned, without T: it holds the
     new task back as well. One more forward pass, and memory for a copy of what learns (under LoRA also for the frozen
     weights in the order of their products). For `schedule: lifelong` and `tuneful learn`; before the first task has
-    ended it says nothing.
+    ended it says nothing, nor does it of rows that are to be forgotten, whose answers are to change.
     """
 
     suits: ClassVar[frozenset[Answer]] = ONE_OF_MANY
@@ -54,7 +54,7 @@ class RunningPrevious:
         self._earlier, self._known = Earlier(policy), boundary.classes
 
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
-        if self._earlier is None:
+        if self._earlier is None or batch.task.startswith(FORGOTTEN):
             return terms.losses.new_zeros(())
         then = self._earlier(batch)
         if self._known is None:

@@ -18,11 +18,14 @@ from tuneful.regularisers.units import ONE_OF_MANY, mean_over_units
 
 
 class Forget(Spec):
-    """In place of the loss of rows that are to be forgotten, (2 / beta) * mean log(1 + (p / p_then)^beta): negative
+    """In place of the loss of rows that are to be forgotten, (2 / beta) * log(1 + (p / p_then)^beta) of each: negative
     preference optimisation (Zhang et al. 2024, arXiv:2404.05868, equation 3). p is the probability of a row's class, or
     of its whole answer, p_then what it was before. Unlike the ascent of their loss, which has no end, it fades as p
-    becomes small; and it stops where a batch of them is as unlikely as `level`. Rows of other tasks are learned as
-    they are. For `tuneful unlearn`, which calls them `(forgotten)`.
+    becomes small. Rows of other tasks are learned as they are. For `tuneful unlearn`, which calls them `(forgotten)`.
+
+    Differs from the paper: the sum over rows is divided as the loss is that it replaces, by classes or learned tokens
+    instead of rows, so that how an update is cut changes nothing; and a row whose own loss, dropout off, is above
+    `level` is let be, until it is below again. It takes two more passes without a slope over these rows.
     """
 
     replaces: ClassVar[bool] = True
@@ -34,7 +37,8 @@ class Forget(Spec):
     beta: PositiveFloat = 0.1
     """How soon it fades; near 0 it is the ascent of the loss."""
     level: NonNegativeFloat | None = None
-    """Mean loss, in nats, at which rows are let be. None: that of test rows, before anything is forgotten."""
+    """Loss of a row, in nats of its class or of a learned token in the mean, at which it is let be. None: that which
+    half of the test rows have now, found anew once an epoch, and 0 while all rows together are as unlikely as these."""
 
     def begin(self, counts_GC: np.ndarray) -> RunningForget:
         """At work in one run."""
@@ -51,7 +55,7 @@ class RunningForget:
         self._earlier: Earlier | None = None
 
     def aim(self, level: float) -> None:
-        """The mean loss of rows that were never learned, unless the settings say what it is to be."""
+        """The loss of rows that were never learned, unless the settings say what it is to be."""
         if self._settings.level is None:
             self._level = level
 
@@ -59,15 +63,28 @@ class RunningForget:
         self._earlier = Earlier(policy)
 
     def __call__(self, policy: Policy, batch: Batch, terms: Terms) -> Tensor:
-        if not batch.task.startswith(FORGOTTEN) or self._earlier is None:
-            return terms.losses.new_zeros(())
-        plain = mean_over_units(terms.losses, batch)
-        if self._level is not None and float(plain.detach()) >= self._level:
-            return -plain
+        nothing = terms.losses.new_zeros(())
+        if not batch.task.startswith(FORGOTTEN) or self._earlier is None or not batch.units:
+            return nothing
         now_R = _by_row(terms.losses, batch)
         then_R = _by_row(_losses(self._earlier(batch), batch), batch).detach()
         beta = self._settings.beta
-        return 2 / beta * F.softplus(beta * (then_R - now_R)).mean() - plain
+        away_R = 2 / beta * F.softplus(beta * (then_R - now_R))
+        counted_R = self._counted(policy, batch)
+        return (away_R * counted_R).sum() / batch.units - mean_over_units(terms.losses, batch)
+
+    def _counted(self, policy: Policy, batch: Batch) -> Tensor:
+        """(R,) how much each row counts: nothing where it is as unlikely as it is to become, or is no row to learn."""
+        units_R = _by_row(batch.weights, batch)
+        counted_R = units_R if "labels" in batch.targets else (units_R > 0).float()
+        if self._level is None:
+            return counted_R
+        learning = policy.module.training
+        policy.module.eval()
+        losses_U = _losses(policy.through(policy.module, batch), batch)
+        policy.module.train(learning)
+        own_R = _by_row(losses_U * batch.weights, batch) / units_R.clamp(min=1e-12)
+        return counted_R * (own_R < self._level)
 
     def state(self) -> Mapping[str, Any]:
         return {"level": self._level}

@@ -39,6 +39,7 @@ from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
 from tuneful.run.each import attach, each_of, steps_of, updaters_of
 from tuneful.run.groups import begun, names_of, stratified
+from tuneful.run.inherited import labels_of
 from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
@@ -160,7 +161,9 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
     )  # fmt: skip
     schedule = _drawn(prepared, collate, cut)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
-    return shown_again(schedule, prepared, policy) if isinstance(schedule, LifelongSteps) else schedule
+    if isinstance(schedule, LifelongSteps):
+        return shown_again(replace(schedule, known=len(labels_of(recipe.start))), prepared, policy)
+    return schedule
 
 
 def _drawn(prepared: Prepared, collate: Collator, cut: Cut) -> Any:

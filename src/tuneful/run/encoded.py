@@ -20,6 +20,7 @@ from tuneful.models.size import head_has_bias
 from tuneful.objectives import Classify, Retrieve
 from tuneful.run.decided import Decided
 from tuneful.run.few import describable
+from tuneful.run.inherited import labels_of
 from tuneful.run.mentions import with_mentions
 from tuneful.run.objective import with_mask
 from tuneful.run.pairs import check_pairs, with_prompts
@@ -29,6 +30,7 @@ from tuneful.run.queries import Selecting
 from tuneful.run.resolve import pools
 from tuneful.run.select import Selection, select
 from tuneful.run.tasks import task_by_task
+from tuneful.run.unlearning import forgets
 
 Say = Callable[[str], None]
 LONGEST = 2048  # tokens of a row when nobody says otherwise
@@ -111,8 +113,19 @@ def _split(decided: Decided) -> Split:
     gathered, seed = decided.gathered, decided.recipe.seed
     if decided.unseen:
         return split_classes(gathered.examples, **gathered.held_out, seed=seed)
-    parts = split(gathered.examples, **gathered.held_out, seed=seed, labelled=decided.labelled)
-    return replace(parts, leaked=[*gathered.leaked, *parts.leaked])
+    given, asked = _without_asked(decided)
+    parts = split(given, **gathered.held_out, seed=seed, labelled=decided.labelled)
+    return replace(parts, train=[*parts.train, *asked], leaked=[*gathered.leaked, *parts.leaked])
+
+
+def _without_asked(decided: Decided) -> tuple[Mapping[str, Sequence[Example]], list[Example]]:
+    """Rows that are to be forgotten are apart: none gives way to a test row that says nearly the same."""
+    given, recipe = decided.gathered.examples, decided.recipe
+    if not forgets(recipe):
+        return given, []
+    name = recipe.tasks[-1].name
+    others = [example for example in given["train"] if example.task != name]
+    return {**given, "train": others}, [example for example in given["train"] if example.task == name]
 
 
 def _completed(objective: Objective, labels: LabelSet | None, processor: TextProcessor) -> Objective:
@@ -129,7 +142,8 @@ def _labels(decided: Decided, train: Sequence[Example], counts: Counts | None) -
     kind = decided.objective.target if isinstance(decided.objective, Classify) else "auto"
     labels = sampled.labels(train, kind, counts) if sampled and counts else label_set(train, kind)
     if len(recipe.tasks) > 1:
-        return task_by_task(labels, train)
+        known, found = labels_of(recipe.start), task_by_task(labels, train)
+        return replace(found, names=(*known, *(name for name in found.names if name not in known)))
     if labels.kind == "number" and not head_has_bias(decided.folder, trust_remote_code=recipe.trust_remote_code):
         return labels.without_mean()
     return labels

@@ -6,14 +6,12 @@ same while files are on their way to it.
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tuneful.core.errors import RunFolderError
-from tuneful.core.types import FORGOTTEN
+from tuneful.core.files import write_text
 from tuneful.run.folder import RunFolder
 
 Say = Callable[[str], None]
@@ -24,15 +22,19 @@ OWN = (
 )  # fmt: skip
 
 
+# What is in `next` from before it is made until it has taken its place, and decides what becomes of the one there was.
+ASKED = "asked.tmp"  # rows that are to be forgotten: no version that knew them is kept
+BACK = "back.tmp"  # the version that was there before comes back
+
+
 def next_of(path: Path) -> Path:
     """Where the run is made that takes the place of this one."""
     return path / "next"
 
 
-def settle(path: Path, say: Say = lambda _: None, *, back: bool = False) -> None:
+def settle(path: Path, say: Say = lambda _: None) -> None:
     """Puts a run that has ended in `next` in the place of the one that is there, which is kept unless rows were to be
-    forgotten (`back`: it is kept in any case). Whatever else lies in the folder stays where it is. Asked again after a
-    kill, it goes on."""
+    forgotten. Whatever else lies in the folder stays where it is. Asked again after a kill, it goes on."""
     following, passing, before = next_of(path), path / "before.tmp", path / "before"
     if (following / REPORT).exists() and (path / REPORT).exists():
         passing.mkdir(exist_ok=True)
@@ -40,20 +42,21 @@ def settle(path: Path, say: Say = lambda _: None, *, back: bool = False) -> None
         _move(path, passing, OWN)
         if before.exists():
             shutil.rmtree(before)
-        if forgets(following) and not back:
+        if unlearns(following):
             shutil.rmtree(passing)
         else:
             passing.rename(before)
     if not (following / REPORT).exists():
         return
-    if forgot := forgets(following) and not back:
+    said = f"{path} has learned the new task; what it was is in {before} (tuneful learn {path} --undo goes back)"
+    if unlearns(following):
         shutil.rmtree(following / "checkpoints", ignore_errors=True)  # they hold what the model was before
+        said = f"{path} has unlearned the rows; no version that knew them is kept"
+    elif (following / BACK).exists():
+        said = f"{path} is what it was before; what it had learned since is in {before}"
     _move(following, path, OWN[::-1])
     shutil.rmtree(following)
-    if forgot:
-        say(f"{path} has unlearned the rows; no version that knew them is kept")
-        return
-    say(f"{path} has learned the new task; what it was is in {before} (tuneful learn {path} --undo goes back)")
+    say(said)
 
 
 def undo(path: Path) -> None:
@@ -67,23 +70,25 @@ def undo(path: Path) -> None:
         check_ended(folder)
         if RunFolder(next_of(path)).exists():
             raise RunFolderError(
-                f"learning was stopped here, and going back would lose it: go on with tuneful learn {path} --resume, "
-                f"or remove {next_of(path)} first"
+                f"a run was stopped here, and going back would lose it: go on with {command_of(next_of(path))}, or "
+                f"remove {next_of(path)} first"
             )
         if not (before / REPORT).exists():
             raise RunFolderError(f"{path} holds no earlier version to go back to: it has learned nothing since")
         shutil.rmtree(next_of(path), ignore_errors=True)
+        write_text(before / BACK, "")
         before.rename(next_of(path))
-        settle(path, back=True)
+        settle(path)
 
 
-def forgets(path: Path) -> bool:
-    """The run in this folder unlearns rows."""
-    lock = RunFolder(path).lock
-    if not lock.exists():
-        return False
-    tasks: list[Mapping[str, Any]] = json.loads(lock.read_text(encoding="utf-8"))["recipe"].get("tasks", [])
-    return bool(tasks) and str(tasks[-1].get("name")).startswith(FORGOTTEN)
+def unlearns(following: Path) -> bool:
+    """What is made in `next` is to forget rows."""
+    return (following / ASKED).exists()
+
+
+def command_of(following: Path) -> str:
+    """What goes on with what was stopped in `next`."""
+    return f"tuneful {'unlearn' if unlearns(following) else 'learn'} {following.parent} --resume"
 
 
 def check_ended(folder: RunFolder) -> None:

@@ -3,26 +3,25 @@ all that its folder keeps."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tuneful.adapters import Head
 from tuneful.core.device import world
-from tuneful.core.errors import RunFolderError
-from tuneful.core.files import write_text
+from tuneful.core.errors import RecipeError, RunFolderError
 from tuneful.core.types import FORGOTTEN, Record
-from tuneful.data.duplicates import normal, said_in
-from tuneful.data.written import example_of
 from tuneful.recipe import Recipe
+from tuneful.regularisers import Forget, Previous
+from tuneful.run.asked import asked_for, same_as_begun, set_apart
 from tuneful.run.exchange import check_ended, next_of, settle
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.memory import read_memory
 from tuneful.run.onward import going_on, onward, stopped
-from tuneful.run.prepare import prepare
 from tuneful.run.resolve import pools
 from tuneful.run.session import run
+from tuneful.run.unlearning import against_unlearning, forgets
 
 Say = Callable[[str], None]
 EPOCHS = 10.0  # of the rows that are to be forgotten; those that are as unlikely as others are let be
@@ -51,15 +50,38 @@ def forget(
     with folder.claimed():
         settle(path, say)
         check_ended(folder)
-        if rows is None:
-            recipe, resume = stopped(next_of(path)), True
-        else:
-            recipe = recipe_to_forget(folder, rows, overrides, say)
-            resume = going_on(next_of(path), recipe, resume)
-            take_out(folder, recipe, say)
-        yield from run(recipe, next_of(path), resume=resume, language=language, command=command,
-                       should_stop=should_stop, say=say)  # fmt: skip
+        following = next_of(path)
+        try:
+            if rows is None:
+                recipe, resume = stopped(following, unlearning=True), True
+            else:
+                recipe, resume = _begun(folder, rows, overrides, resume, say)
+            yield from run(recipe, following, resume=resume, language=language, command=command,
+                           should_stop=should_stop, say=say)  # fmt: skip
+        finally:
+            if not RunFolder(following).exists():
+                shutil.rmtree(following, ignore_errors=True)  # nothing was begun, so nothing is left of the rows
         settle(path, say)
+
+
+def _begun(folder: RunFolder, rows: str, overrides: Sequence[str], resume: bool, say: Say) -> tuple[Recipe, bool]:
+    """What is run, and whether it goes on with what was stopped."""
+    following = next_of(folder.path)
+    recipe = recipe_to_forget(folder, rows, overrides, say)
+    asked = asked_for(recipe)
+    if going_on(following, resume, unlearning=True):
+        if not same_as_begun(following, asked):
+            raise RunFolderError(
+                f"what was stopped here is about other rows than those of {rows}; go on with tuneful unlearn "
+                f"{folder.path} --resume, or remove {following} to begin anew"
+            )
+        return stopped(following, unlearning=True), True
+    recipe, found = set_apart(folder, following, recipe, asked)
+    say(
+        f"{len(asked)} rows are to be forgotten; {found} rows that say the same are kept in {folder.memory}, and are "
+        "no more when it has ended"
+    )
+    return recipe, False
 
 
 def recipe_to_forget(folder: RunFolder, rows: str, overrides: Sequence[str], say: Say) -> Recipe:
@@ -73,36 +95,25 @@ def recipe_to_forget(folder: RunFolder, rows: str, overrides: Sequence[str], say
             "it anew without these rows, which takes no longer than reading the others"
         )
     before = sum(name.startswith(FORGOTTEN) for name in memory.matrix)
+    name = f"{FORGOTTEN} ({before + 1})" if before else FORGOTTEN
     task = {
-        "name": f"{FORGOTTEN} ({before + 1})" if before else FORGOTTEN,
+        "name": name,
         "labels": "shared",
         "data": {"source": rows, "validation": 0, "test": 0},
     }
     schedule = {"kind": "lifelong", "behind": len(memory.tasks), "asymmetric": False, "epochs": EPOCHS, "mixed": MIXED}
-    return onward(folder, task, schedule, overrides, say, regularisers=[{"kind": "forget"}, {"kind": "previous"}])
+    recipe = onward(folder, task, schedule, overrides, say, regularisers=[Forget(), Previous()])
+    _check_still(recipe, name, folder)
+    return recipe
 
 
-def take_out(folder: RunFolder, recipe: Recipe, say: Say) -> None:
-    """Of what the folder keeps of its tasks, the rows that say what one of those to be forgotten says."""
-    rows = prepare(recipe).rows("train")
-    gone = {normal(said_in(row.example)) for row in rows if row.example.task == recipe.tasks[-1].name}
-    left = {file: _without(file, gone) for file in sorted(folder.memory.glob("*/*.jsonl"))}
-    if empty := [file.parent.name for file, (kept, _) in left.items() if not kept and file.name == "train.jsonl"]:
-        raise RunFolderError(
-            f"all rows that are kept of task {empty[0]} are among those to be forgotten, so nothing would hold what "
-            "else it knows; tune it anew without them"
-        )
-    for file, (kept, dropped) in left.items():
-        if dropped and kept:
-            write_text(file, "".join(f"{line}\n" for line in kept))
-        elif dropped:
-            file.unlink()
-    found = sum(dropped for _, dropped in left.values())
-    say(f"{len(gone)} rows are to be forgotten; {found} of them were kept in {folder.memory}, and are no more")
-
-
-def _without(file: Path, gone: set[str]) -> tuple[list[str], int]:
-    """The lines that stay, and how many do not."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if normal(said_in(example_of(json.loads(line)))) not in gone]
-    return kept, len(lines) - len(kept)
+def _check_still(recipe: Recipe, name: str, folder: RunFolder) -> None:
+    """Raises RecipeError where settings that were given make something else of it."""
+    problems = list(against_unlearning(recipe))
+    if not forgets(recipe):
+        problems = ["regularisers: without forget these rows would be learned; leave it in: "
+                    "--set 'regularisers=[forget, ...]'"]  # fmt: skip
+    if recipe.tasks[-1].name != name or recipe.start != str(folder.path):
+        problems.append("tasks, start: `unlearn` sets them; leave them out")
+    if problems:
+        raise RecipeError(problems)

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from tuneful.core.types import FORGOTTEN, Layout, Record, Row
-from tuneful.evaluation.membership import LEAST, membership
+from tuneful.core.types import Layout, Record, Row
+from tuneful.data.duplicates import normal, said_in
+from tuneful.evaluation.membership import LEAST, membership, told_apart
 from tuneful.evaluation.reading import class_logits, token_losses
 from tuneful.regularisers.unlearning import RunningForget
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.unlearning import forgets
 
 MEMBERSHIP = "membership"  # a record's kind
 
 
-def forgets(built: Built) -> bool:
-    """The run is there to unlearn rows."""
-    return built.recipe.tasks[-1].name.startswith(FORGOTTEN)
-
-
 def looked_up(built: Built, step: int) -> Iterator[Record]:
-    """How likely the rows are now. Before the first update, it is also said how unlikely they are to become."""
-    if not forgets(built):
+    """How likely the rows are now, and, once an epoch, how unlikely they are to become."""
+    if not forgets(built.recipe) or not _due(built, step):
         return
     forgotten, unseen = rows_of(built)
     with built.policy.gathered():
-        found = membership(losses(built, forgotten), losses(built, unseen), built.recipe.seed)
-    if step == 0 and "unseen_loss" in found:
+        theirs, ours = losses(built, unseen), losses(built, forgotten)
+    if theirs:
         for part in built.regularisers:
             if isinstance(part, RunningForget):
-                part.aim(found["unseen_loss"])
+                part.aim(level_by(ours, theirs))
+    found = membership(by_text(forgotten, ours), by_text(unseen, theirs), built.recipe.seed)
     yield Record(step, MEMBERSHIP, built.recipe.tasks[-1].name, found)
+
+
+def level_by(forgotten: Sequence[float], unseen: Sequence[float]) -> float:
+    """As unlikely as half of the test rows are at this time, for these change as well. 0, at which all rows are let be,
+    while the rows as a whole are no likelier than test rows: what is learned beside them moves them, too."""
+    return float(np.median(unseen)) if told_apart(forgotten, unseen) > 0.5 else 0.0
+
+
+def _due(built: Built, step: int) -> bool:
+    resolved = built.prepared.resolved
+    return step % max(1, round(resolved.steps / max(1.0, resolved.epochs))) == 0 or step == len(built.schedule)
 
 
 def rows_of(built: Built) -> tuple[list[Row], list[Row]]:
@@ -41,6 +52,14 @@ def rows_of(built: Built) -> tuple[list[Row], list[Row]]:
     name, prepared = built.recipe.tasks[-1].name, built.prepared
     forgotten = [row for row in prepared.rows("train") if row.counts and row.example.task == name]
     return forgotten, [row for row in prepared.rows("test") if row.counts]
+
+
+def by_text(rows: Sequence[Row], losses: Sequence[float]) -> list[float]:
+    """One number of all rows that say the same, for these are not told apart independently: the mean."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row, loss in zip(rows, losses, strict=True):
+        found[normal(said_in(row.example))].append(loss)
+    return [float(np.mean(alike)) for alike in found.values()]
 
 
 def losses(built: Built, rows: Sequence[Row]) -> list[float]:
@@ -58,9 +77,9 @@ def losses(built: Built, rows: Sequence[Row]) -> list[float]:
 
 def unlearned(built: Built, folder: RunFolder) -> dict[str, Any]:
     """The report's `forgetting.unlearned`; empty for other runs."""
-    if not forgets(built):
+    if not forgets(built.recipe):
         return {}
     records = [record.metrics for record in folder.read_records() if record.kind == MEMBERSHIP]
-    forgotten, unseen = rows_of(built)
+    forgotten, unseen = (by_text(rows, [0.0] * len(rows)) for rows in rows_of(built))
     told = {"rows": len(forgotten), "unseen": len(unseen), "least": LEAST}
     return {"unlearned": {**told, "before": dict(records[0]), "after": dict(records[-1])}} if records else {}

@@ -13,12 +13,13 @@ from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet
 from tuneful.data.names import Names
 from tuneful.data.sources import Raw, read
-from tuneful.recipe import Recipe
+from tuneful.recipe import Recipe, Task
 from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, settled, sha256_of
 from tuneful.run.teacher import as_labelled, taught
+from tuneful.run.unlearning import against_unlearning
 
 Say = Callable[[str], None]
 
@@ -42,6 +43,8 @@ class Gathered:
 def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
     InputError."""
+    if problems := list(against_unlearning(recipe)):
+        raise RecipeError(problems)
     check_gradient(recipe)
     check_each(recipe)
     if len(recipe.tasks) > 1:
@@ -53,6 +56,12 @@ def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
         nothing = {"validation": 0.0, "test": 0.0}
         return by_name(recipe), replace(gathered, held_out=nothing, names_only=True)
     return recipe, gathered
+
+
+def of_all_parts(recipe: Recipe, task: Task, say: Say) -> tuple[list[Example], list[Dropped]]:
+    """The rows of one task, whatever part they are of, and those that could not be understood. Raises InputError."""
+    found = _read(alone(recipe, task), say)[1]
+    return [example for examples in found.examples.values() for example in examples], found.dropped
 
 
 def _together(recipe: Recipe, say: Say) -> Gathered:

@@ -17,17 +17,18 @@ from tuneful.adapters.used import of_all_rows
 from tuneful.core.errors import RunFolderError
 from tuneful.core.files import new_folder
 from tuneful.core.protocols import Recalls
-from tuneful.core.types import FORGOTTEN, Layout, Row
+from tuneful.core.types import Layout, Row
 from tuneful.data.written import write_examples
 from tuneful.models.discriminant import Gaussians
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
+from tuneful.run.inherited import NOTES, PLACE, inherited
+from tuneful.run.unlearning import forgets
 from tuneful.schedules.lifelong import stored
 
 VERSION = 1  # of the files
 TESTED = 200  # test rows of a task that are kept
 MOST = 1000  # training rows of a task that are kept
-NOTES = "memory.json"
 SUMS, SUMS_FILE = ("counts", "means", "scatter"), "sums.safetensors"
 
 
@@ -68,7 +69,7 @@ def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Map
     with new_folder(folder.memory) as scratch:
         kept = []
         for number, name in enumerate(names):
-            if name.startswith(FORGOTTEN):
+            if forgets(built.recipe) and number == len(names) - 1:
                 continue
             own = train[name] if number < behind else _share_of(built, train[name], number)
             place = f"{number + 1}-{_plain(name)}"
@@ -79,6 +80,8 @@ def keep(built: Built, folder: RunFolder, matrix: Mapping[str, Any], before: Map
             counted = earlier[number].rows if number < behind else len(train[name])
             kept.append(Kept(name, place, counted))
         notes = {"version": VERSION, "tasks": list(map(asdict, kept)), "matrix": dict(matrix), "before": dict(before)}
+        if forgets(built.recipe) and built.start:
+            notes[PLACE] = dict(inherited(RunFolder(built.start)))
         folder.write_json(scratch / NOTES, notes)
 
 

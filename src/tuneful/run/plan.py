@@ -13,6 +13,7 @@ from tuneful.core.device import machine, matmul_gflops, memory_mb, pick_device, 
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Climbs, Objective
 from tuneful.core.quantised import BYTES
+from tuneful.core.spec import Spec
 from tuneful.core.types import Layout, Row
 from tuneful.data.balance import Jtt
 from tuneful.engine import memory
@@ -22,7 +23,7 @@ from tuneful.models.size import Size
 from tuneful.objectives import Denoise, Dpo, Kto, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
-from tuneful.regularisers import RDrop
+from tuneful.regularisers import Forget, Previous, RDrop
 from tuneful.run.each import each_of
 from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
@@ -111,7 +112,7 @@ def work_of(
         micro_tokens=_held(resolved) * _largest_batch(resolved, rows),
         precision=resolved.precision,
         frozen_bytes=BYTES[kind] if (kind := resolved.recipe.quantise) else None,
-        copies=(1 if resolved.recipe.average else 0) + (runs + 2 if runs > 1 else 0) + _gradients(resolved.recipe),
+        copies=_copies(resolved.recipe, runs),
         checkpointing=bool(resolved.recipe.optimiser.gradient_checkpointing),
     )
 
@@ -140,6 +141,12 @@ def _first_epochs(recipe: Recipe) -> float:
     return balance.epochs if isinstance(balance, Jtt) else 0.0
 
 
+def _copies(recipe: Recipe, runs: int) -> int:
+    """Of what learns, what is kept beside gradient, moments and the best weights."""
+    soup = runs + 2 if runs > 1 else 0
+    return bool(recipe.average) + soup + _gradients(recipe) + len(_earlier(recipe))
+
+
 def _gradients(recipe: Recipe) -> int:
     """How many are kept beside the one of the update."""
     return len(tasks_of(recipe)) if isinstance(recipe.gradient, Surgery) else 0
@@ -148,7 +155,18 @@ def _gradients(recipe: Recipe) -> int:
 def _passes(recipe: Recipe) -> float:
     """How often an update reads its rows."""
     more = recipe.schedule.larger if isinstance(recipe.schedule, Lifelong) else 1.0
-    return _looks(recipe) * more * (2 if isinstance(recipe.gradient, Climbs) else 1)
+    return _looks(recipe) * more * (2 if isinstance(recipe.gradient, Climbs) else 1) + _without_slope(recipe, more)
+
+
+def _earlier(recipe: Recipe) -> list[Spec]:
+    """What keeps the model as it was at one moment, and reads with it."""
+    return [part for part in recipe.regularisers if isinstance(part, Forget | Previous)]
+
+
+def _without_slope(recipe: Recipe, more: float) -> float:
+    """Further passes of an update, each a third of one that learns: of all its rows, or, twice, of those that are to be
+    forgotten."""
+    return sum((2 if isinstance(part, Forget) else more) / 3 for part in _earlier(recipe))
 
 
 def _looks(recipe: Recipe) -> int:

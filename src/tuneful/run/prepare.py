@@ -40,6 +40,7 @@ from tuneful.run.regularised import answer_of, check_looked_at, check_own_text, 
 from tuneful.run.repairable import check_repair
 from tuneful.run.resolve import Resolved, pools, resolve
 from tuneful.run.select import Selection
+from tuneful.run.unlearning import check_unlearned
 
 Say = Callable[[str], None]
 
@@ -124,6 +125,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     decided = decide(*gather(measured(recipe), say), say)
     recipe, sampled = decided.recipe, decided.gathered.sampled
     rows = encode(decided, say)
+    check_unlearned(recipe, decided.gathered.examples, rows.built["train"].rows)
     check_primary(recipe.evaluate, rows.objective.layout, rows.labels, rows.built["test"].rows)
     check_looked_at(recipe, rows.built["validation"].rows)
     check_own_text(recipe, rows.objective.layout)

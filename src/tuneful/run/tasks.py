@@ -11,7 +11,7 @@ from typing import Any
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import WeighsTasks
 from tuneful.core.spec import kind_of
-from tuneful.core.types import FORGOTTEN, MEMORY, OWN_TEXT, Dropped, Example, Row
+from tuneful.core.types import MEMORY, OWN_TEXT, Dropped, Example, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
@@ -78,9 +78,6 @@ def check_tasks(recipe: Recipe) -> None:
                  for number, task in enumerate(tasks) if task.data.streaming is True]  # fmt: skip
     problems += [f"tasks.{number}.name: '{task.name}' is what rows that come back are called; take another name"
                  for number, task in enumerate(tasks) if task.name in (MEMORY, OWN_TEXT)]  # fmt: skip
-    problems += [f"tasks.{number}.name: '{FORGOTTEN}' is what rows are called that are unlearned (tuneful unlearn); "
-                 "take another name" for number, task in enumerate(tasks)
-                 if task.name.startswith(FORGOTTEN) and recipe.start is None]  # fmt: skip
     problems += _unlike(tasks, "objective", [task.objective for task in tasks])
     for name in OF_ALL:
         problems += _unlike(tasks, f"data.{name}", [getattr(task.data, name) for task in tasks])
@@ -202,7 +199,8 @@ def check_gradient(recipe: Recipe) -> None:
     if isinstance(rule, Surgery) and len(recipe.tasks) < 2:
         raise RecipeError([f"gradient: {kind_of(type(rule))} joins the gradients of several tasks, and this run learns "
                            "one; leave it out"])  # fmt: skip
-    if isinstance(rule, AGem) and not (isinstance(recipe.schedule, Lifelong) and recipe.schedule.larger > 1):
+    turns = recipe.schedule if isinstance(recipe.schedule, Lifelong) else None
+    if isinstance(rule, AGem) and not (turns is not None and turns.replay and turns.mixed):
         raise RecipeError(["gradient: a_gem protects rows that come back, and none do here; take schedule lifelong "
                            "with a share of replay and of mixed, or leave it out"])  # fmt: skip
 

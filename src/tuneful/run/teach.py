@@ -8,15 +8,16 @@ from pathlib import Path
 from tuneful.adapters import Head
 from tuneful.core.device import world
 from tuneful.core.errors import RecipeError, RunFolderError
-from tuneful.core.types import Record
+from tuneful.core.types import FORGOTTEN, Record
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import stem
 from tuneful.run.exchange import check_ended, next_of, settle
 from tuneful.run.folder import RunFolder
 from tuneful.run.memory import read_memory, read_sums
-from tuneful.run.onward import going_on, onward, stopped
+from tuneful.run.onward import check_same, going_on, onward, stopped
 from tuneful.run.resolve import pools
 from tuneful.run.session import run
+from tuneful.run.unlearning import forgets
 
 Say = Callable[[str], None]
 
@@ -45,10 +46,12 @@ def teach(
         settle(path, say)
         check_ended(folder)
         if data is None:
-            recipe, resume = stopped(next_of(path)), True
+            recipe, resume = stopped(next_of(path), unlearning=False), True
         else:
             recipe = next_recipe(folder, data, name, overrides, say)
-            resume = going_on(next_of(path), recipe, resume)
+            resume = going_on(next_of(path), resume, unlearning=False)
+            if resume:
+                check_same(next_of(path), recipe)
         yield from run(recipe, next_of(path), resume=resume, language=language, command=command,
                        should_stop=should_stop, say=say)  # fmt: skip
         settle(path, say)
@@ -60,6 +63,9 @@ def next_recipe(folder: RunFolder, data: str, name: str | None, overrides: Seque
     name = name or stem(data)
     if name in [task.name for task in memory.tasks]:
         raise RecipeError([f"--name: {folder.path} has learned a task '{name}' already; give this one another name"])
+    if name.startswith(FORGOTTEN):
+        raise RecipeError([f"--name: '{FORGOTTEN}' is what rows are called that are unlearned; take another name, or "
+                           f"have them unlearned: tuneful unlearn {folder.path} ROWS"])  # fmt: skip
     number = len(memory.tasks)
     recipe = onward(
         folder,
@@ -68,6 +74,9 @@ def next_recipe(folder: RunFolder, data: str, name: str | None, overrides: Seque
         overrides,
         say,
     )
+    if forgets(recipe):
+        raise RecipeError(["regularisers: forget unlearns rows, and `learn` keeps what it is taught; leave it out, or "
+                           f"have rows unlearned: tuneful unlearn {folder.path} ROWS"])  # fmt: skip
     _check_sums(folder, recipe)
     return recipe
 

@@ -72,6 +72,8 @@ def train(
             progress.count(record)
             yield record
             over = yield from look(built, progress.watch, record.step)
+            if record.step < len(built.schedule):
+                yield from looked_up(built, record.step)  # before saving: a run that goes on aims alike
             stop = should_stop()  # asked once: what says stop must have been saved
             if stop or record.step % built.prepared.resolved.save_every == 0:
                 yield _save(built, folder, progress)

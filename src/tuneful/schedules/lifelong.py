@@ -90,6 +90,7 @@ class LifelongSteps:
     vary: Vary | None = None
     written: Sequence[Row] = ()  # by the model before anything was learned
     summed: tuple[int, Gaussians] | None = None  # of a head that is solved: the last task in its sums, and these
+    known: int = 0  # classes of the head that an earlier run knew, of some of which no row may be left
     ended: int = field(default=0)  # tasks that were learned here and whose boundary has been told
 
     def __len__(self) -> int:
@@ -162,7 +163,7 @@ class LifelongSteps:
     def classes(self, number: int) -> int | None:
         """How many are known when this task is learned; None where rows have no class."""
         seen = [row.target for rows in list(self.tasks.values())[: number + 1] for row in rows]
-        return None if any(not isinstance(target, int) for target in seen) else max(seen) + 1
+        return None if any(not isinstance(target, int) for target in seen) else max(self.known, max(seen) + 1)
 
     def state(self) -> Mapping[str, Any]:
         return {"ended": self.ended}
