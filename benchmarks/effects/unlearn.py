@@ -1,6 +1,6 @@
 """Forty of 770 rows of Banking77 are unlearned by an encoder that knew its rows by heart (minilm, all weights, no
-dropout, ten epochs; a row a class is kept, which is a tenth). `attack`: in what share of pairs the loss tells a forgotten row from one never learned, 0.5 by chance;
-`accuracy` of test rows.
+dropout, ten epochs; a row a class is kept, which is a tenth). `attack`: in what share of pairs the loss tells a
+forgotten row from one never learned, 0.5 by chance; `accuracy` of test rows.
 
 `before` is the run as it was; `unlearned` the same afterwards; `anew` a run without the forty rows from the beginning,
 which is what unlearning should come to."""
