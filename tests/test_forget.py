@@ -26,7 +26,8 @@ from tuneful.evaluation.words import words
 from tuneful.objectives import Classify, NextToken
 from tuneful.recipe import Recipe, from_mapping
 from tuneful.regularisers import Forget, LabelSmoothing, Previous
-from tuneful.run.forgotten import by_text, level_by
+from tuneful.regularisers.unlearning import drawn
+from tuneful.run.forgotten import by_text, levels_by
 from tuneful.run.gather import gather
 from tuneful.run.onward import _compatible
 from tuneful.run.plan import _copies
@@ -67,20 +68,22 @@ def test_the_loss_of_rows_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_row_that_is_as_unlikely_as_others_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own loss, whatever the rows beside it have; beta near 0 is the ascent of the loss."""
     monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: Said([[0.0, 0.0]] * 2))
-    batch = Batch({}, {"labels": torch.tensor([0, 0])}, torch.ones(2), 2.0, 2, FORGOTTEN)
+    inputs = {"input_ids": torch.tensor([[5, 6]]), "segments": torch.tensor([[0, 1, -1], [1, 2, -1]]),
+              "rows": torch.tensor([0, 1])}  # fmt: skip
+    batch = Batch(inputs, {"labels": torch.tensor([0, 0])}, torch.ones(2), 2.0, 2, FORGOTTEN)
     now = Said([[0.0, 0.0], [3.0, 0.0]])  # log 2 of the first, much less of the second
     losses = torch.tensor([math.log(2), 0.05], requires_grad=True)
     policy: Any = SimpleNamespace(module=torch.nn.Linear(1, 1), through=lambda module, batch: now)
     for level, slopes in ((0.01, [0.0, 0.0]), (0.5, [0.0, -0.5]), (0.8, [-0.5, -0.5])):
         part = Forget(beta=1e-6).begin(np.zeros(0))
         part.consolidate(policy, Boundary("one"))
-        part.aim(level)
+        part.aim([level])
         whole = losses.mean() + part(policy, batch, Terms(losses, now))  # type: ignore[arg-type]
         assert torch.autograd.grad(whole, losses)[0].tolist() == pytest.approx(slopes, abs=1e-5)
     assert policy.module.training  # it was asked with dropout off, and learns on with it
     given = Forget(level=0.7).begin(np.zeros(0))
-    given.aim(0.1)
-    assert given.state() == {"level": 0.7}  # what a person says stands
+    given.aim([0.1])
+    assert given.state() == {"levels": [0.7]}  # what a person says stands
 
 
 def test_how_often_a_row_is_told_from_one_never_learned() -> None:
@@ -188,9 +191,22 @@ def test_rows_that_say_the_same_are_one() -> None:
 
 
 def test_how_unlikely_rows_are_to_become() -> None:
-    """As half of the test rows; and none any further while the rows as a whole are no likelier than these."""
-    assert level_by([0.1, 0.2, 3.0], [0.5, 1.0, 4.0]) == 1.0
-    assert level_by([0.1, 2.0, 5.0], [0.5, 1.0, 4.0]) == 0.0
+    """As test rows; and none any further while the rows as a whole are no likelier than these."""
+    assert levels_by([0.1, 0.2, 3.0], [0.5, 1.0, 4.0]) == [0.5, 1.0, 4.0]
+    assert levels_by([0.1, 2.0, 5.0], [0.5, 1.0, 4.0]) == [0.0]
+
+
+def test_each_row_has_the_level_of_a_test_row_of_its_own() -> None:
+    """Drawn by lot, so that all of them come to lie as test rows do; the same whatever it is read with."""
+    collate, rows = Collator(Layout.LABELS, None), rows_of(Layout.LABELS)
+    ones = np.ones(3, dtype=np.float32)
+    many = [replace(rows[0], ids=np.arange(3, dtype=np.int32) + 3 * number, learn=ones) for number in range(300)]
+    found = drawn(collate(many))
+    assert np.allclose(np.quantile(found, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.1)
+    assert drawn(collate(many[7:9])).tolist() == found[7:9].tolist()
+    shared = Collator(Layout.TOKENS, None, share=True)
+    texts = [replace(row, target=None) for row in many[:20]]
+    assert drawn(shared(texts)).tolist() == pytest.approx(drawn(Collator(Layout.TOKENS, None)(texts)).tolist())
 
 
 def problems_of(given: dict[str, Any]) -> str:

@@ -70,8 +70,8 @@ def kept_in(folder: RunFolder, name: str = "train") -> list[dict[str, Any]]:
 def test_rows_are_forgotten_and_nowhere_kept(
     taught_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aimed: list[float] = []
-    monkeypatch.setattr(RunningForget, "aim", lambda self, level: aimed.append(level))
+    aimed: list[Any] = []
+    monkeypatch.setattr(RunningForget, "aim", lambda self, levels: aimed.append(levels))
     kept = kept_in(taught_run)
     gone = kept[::4]
     asked = write_rows(tmp_path / "gone.jsonl", [{**row, "text": f" {row['text'].upper()}!"} for row in gone])

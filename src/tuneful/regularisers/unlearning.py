@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +26,7 @@ class Forget(Spec):
     becomes small. Rows of other tasks are learned as they are. For `tuneful unlearn`, which calls them `(forgotten)`.
 
     Differs from the paper: the sum over rows is divided as the loss is that it replaces, by classes or learned tokens
-    instead of rows, so that how an update is cut changes nothing; and a row whose own loss, dropout off, is above
+    instead of rows, so that how an update is cut changes nothing; and a row whose own loss, dropout off, is above its
     `level` is let be, until it is below again. It takes two more passes without a slope over these rows.
     """
 
@@ -37,8 +39,9 @@ class Forget(Spec):
     beta: PositiveFloat = 0.1
     """How soon it fades; near 0 it is the ascent of the loss."""
     level: NonNegativeFloat | None = None
-    """Loss of a row, in nats of its class or of a learned token in the mean, at which it is let be. None: that which
-    half of the test rows have now, found anew once an epoch, and 0 while all rows together are as unlikely as these."""
+    """Loss of a row, in nats of its class or of a learned token in the mean, at which it is let be. None: each row has
+    that of a test row of its own, drawn by lot, so that all rows together come to be as test rows are and not alike;
+    found anew once an epoch, and 0 while they are as unlikely as these."""
 
     def begin(self, counts_GC: np.ndarray) -> RunningForget:
         """At work in one run."""
@@ -51,13 +54,14 @@ class RunningForget:
     replaces: ClassVar[bool] = True
 
     def __init__(self, settings: Forget) -> None:
-        self._settings, self._level = settings, settings.level
+        self._settings = settings
+        self._levels = None if settings.level is None else [settings.level]
         self._earlier: Earlier | None = None
 
-    def aim(self, level: float) -> None:
-        """The loss of rows that were never learned, unless the settings say what it is to be."""
+    def aim(self, levels: Sequence[float]) -> None:
+        """The losses of rows that were never learned, unless the settings say what it is to be."""
         if self._settings.level is None:
-            self._level = level
+            self._levels = sorted(levels)
 
     def consolidate(self, policy: Policy, boundary: Boundary) -> None:
         self._earlier = Earlier(policy)
@@ -77,20 +81,21 @@ class RunningForget:
         """(R,) how much each row counts: nothing where it is as unlikely as it is to become, or is no row to learn."""
         units_R = _by_row(batch.weights, batch)
         counted_R = units_R if "labels" in batch.targets else (units_R > 0).float()
-        if self._level is None:
+        if self._levels is None:
             return counted_R
         learning = policy.module.training
         policy.module.eval()
         losses_U = _losses(policy.through(policy.module, batch), batch)
         policy.module.train(learning)
         own_R = _by_row(losses_U * batch.weights, batch) / units_R.clamp(min=1e-12)
-        return counted_R * (own_R < self._level)
+        levels_R = np.quantile(self._levels, drawn(batch))
+        return counted_R * (own_R < torch.from_numpy(levels_R).to(own_R))
 
     def state(self) -> Mapping[str, Any]:
-        return {"level": self._level}
+        return {"levels": self._levels}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._level = state.get("level")
+        self._levels = state.get("levels")
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {} if self._earlier is None else self._earlier.tensors()
@@ -99,6 +104,18 @@ class RunningForget:
         self._earlier = Earlier(policy) if tensors else None
         if self._earlier is not None:
             self._earlier.load(tensors)
+
+
+def drawn(batch: Batch) -> np.ndarray:
+    """(R,) a number from 0 to 1 of each row, drawn by lot once for all: told by its tokens alone."""
+    ids, segments, found = batch.inputs["input_ids"][0].cpu().numpy(), batch.inputs["segments"].tolist(), []
+    for place in batch.inputs["rows"].tolist():
+        told = b""
+        while place >= 0:
+            start, end, place = segments[place]
+            told = ids[start:end].tobytes() + told
+        found.append(zlib.crc32(told) / 0xFFFFFFFF)
+    return np.array(found)
 
 
 def _losses(outputs: Outputs, batch: Batch) -> Tensor:

@@ -31,15 +31,15 @@ def looked_up(built: Built, step: int) -> Iterator[Record]:
     if theirs:
         for part in built.regularisers:
             if isinstance(part, RunningForget):
-                part.aim(level_by(ours, theirs))
+                part.aim(levels_by(ours, theirs))
     found = membership(by_text(forgotten, ours), by_text(unseen, theirs), built.recipe.seed)
     yield Record(step, MEMBERSHIP, built.recipe.tasks[-1].name, found)
 
 
-def level_by(forgotten: Sequence[float], unseen: Sequence[float]) -> float:
-    """As unlikely as half of the test rows are at this time, for these change as well. 0, at which all rows are let be,
-    while the rows as a whole are no likelier than test rows: what is learned beside them moves them, too."""
-    return float(np.median(unseen)) if told_apart(forgotten, unseen) > 0.5 else 0.0
+def levels_by(forgotten: Sequence[float], unseen: Sequence[float]) -> list[float]:
+    """As unlikely as test rows are at this time, for these change as well. 0, at which all rows are let be, while the
+    rows as a whole are no likelier than test rows: what is learned beside them moves them, too."""
+    return list(unseen) if told_apart(forgotten, unseen) > 0.5 else [0.0]
 
 
 def _due(built: Built, step: int) -> bool:
