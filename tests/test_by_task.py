@@ -140,6 +140,16 @@ def test_every_metric_is_told_by_some_answer() -> None:
         answer(1, 1.0, 2.0, 1.0),
         answer(1, "x", "y", "x", losses={"base": [1.0, 1], "tuned": [1.0, 1]}),
         answer(1, ["x"], "y", "x", right=[1], found={"base": [1], "tuned": [1]}),
+        answer(
+            1,
+            "x",
+            "y",
+            "x",
+            margins={"base": 1.0, "tuned": 2.0},
+            likelier={"base": 1.0, "tuned": 2.0},
+            chosen={"base": [-1.0, 1], "tuned": [-2.0, 1]},
+        ),
+        answer(1, "x", "y", "x", wanted=True, judged={"base": False, "tuned": True}),
     ]
     told = {
         name for name in METRICS for given in kinds

@@ -7,11 +7,17 @@ from typing import Any
 
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.generators import TEXT_METRICS
-from tuneful.evaluation.metrics import METRICS, SEARCH_METRICS
+from tuneful.evaluation.metrics import METRICS, PREFERENCE_METRICS, SEARCH_METRICS
 from tuneful.evaluation.phrases import SYSTEMS
 from tuneful.evaluation.readers import READER_METRICS
 
 Answer = Mapping[str, Any]
+# What an answer holds for a metric, where that is not what was said.
+READ = {
+    **dict.fromkeys(SEARCH_METRICS, "found"), "perplexity": "losses", "judged_accuracy": "judged",
+    "preference_accuracy": "margins", "likelihood_accuracy": "likelier", "likelihood_margin": "likelier",
+    "chosen_logprob": "chosen",
+}  # fmt: skip
 
 
 def by_task(examined: Examined, task_of: Mapping[str, str], train_rows: Mapping[str, int]) -> dict[str, Any]:
@@ -51,7 +57,7 @@ def _metrics(answer: Answer) -> tuple[str, ...]:
     if "found" in answer:
         return SEARCH_METRICS
     if "margins" in answer:
-        return ("preference_accuracy",)
+        return PREFERENCE_METRICS
     if "judged" in answer:
         return ("judged_accuracy",)
     if "losses" in answer:
@@ -63,9 +69,8 @@ def _metrics(answer: Answer) -> tuple[str, ...]:
 
 def _said(answer: Answer, metric: str) -> Mapping[str, Any]:
     """By system, what the metric reads."""
-    read = {"perplexity": "losses", "preference_accuracy": "margins", "judged_accuracy": "judged"}
-    if metric in read or metric in SEARCH_METRICS:
-        found: Mapping[str, Any] = answer[read.get(metric, "found")]
+    if metric in READ:
+        found: Mapping[str, Any] = answer[READ[metric]]
         return found
     return {system: _plain(answer[system]) for system in SYSTEMS if system in answer}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,7 +75,7 @@ def examine_preferences(
     written, notes = write_before_and_after(policy, processor, train, test, settings)
     answers = [
         {**_shown(row, row.example.chosen), **written.get(number, {}),
-         "margins": {system: float(found[number]) for system, found in margins.items()}}
+         "margins": _of_row(margins, number), "likelier": _of_row(likelier, number), "chosen": _of_row(chosen, number)}
         for number, row in enumerate(test)
     ]  # fmt: skip
     answers.sort(key=lambda answer: "tuned" not in answer)  # those that were written first, as they can be shown
@@ -119,6 +119,11 @@ def examine_judged(
     ]  # fmt: skip
     answers.sort(key=lambda answer: "tuned" not in answer)
     return Examined(scores, settings.primary or JUDGED_METRICS[0], answers, [*notes, *_fallen(scores)])
+
+
+def _of_row(found: Mapping[str, np.ndarray], number: int) -> dict[str, Any]:
+    """By system."""
+    return {system: values[number].tolist() for system, values in found.items()}
 
 
 def best_line(values: np.ndarray, wanted: np.ndarray) -> float:
