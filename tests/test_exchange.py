@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +75,29 @@ def test_a_kill_while_rows_are_forgotten_leaves_no_version_that_knew_them(tmp_pa
     assert folders(path) == []
     assert len(said) == 1
     assert "no version that knew them is kept" in said[0]
+
+
+def test_a_kill_when_all_has_been_exchanged_leaves_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run"
+    versions(path)
+    (path / "next" / ASKED).mkdir()
+    (path / "next" / ASKED / "rows.jsonl").write_text("somebody's")
+    said: list[str] = []
+    remove = shutil.rmtree
+
+    def stopped(folder: Path, **given: Any) -> None:
+        if folder == path / "next":
+            raise KeyboardInterrupt
+        remove(folder, **given)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", stopped)
+        settle(path, said.append)
+    assert (path / "next" / ASKED / "rows.jsonl").exists()
+    settle(path, said.append)
+    assert folders(path) == []
+    assert len(said) == 1
+    assert version_of(path) == {2}
 
 
 @pytest.mark.parametrize("after", range(1, 12))

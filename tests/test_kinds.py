@@ -18,6 +18,7 @@ from tuneful.adapters.joint import JointAttached, share_body
 from tuneful.core.errors import GateBroken, InputError, ModelError, RunFolderError
 from tuneful.core.policy import Policy
 from tuneful.core.types import Batch, Step
+from tuneful.data.duplicates import said_in
 from tuneful.engine.update import Sum
 from tuneful.evaluation.kinds import of_kinds
 from tuneful.models.heads import VECTORS, Labels
@@ -29,8 +30,11 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.joined import kinds_in, places_of, prepared_kinds
 from tuneful.run.joint import build_joint, counts_of
 from tuneful.run.kinds import kinds_of
+from tuneful.run.leaks import apart
+from tuneful.run.look import _metrics
 from tuneful.run.teach import teach
 from tuneful.run.tuned import open_model
+from tuneful.run.watch import Watch
 from tuneful.schedules.together import TogetherSteps
 from work import MOODS, greetings, losses_of, moods, typed, whole_and_parts, write_rows
 
@@ -257,6 +261,78 @@ def test_a_run_that_goes_on_ends_where_one_without_a_stop_does(
     for name in ("talk", "tone"):
         first, second = (open_model(str(one.path / "tasks" / name)).policy.attached.state() for one in (whole, parts))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_that_goes_on_learns_at_the_rates_it_began_with(
+    data: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    """Preferences take a tenth of the rate of labels, whose head then learns at ten times that of the body."""
+    pairs = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": f"no {number}"}
+             for number, row in enumerate(greetings(40))]  # fmt: skip
+    write_rows(tmp_path / "pairs.jsonl", pairs)
+    what = given(data, generator_folder, optimiser={}, evaluate="none", checkpoint={"every": 3})
+    what["tasks"][0] = {"name": "likes", "data": str(tmp_path / "pairs.jsonl"), "objective": "dpo"}
+    whole, parts = whole_and_parts(recipe_for(what, model=None, settings={}), tmp_path, after=7)
+    assert dict(losses_of(whole, "train")) == pytest.approx(dict(losses_of(parts, "train")), rel=1e-4)
+    for folder in (whole, parts):
+        optimiser = folder.read_json(folder.path / "tasks/tone/recipe.lock.json")["recipe"]["optimiser"]
+        assert optimiser["learning_rate"] == pytest.approx(1e-4)
+        assert optimiser["head_rate"] == pytest.approx(10)
+
+
+def test_nobody_learns_what_another_kind_is_asked_about(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    rows = moods(80)
+    write_rows(tmp_path / "tone.jsonl", rows)
+    write_rows(tmp_path / "talk.jsonl", [{"prompt": row["text"], "completion": row["label"]} for row in rows])
+    what = given(data, generator_folder)
+    for task in what["tasks"]:
+        task["data"] = str(tmp_path / f"{task['name']}.jsonl")
+    recipe = recipe_for(what, model=None, settings={})
+    kinds = prepared_kinds(kinds_in(recipe, RunFolder(Path("none")), resume=False, say=print), print)
+    texts = {name: {part: {said_in(row.example) for row in kind.rows(part)} for part in ("train", "validation", "test")}
+             for name, kind in kinds.items()}  # fmt: skip
+    assert texts["talk"]["train"] & texts["tone"]["test"]
+    for name, other in (("talk", "tone"), ("tone", "talk")):
+        kind = apart(kinds)[name]
+        learned = {said_in(row.example) for row in kind.repeated}
+        assert learned == {said_in(row.example) for row in kind.rows("train")}
+        assert learned == texts[name]["train"] - texts[other]["test"] - texts[other]["validation"]
+        (note,) = [note for note in kind.xray.notes if note.key == "kinds_apart"]
+        assert note.facts["n"] == len(texts[name]["train"]) - len(learned)
+
+
+def test_groups_of_all_kinds_are_numbered_alike(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    for name, groups in (("tone", ("f", "m")), ("more", ("young", "old"))):
+        rows = [{**row, "who": groups[number % 3 % 2]} for number, row in enumerate(moods(60))]
+        write_rows(tmp_path / f"{name}.jsonl", rows)
+    what = given(data, generator_folder, regularisers=["group_dro"])
+    what["tasks"] = [{"name": name, "data": {"source": str(tmp_path / f"{name}.jsonl"), "group": "who"},
+                      "objective": "classify", "head": "own"} for name in ("tone", "more")]  # fmt: skip
+    built = built_of(what)
+    assert {part.collate.groups for part in built.parts.values()} == {("f", "m", "old", "young")}
+
+
+def test_a_kind_is_held_to_the_gates_that_it_can_be_held_to(data: Path, generator_folder: Path) -> None:
+    what = given(data, generator_folder, gates={"bias_gap_increase": 0.1, "helped": True}, evaluate={"canaries": 2})
+    found = kinds_of(from_mapping(what)[0])
+    assert (found["talk"].gates.bias_gap_increase, found["tone"].gates.bias_gap_increase) == (None, 0.1)
+    assert (found["talk"].evaluate.canaries, found["tone"].evaluate.canaries) == (2, 0)
+    assert all(kind.gates.helped for kind in found.values())
+    what["tasks"][0]["name"] = "all"
+    with pytest.raises(InputError, match="'all' is what an update of several tasks is called"):
+        kinds_of(from_mapping(what)[0])
+
+
+def test_a_task_that_is_nearly_solved_does_not_decide_alone(
+    data: Path, generator_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 5 -> 2.5 halves one loss; 0.004 -> 0.016 is no more than 0.16 of a tenth of a nat."""
+    built = built_of(given(data, generator_folder))
+    now = {"talk": 2.5, "tone": 0.016}
+    monkeypatch.setattr("tuneful.run.look.validation_metrics", lambda part, rows: {"loss": now[part.recipe.task.name]})
+    watch = Watch(0, seen=[{"step": 1, "loss/talk": 5.0, "loss/tone": 0.004}])
+    rows: dict[str, Any] = {"talk": [], "tone": []}
+    assert _metrics(built, rows, watch)["loss"] == pytest.approx((0.5 + 0.16) / 2)
 
 
 # What comes of it

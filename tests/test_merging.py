@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tuneful.models.load import load
 from tuneful.recipe import from_mapping
 from tuneful.run.folder import RunFolder
 from tuneful.run.merging import Asked, merge_runs, way_of
-from tuneful.run.parents import Lesson, Parent, parents_of, told_apart
+from tuneful.run.parents import Lesson, Parent, _names, parents_of, told_apart
 from tuneful.run.tuned import open_model
 from work import greetings, typed, write_rows
 
@@ -315,6 +316,14 @@ def test_no_row_that_any_run_learned_is_asked_about() -> None:
     assert [example.text for example in found["mail"].train] == ["a", "b", "c"]
     assert [example.text for example in found["mail"].test] == ["d", "f"]
     assert [example.text for example in found["mail (three)"].test] == ["h"]
+    urgent, _ = from_mapping({"data": {"source": "rows.jsonl", "label": "urgent"}}, [])
+    another = replace(lesson("a c", "b"), task=urgent.task)  # another column of the same texts is another task
+    found = told_apart([(parent("one", "1"), {"mail": lesson("a b", "c d")}), (parent("two", "1"), {"mail": another})])
+    assert list(found) == ["mail", "mail (two)"]
+
+
+def test_runs_are_told_from_what_figures_are_called(tmp_path: Path) -> None:
+    assert _names([tmp_path / "merged", tmp_path / "base", tmp_path / "mine"]) == ["merged (run)", "base (run)", "mine"]
 
 
 def changed(run: Path, target: Path, **lock: Any) -> Path:

@@ -70,7 +70,8 @@ class RunningForget:
         nothing = terms.losses.new_zeros(())
         if not batch.task.startswith(FORGOTTEN) or self._earlier is None or not batch.units:
             return nothing
-        now_R = _by_row(terms.losses, batch)
+        # Of classes without what the objective adds to their scores, as the earlier model is asked.
+        now_R = _by_row(_losses(terms.outputs, batch) if "labels" in batch.targets else terms.losses, batch)
         then_R = _by_row(_losses(self._earlier(batch), batch), batch).detach()
         beta = self._settings.beta
         away_R = 2 / beta * F.softplus(beta * (then_R - now_R))

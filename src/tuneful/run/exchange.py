@@ -15,6 +15,7 @@ from tuneful.core.files import write_text
 from tuneful.run.folder import RunFolder
 
 Say = Callable[[str], None]
+LOCK = "recipe.lock.json"
 REPORT = "report.json"  # the first to go and the last to come: without one a folder is being changed
 OWN = (
     REPORT, "recipe.yaml", "recipe.lock.json", "records.jsonl", "checkpoints", "adapter", "model", "memory",
@@ -47,6 +48,9 @@ def settle(path: Path, say: Say = lambda _: None) -> None:
         else:
             passing.rename(before)
     if not (following / REPORT).exists():
+        marked = unlearns(following) or (following / BACK).exists()
+        if (path / REPORT).exists() and marked and not (following / LOCK).exists():
+            shutil.rmtree(following)  # a kill came when all had been exchanged; rows to be forgotten must not stay
         return
     said = f"{path} has learned the new task; what it was is in {before} (tuneful learn {path} --undo goes back)"
     if unlearns(following):
@@ -55,8 +59,8 @@ def settle(path: Path, say: Say = lambda _: None) -> None:
     elif (following / BACK).exists():
         said = f"{path} is what it was before; what it had learned since is in {before}"
     _move(following, path, OWN[::-1])
-    shutil.rmtree(following)
     say(said)
+    shutil.rmtree(following)
 
 
 def undo(path: Path) -> None:

@@ -31,7 +31,7 @@ def looked_up(built: Built, step: int) -> Iterator[Record]:
     if theirs:
         for part in built.regularisers:
             if isinstance(part, RunningForget):
-                part.aim(levels_by(ours, theirs))
+                part.aim(levels_by(by_text(forgotten, ours), by_text(unseen, theirs)))
     found = membership(by_text(forgotten, ours), by_text(unseen, theirs), built.recipe.seed)
     yield Record(step, MEMBERSHIP, built.recipe.tasks[-1].name, found)
 

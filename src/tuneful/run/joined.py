@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import yaml
@@ -26,18 +27,20 @@ from tuneful.run.finish import cost_of, curves_of, finish
 from tuneful.run.folder import RunFolder, safe
 from tuneful.run.joint import build_joint
 from tuneful.run.kinds import kinds_of, on_one_body
+from tuneful.run.leaks import apart
 from tuneful.run.lock import lock_of, provenance, recipe_of, write_lock
 from tuneful.run.look import of_part
 from tuneful.run.objections import check_start
-from tuneful.run.opening import claim, given, prepared_for, tell_notes
+from tuneful.run.opening import asked_of_all, claim, given, prepared_for, tell_notes
 from tuneful.run.prepare import Prepared
-from tuneful.run.progress import Progress
+from tuneful.run.progress import Progress, Skipped
 from tuneful.run.reworded import with_reworded
 from tuneful.run.train import train
 from tuneful.run.variants import with_variants
 from tuneful.run.watch import Watch
 
 Say = Callable[[str], None]
+Made = Callable[[int], int]  # updates of a kind of task, of so many of the run
 
 
 def kinds_in(recipe: Recipe, folder: RunFolder, *, resume: bool, say: Say) -> dict[str, Recipe]:
@@ -99,23 +102,27 @@ def run_kinds(
     prepared = {name: with_reworded(kind, say) for name, kind in prepared.items()}
     with ExitStack() as held:
         first_alone(lambda: claim(folder, resume, held))
-        prepared = {name: with_variants(kind, say) for name, kind in prepared.items()}
+        prepared = apart({name: with_variants(kind, say) for name, kind in prepared.items()})
         for kind in prepared.values():
             tell_notes(kind, language, say)
         built = together(lambda: build_joint(recipe, prepared, say))
         if not resume:
-            first_alone(lambda: _write_down(built, recipe, folder, command))
+            first_alone(lambda: _write_down(built, recipe, prepared, folder, command))
         yield Record(0, "plan", recipe.about, {name: float(value) for name, value in asdict(built.cost).items()})
-        for record in train(built, folder, progress, resume=resume, should_stop=should_stop, say=say):
+        for record in train(built, folder, progress, resume=resume, should_stop=asked_of_all(should_stop), say=say):
             if is_first():
                 folder.append(record)
             yield record
         first_alone(lambda: _finish(built, folder, progress, command, language=language, say=say, stop=should_stop))
 
 
-def _write_down(built: Built, recipe: Recipe, folder: RunFolder, command: str) -> None:
-    kinds = {name: part.recipe.model_dump(mode="json") for name, part in built.parts.items()}
-    told = recipe.model_copy(update={"model": built.recipe.model, "adapter": built.recipe.adapter})
+def _write_down(
+    built: Built, recipe: Recipe, prepared: Mapping[str, Prepared], folder: RunFolder, command: str
+) -> None:
+    """Of each kind what a run of its own would be, from which a run that goes on decides alike."""
+    kinds = {name: kind.recipe.model_dump(mode="json") for name, kind in prepared.items()}
+    decided = {name: getattr(built.recipe, name) for name in ("model", "adapter", "precision", "optimiser")}
+    told = recipe.model_copy(update=decided)
     lock = {**lock_of(built, command), "recipe": told.model_dump(mode="json"), "kinds": kinds}
     folder.write_json(folder.lock, {**lock, "labels": None, "label_kind": None})
     write_text(folder.recipe, yaml.safe_dump(given(recipe), allow_unicode=True, sort_keys=False))
@@ -144,8 +151,9 @@ def _finish(
         say(f"{name}:")
         write_lock(part, own, command)
         write_text(own.recipe, yaml.safe_dump(given(part.recipe), allow_unicode=True, sort_keys=False))
-        _write_records(records, own, name)
-        done = _progress_of(progress, records, name)
+        made = partial(built.schedule.made, name)  # type: ignore[union-attr]
+        _write_records(records, own, name, made)
+        done = _progress_of(built, progress, records, name, made)
         reports[name] = finish(part, own, done, language=language, say=say, should_stop=stop)
         costs[name] = {"seconds": round(done.seconds, 2), "tokens": done.tokens}
     report = of_kinds(_report(built, folder, progress, list(built.parts)), reports, places, costs)
@@ -164,13 +172,14 @@ def _report(built: Built, folder: RunFolder, progress: Progress, names: list[str
     )  # fmt: skip
 
 
-def _write_records(records: list[Record], own: RunFolder, name: str) -> None:
-    """What the run noted of one kind of task."""
+def _write_records(records: list[Record], own: RunFolder, name: str, made: Made) -> None:
+    """What the run noted of one kind of task, by its own updates."""
     lines = []
     for record in records:
         loss = _of(record, "loss", name)
         if loss is not None and record.kind in ("train", "validation"):
-            lines.append(json.dumps(asdict(Record(record.step, record.kind, name, {"loss": loss})), ensure_ascii=False))
+            told = Record(made(record.step), record.kind, name, {"loss": loss})
+            lines.append(json.dumps(asdict(told), ensure_ascii=False))
     write_text(own.records, "".join(line + "\n" for line in lines))
 
 
@@ -179,10 +188,14 @@ def _of(record: Record, metric: str, name: str) -> float | None:
     return record.metrics.get(metric if record.task == name else f"{metric}/{name}")
 
 
-def _progress_of(progress: Progress, records: list[Record], name: str) -> Progress:
-    """Of one kind of task: its tokens, a shared prefix once, and the time of training in their proportion."""
+def _progress_of(built: Built, progress: Progress, records: list[Record], name: str, made: Made) -> Progress:
+    """Of one kind of task, by its own updates: its tokens, a shared prefix once, and the time of training in their
+    proportion. Rows that were passed over are those of all kinds that read from disk."""
     read = sum(int(_of(record, "read", name) or 0) for record in records if record.kind == "train")
     share = read / max(1, progress.read)
-    watch = Watch(progress.watch.patience, best_step=progress.watch.best_step)
-    watch.seen = list(of_part(progress.watch.seen, name))
-    return Progress(progress.step, read, read, share * progress.seconds, watch=watch, stopped=progress.stopped)
+    watch = Watch(progress.watch.patience, best_step=made(progress.watch.best_step))
+    watch.seen = [{**look, "step": made(int(look["step"]))} for look in of_part(progress.watch.seen, name)]
+    skipped = progress.skipped if built.parts[name].prepared.stream is not None else Skipped()
+    return Progress(
+        made(progress.step), read, read, share * progress.seconds, skipped, watch, list(progress.kept), progress.stopped
+    )

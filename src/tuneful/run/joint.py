@@ -29,9 +29,10 @@ from tuneful.run.build import (
     policy_over,
     schedule_of,
 )
-from tuneful.run.groups import begun
+from tuneful.run.groups import begun, names_of
 from tuneful.run.kinds import weight_of
 from tuneful.run.prepare import Prepared
+from tuneful.run.regularised import comparing
 from tuneful.run.resolve import LOOKS
 from tuneful.run.tasks import sha256_of
 from tuneful.run.vary import tokens_seen
@@ -87,15 +88,17 @@ def build_joint(recipe: Recipe, kinds: Kinds, say: Say = lambda _: None) -> Buil
     policy, views = _policies(kinds, say)
     for view in views.values():
         check_parts([*whole.recipe.regularisers], view)
-    collates = {name: collator_of(kind, views[name], name) for name, kind in kinds.items()}
     counts = counts_of(recipe, kinds)
-    schedules = {
-        name: schedule_of(_making(kind, counts[name]), views[name], collates[name]) for name, kind in kinds.items()
-    }
+    kinds = {name: _as_learned(kind, whole.recipe, counts[name]) for name, kind in kinds.items()}
+    rows = [row for kind in kinds.values() for row in kind.repeated]
+    collates = {name: collator_of(kind, views[name], name) for name, kind in kinds.items()}
+    if comparing(whole.recipe):  # groups of all kinds are counted together, so they are numbered alike
+        collates = {name: replace(collate, groups=names_of(rows)) for name, collate in collates.items()}
+    schedules = {name: schedule_of(kind, views[name], collates[name]) for name, kind in kinds.items()}
     policy.module.train()
     schedule = TogetherSteps(schedules, counts, max(counts.values()))  # type: ignore[arg-type]
     optimiser = _updater(whole.recipe, policy, views, kinds, len(schedule))
-    at_work = begun(whole.recipe, [row for kind in kinds.values() for row in kind.repeated])
+    at_work = begun(whole.recipe, rows)
     parts = {
         name: Built(kind, views[name], collates[name], schedules[name], optimiser, at_work, cost(kind, views[name]))
         for name, kind in kinds.items()
@@ -105,9 +108,16 @@ def build_joint(recipe: Recipe, kinds: Kinds, say: Say = lambda _: None) -> Buil
     return Built(whole, policy, first.collate, schedule, optimiser, at_work, _cost(parts, counts), parts)
 
 
-def _making(kind: Prepared, steps: int) -> Prepared:
-    """So many updates."""
-    return replace(kind, resolved=replace(kind.resolved, steps=steps))
+def _as_learned(kind: Prepared, whole: Recipe, steps: int) -> Prepared:
+    """The kind as it is learned here: so many updates, at the rates of the run."""
+    resolved = kind.resolved
+    epochs = steps * resolved.rows_per_step / max(1, len(kind.repeated))
+    rates = {name: getattr(whole.optimiser, name) for name in ("learning_rate", "head_rate")}
+    recipe = resolved.recipe.model_copy(update={
+        "optimiser": resolved.recipe.optimiser.model_copy(update=rates),
+        "schedule": resolved.recipe.schedule.model_copy(update={"steps": steps, "epochs": epochs or None}),
+    })  # fmt: skip
+    return replace(kind, resolved=replace(resolved, recipe=recipe, steps=steps, epochs=epochs))
 
 
 def _policies(kinds: Kinds, say: Say) -> tuple[Policy, dict[str, Policy]]:

@@ -10,18 +10,23 @@ from typing import Any
 from tuneful.adapters import Full, Lora
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter, WeighsTasks
+from tuneful.core.types import Layout
 from tuneful.engine.update import Sum
+from tuneful.evaluation.settings import Evaluate
 from tuneful.models.load import locate
 from tuneful.recipe import Recipe, Task
+from tuneful.recipe.gates import Gates
 from tuneful.recipe.model import Choose
 from tuneful.run.embedded import READER, WRITER
 from tuneful.run.few import writes
 from tuneful.run.gather import gather
 from tuneful.run.objective import reads
+from tuneful.run.regularised import comparing
 from tuneful.run.tasks import OF_ALL
 from tuneful.schedules import Epochs, Mixture
 
 Say = Callable[[str], None]
+ALL = "all"
 OF_ONE_KIND = ("soup", "interpolate", "repair", "sharded")  # of a recipe, what looks at one whole model
 
 
@@ -49,6 +54,12 @@ def _problems(recipe: Recipe) -> Iterator[str]:
     for name in OF_ONE_KIND:
         if getattr(recipe, name):
             yield f"{name}: is about one model, and tasks of several kinds are learned here; leave it out"
+    for number, task in enumerate(recipe.tasks):
+        if task.name == ALL:
+            yield f"tasks.{number}.name: '{ALL}' is what an update of several tasks is called; take another name"
+    for part in comparing(recipe):
+        if part.by_label:
+            yield f"regularisers: {part.kind} compares groups of one class, and kinds of task have classes of their own"
     if getattr(recipe.adapter, "each_task", False):
         yield "adapter.each_task: is for tasks of one kind, and these are of several; leave it out"
     if recipe.choose.enabled is True:
@@ -60,10 +71,34 @@ def _of(recipe: Recipe, schedule: Mixture, tasks: Sequence[Task]) -> Recipe:
     name = "+".join(task.name for task in tasks)
     learned = schedule.model_copy(update={"steps": None}) if len(tasks) > 1 else Epochs(epochs=schedule.epochs)
     return recipe.model_copy(update={
+        "gates": _gates(recipe, tasks), "evaluate": _measured(recipe, tasks),
         "name": f"{recipe.name}: {name}" if recipe.name else name,
         "tasks": list(tasks), "schedule": learned, "gradient": Sum(), "choose": Choose(enabled=False),
         "regularisers": [part for part in recipe.regularisers if not isinstance(part, WeighsTasks)],
     })  # fmt: skip
+
+
+def _gives(tasks: Sequence[Task]) -> str:
+    """What comes out, as far as the objective says: "text", "labels", or "" where it does not."""
+    layout = None if tasks[0].objective is None else tasks[0].objective.layout
+    return "" if layout is None else "text" if layout.writes else "labels" if layout is Layout.LABELS else "vectors"
+
+
+def _gates(recipe: Recipe, tasks: Sequence[Task]) -> Gates:
+    """Those that this kind of task can be held to."""
+    gives, gates = _gives(tasks), recipe.gates
+    less: dict[str, Any] = {}
+    if gives in ("text", "vectors"):
+        less["bias_gap_increase"] = None
+    if gives in ("labels", "vectors"):
+        less["bias_probe_increase"] = {}
+    return gates.model_copy(update=less)
+
+
+def _measured(recipe: Recipe, tasks: Sequence[Task]) -> Evaluate:
+    """What can be asked of this kind of task."""
+    asked = recipe.evaluate
+    return asked.model_copy(update={"canaries": 0, "bias": "auto"}) if _gives(tasks) in ("labels", "vectors") else asked
 
 
 def weight_of(recipe: Recipe) -> float:

@@ -11,6 +11,8 @@ from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.settle import averaged
 from tuneful.run.watch import Watch
 
+LEAST = 0.1  # nats
+
 
 def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]:
     """Measures the validation rows when it is time; returns whether to stop."""
@@ -33,13 +35,14 @@ def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]
 
 def _metrics(built: Built, rows: Mapping[str, list[Row]], watch: Watch) -> dict[str, float]:
     """Of tasks of one kind as the objective has them. Of several kinds the loss of each, as `loss/NAME`, and as `loss`
-    the mean of what they are beside those of the first look, as losses of different kinds have no common unit."""
+    the mean of what they are beside those of the first look, as losses of different kinds have no common unit; a first
+    loss below `LEAST` counts as that, or a task that was nearly solved would decide alone."""
     if not built.parts:
         return validation_metrics(built, rows[built.recipe.about])
     losses = {name: validation_metrics(built.parts[name], own)["loss"] for name, own in rows.items()}
     named = {f"loss/{name}": loss for name, loss in losses.items()}
     first = watch.seen[0] if watch.seen else named
-    return {"loss": fmean(loss / first[name] if first[name] else loss for name, loss in named.items()), **named}
+    return {"loss": fmean(loss / max(first[name], LEAST) for name, loss in named.items()), **named}
 
 
 def of_part(seen: Sequence[Mapping[str, float]], name: str) -> Iterator[dict[str, float]]:

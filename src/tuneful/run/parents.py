@@ -25,6 +25,7 @@ from tuneful.run.memory import read_memory
 from tuneful.run.prepare import prepare
 
 Say = Callable[[str], None]
+TAKEN = ("base", "merged", "tuned", "kshot", "trivial")  # what figures beside those of runs are called
 OF_ROWS = ("learn", "max_tokens")  # what is said of data, and must be the same of all
 
 
@@ -139,8 +140,8 @@ def _kept(parent: Parent, tasks: Mapping[str, Task]) -> dict[str, Lesson]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, numbered where two are alike."""
-    names = [path.resolve().name for path in paths]
+    """The last part of each path, numbered where two are alike, and told from what is not a run."""
+    names = [f"{path.resolve().name} (run)" if path.resolve().name in TAKEN else path.resolve().name for path in paths]
     return [
         name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
         for place, name in enumerate(names)
@@ -219,10 +220,10 @@ def told_apart(lessons: Sequence[tuple[Parent, Mapping[str, Lesson]]]) -> dict[s
     """All tasks of all runs, under names of their own. Runs of the same data have the same tasks; no row stays a test
     row that any run learned."""
     found: dict[str, Lesson] = {}
-    known: dict[tuple[str, int], str] = {}
+    known: dict[tuple[str, int, str], str] = {}
     for parent, of_run in lessons:
         for place, (name, lesson) in enumerate(of_run.items()):
-            key = (parent.lock["data_sha256"], place)
+            key = (parent.lock["data_sha256"], place, _understood(lesson))
             if key in known:
                 found[known[key]] = _both(found[known[key]], lesson)
                 continue
@@ -234,6 +235,12 @@ def told_apart(lessons: Sequence[tuple[Parent, Mapping[str, Lesson]]]) -> dict[s
         name: replace(lesson, test=[row for row in lesson.test if _said(row) not in learned])
         for name, lesson in found.items()
     }
+
+
+def _understood(lesson: Lesson) -> str:
+    """What the columns of the data were taken for: another label of the same texts is another task."""
+    data = lesson.task.data
+    return repr((sorted(data.columns.items()), data.layout, data.learn))
 
 
 def _both(one: Lesson, other: Lesson) -> Lesson:

@@ -55,8 +55,9 @@ def run(
     if resume:
         recipe = recipe_of(folder.read_json(folder.lock))
     if kinds := together(lambda: kinds_in(recipe, folder, resume=resume, say=say)):
-        given_over = {"resume": resume, "language": language, "command": command, "should_stop": stop, "say": say}
-        yield from run_kinds(recipe, kinds, folder, **given_over)  # type: ignore[arg-type]
+        yield from run_kinds(
+            recipe, kinds, folder, resume=resume, language=language, command=command, should_stop=should_stop, say=say
+        )
         return
     prepared = with_reworded(together(lambda: prepared_for(recipe, say)), say)
     with ExitStack() as held:
