@@ -573,6 +573,37 @@ def test_what_several_adapters_cannot_have(
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("mood", "Mood"), "'Mood' and 'mood' will be folders"),
+        (("a", "tasks.json"), "a file beside the adapters is called 'tasks.json'"),
+        (("router.safetensors", "a"), "a file beside the adapters is called 'router.safetensors'"),
+    ],
+)
+def test_names_that_cannot_be_folders(
+    names: tuple[str, str], words: str, tmp_path: Path, generator_folder: Path
+) -> None:
+    tasks = [{**task, "name": name} for task, name in zip(texts(tmp_path), names, strict=True)]
+    with pytest.raises(InputError) as error:
+        check({"model": str(generator_folder), "tasks": tasks, "adapter": OWN})
+    assert words in str(error.value)
+
+
+def test_tasks_may_be_called_what_peft_calls_others(tmp_path: Path, generator_folder: Path) -> None:
+    names = ("task1", "task2", "task0")
+    attached = attach_each(Lora(rank=4), loaded_of(generator_folder, Layout.TOKENS).module, names, labels=False)
+    disturb(attached)
+    attached.save(str(tmp_path / "saved"))
+    state = attached.state()
+    for place, name in enumerate(names):
+        saved = load_file(tmp_path / "saved" / name / "adapter_model.safetensors")
+        one = next(iter(saved))
+        assert torch.equal(
+            saved[one], state[one.removeprefix("base_model.model.").replace(".weight", f".task{place}.weight")]
+        )
+
+
 def test_one_task_has_nothing_beside_it(tmp_path: Path, generator_folder: Path) -> None:
     with pytest.raises(InputError, match="takes schedule mixture"):
         check({"model": str(generator_folder), "tasks": texts(tmp_path)[:1], "adapter": OWN})
