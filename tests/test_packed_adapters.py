@@ -429,9 +429,12 @@ def test_a_run_of_all_equals_runs_of_each(written: Path, task: str) -> None:
     assert weights.keys() == saved.keys()
     for name, weight in weights.items():
         torch.testing.assert_close(saved[name], weight, rtol=0, atol=1e-4)
-    answers = {(r["asked"], r["expected"]): r["tuned"] for r in map(json.loads, lines(written / "each"))}
+    answers = {(r["asked"], r["expected"]): r for r in map(json.loads, lines(written / "each"))}
     for row in map(json.loads, lines(written / f"alone-{task}")):
-        assert answers[row["asked"], row["expected"]] == row["tuned"]
+        ours = answers[row["asked"], row["expected"]]
+        for system in ("tuned", "base", "kshot", "trivial"):  # baselines know whose a row is too
+            assert ours[system] == row[system]
+            assert ours["losses"][system] == pytest.approx(row["losses"][system], rel=1e-4)
 
 
 def lines(folder: Path) -> list[str]:
@@ -500,8 +503,11 @@ def test_classes_of_several_tasks(tmp_path: Path, reader_folder: Path) -> None:
     run = tuneful.fit({**given, "schedule": {"kind": "mixture", "steps": 4}}, out=tmp_path / "run")
     assert set(run.report["tasks"]) == set(run.report["routing"]["tasks"]) == {"mood", "size"}
     assert run.report["routing"]["router"] == "learned"
-    answers = {row["asked"]: row["tuned"] for row in map(json.loads, lines(tmp_path / "run"))}
+    found = list(map(json.loads, lines(tmp_path / "run")))
+    answers = {row["asked"]: row["tuned"] for row in found}
     for task, (labels, _) in kinds.items():
+        asked = [row for row in found if row["asked"].startswith("feeling") == (task == "mood")]
+        assert {row[system] for row in asked for system in ("trivial", "base")} <= set(labels)
         own = [text for text in answers if (text.startswith("feeling")) == (task == "mood")]
         said = run.load(task=task).classify(own)
         assert said == [answers[text] for text in own]

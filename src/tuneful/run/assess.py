@@ -242,9 +242,11 @@ def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate
     if tuned.labels is not None:
         collate = Collator(Layout.LABELS, each=each)
         decide = None if tuned.decisions is None else tuned.decisions.of_rows
-        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide)
+        return readers.examine(
+            tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide, tasks=each
+        )
     collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares, each=each)
-    return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
+    return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run, tasks=each)
 
 
 def _answers(path: Path) -> Answers:
