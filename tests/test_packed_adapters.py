@@ -367,6 +367,20 @@ def test_each_keeps_its_own_best(generator_folder: Path) -> None:
             assert torch.equal(weight, kept[step][name])
 
 
+def test_those_that_have_ended_are_not_waited_for(generator_folder: Path) -> None:
+    """By hand: a has made all its updates; b and c are over after two looks that bring nothing, and so is the run."""
+    _, policy, _, _ = beside(generator_folder, Layout.TOKENS, 1000)
+    watch = WatchEach(2, members={task: Watch(2) for task in TASKS})
+    assert watch.beside_others({"loss": 5.0, "loss/a": 4.0, "loss/b": 6.0}) == {"loss": 5, "loss/a": 4, "loss/b": 6}
+    watch.look(1, {"loss": 2.0, **dict.fromkeys(("loss/a", "loss/b", "loss/c"), 2.0)}, policy)
+    assert watch.beside_others({"loss": 5.0, "loss/b": 5.0}) == {"loss": 3.0, "loss/b": 5.0}
+    watch.ended = {"a"}
+    assert not watch.look(2, {"loss": 0.0, "loss/b": 3.0, "loss/c": 3.0}, policy)
+    again = WatchEach(2, members={task: Watch(2) for task in TASKS})
+    again.load(json.loads(json.dumps(watch.notes())), None)
+    assert again.look(3, {"loss": 0.0, "loss/b": 3.0, "loss/c": 3.0}, policy)
+
+
 # Whose is it
 
 
@@ -554,6 +568,26 @@ def test_stopped_and_gone_on_it_is_the_same(tmp_path: Path, generator_folder: Pa
         place = Path("adapters") / task / "adapter_model.safetensors"
         one, other = (load_file(tmp_path / name / place) for name in ("parts", "whole"))
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_small_task_is_looked_at_as_often_as_a_large_one(tmp_path: Path, generator_folder: Path) -> None:
+    """40 and 4 training rows, one a step: a look after every fourth update, and after each; none once it has ended."""
+    tasks = []
+    for name, count in (("large", 44), ("small", 8)):
+        rows = [{"prompt": f"{name} {n} {WORDS[n % 30]}", "completion": WORDS[n % 7]} for n in range(count)]
+        source = write_rows(tmp_path / f"{name}.jsonl", rows)
+        tasks.append({"name": name, "data": {"source": str(source), "test": 2, "validation": 2}})
+    given = {**GENERAL, "model": str(generator_folder), "tasks": tasks, "adapter": OWN,
+             "evaluate": {"forgetting": False, "memorisation": 0, "generate": 1, "new_tokens": 1, "patience": 0},
+             "schedule": {"kind": "mixture", "epochs": 1}}  # fmt: skip
+    given["optimiser"] = {**GENERAL["optimiser"], "rows_per_step": 1}
+    tuneful.fit(given, out=tmp_path / "run")
+    found = [record for record in records_of(tmp_path / "run") if record["kind"] == "validation"]
+    looks = {task: [r["step"] for r in found if f"loss/{task}" in r["metrics"]] for task in ("large", "small")}
+    assert looks == {"large": list(range(4, 41, 4)), "small": [1, 2, 3, 4]}
+    last = {task: next(r["metrics"][f"loss/{task}"] for r in reversed(found) if f"loss/{task}" in r["metrics"])
+            for task in looks}  # fmt: skip
+    assert found[-1]["metrics"]["loss"] == pytest.approx(np.mean(list(last.values())))
 
 
 @pytest.mark.parametrize(

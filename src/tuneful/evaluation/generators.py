@@ -46,7 +46,7 @@ def examine(
     shot_rows = _shown(policy, processor, train, test_rows, settings, tasks)
     losses = {
         "base": token_losses(policy, test_rows, collate, original=True),
-        "trivial": np.stack(by_own_task(train, test_rows, tasks, _common_losses)),
+        "trivial": np.stack(by_own_task(train, test_rows, tasks, lambda *rows: list(_common_losses(*rows)))),
     }
     if shot_rows is not None:
         losses["kshot"] = token_losses(policy, shot_rows, collate, original=True)
