@@ -108,6 +108,30 @@ def test_preferences(name: str) -> None:
     assert (example.chosen, example.rejected) == (turns(("assistant", "a")), turns(("assistant", "b")))
 
 
+Q, A, B = ({"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "a"), ("assistant", "b")))
+BOTH = {"chosen": [Q, A], "rejected": [Q, B]}
+ASKED_BESIDE = {
+    "prompt": ({"prompt": " q\n", **BOTH}, [("user", "q")]),
+    "prompt and messages": ({"prompt": "q", **BOTH, "messages": [Q, A]}, [("user", "q")]),
+    "messages": ({**BOTH, "messages": [Q, A]}, [("user", "q")]),
+    "instruction": ({"instruction": "q", "output": "a", **BOTH}, [("user", "q")]),
+    "turns": ({"prompt": [Q], **BOTH}, [("user", "q")]),
+    "system": ({"system": "s", "prompt": "q", **BOTH}, [("system", "s"), ("user", "q")]),
+    "empty": ({"prompt": "", **BOTH}, [("user", "q")]),
+    "what came before": ({"prompt": "first", **BOTH}, [("user", "first"), ("user", "q")]),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_BESIDE)
+def test_a_prompt_is_asked_once_and_holds_no_answer(name: str) -> None:
+    """Whole conversations beside a column of what they begin with (as in ultrafeedback_binarized)."""
+    row, asked = ASKED_BESIDE[name]
+    form, example = one(row)
+    assert form == "preference"
+    assert [(message.role, message.content) for message in example.messages] == asked
+    assert (example.chosen, example.rejected) == (turns(("assistant", "a")), turns(("assistant", "b")))
+
+
 @pytest.mark.parametrize("label", [True, "true", 1, "1", "False"])
 def test_unpaired_preferences(label: Any) -> None:
     form, example = one({"prompt": "q", "completion": "a", "label": label})

@@ -367,6 +367,20 @@ def test_each_keeps_its_own_best(generator_folder: Path) -> None:
             assert torch.equal(weight, kept[step][name])
 
 
+def test_those_that_have_ended_are_not_waited_for(generator_folder: Path) -> None:
+    """By hand: a has made all its updates; b and c are over after two looks that bring nothing, and so is the run."""
+    _, policy, _, _ = beside(generator_folder, Layout.TOKENS, 1000)
+    watch = WatchEach(2, members={task: Watch(2) for task in TASKS})
+    assert watch.beside_others({"loss": 5.0, "loss/a": 4.0, "loss/b": 6.0}) == {"loss": 5, "loss/a": 4, "loss/b": 6}
+    watch.look(1, {"loss": 2.0, **dict.fromkeys(("loss/a", "loss/b", "loss/c"), 2.0)}, policy)
+    assert watch.beside_others({"loss": 5.0, "loss/b": 5.0}) == {"loss": 3.0, "loss/b": 5.0}
+    watch.ended = {"a"}
+    assert not watch.look(2, {"loss": 0.0, "loss/b": 3.0, "loss/c": 3.0}, policy)
+    again = WatchEach(2, members={task: Watch(2) for task in TASKS})
+    again.load(json.loads(json.dumps(watch.notes())), None)
+    assert again.look(3, {"loss": 0.0, "loss/b": 3.0, "loss/c": 3.0}, policy)
+
+
 # Whose is it
 
 
@@ -429,9 +443,12 @@ def test_a_run_of_all_equals_runs_of_each(written: Path, task: str) -> None:
     assert weights.keys() == saved.keys()
     for name, weight in weights.items():
         torch.testing.assert_close(saved[name], weight, rtol=0, atol=1e-4)
-    answers = {(r["asked"], r["expected"]): r["tuned"] for r in map(json.loads, lines(written / "each"))}
+    answers = {(r["asked"], r["expected"]): r for r in map(json.loads, lines(written / "each"))}
     for row in map(json.loads, lines(written / f"alone-{task}")):
-        assert answers[row["asked"], row["expected"]] == row["tuned"]
+        ours = answers[row["asked"], row["expected"]]
+        for system in ("tuned", "base", "kshot", "trivial"):  # baselines know whose a row is too
+            assert ours[system] == row[system]
+            assert ours["losses"][system] == pytest.approx(row["losses"][system], rel=1e-4)
 
 
 def lines(folder: Path) -> list[str]:
@@ -500,8 +517,11 @@ def test_classes_of_several_tasks(tmp_path: Path, reader_folder: Path) -> None:
     run = tuneful.fit({**given, "schedule": {"kind": "mixture", "steps": 4}}, out=tmp_path / "run")
     assert set(run.report["tasks"]) == set(run.report["routing"]["tasks"]) == {"mood", "size"}
     assert run.report["routing"]["router"] == "learned"
-    answers = {row["asked"]: row["tuned"] for row in map(json.loads, lines(tmp_path / "run"))}
+    found = list(map(json.loads, lines(tmp_path / "run")))
+    answers = {row["asked"]: row["tuned"] for row in found}
     for task, (labels, _) in kinds.items():
+        asked = [row for row in found if row["asked"].startswith("feeling") == (task == "mood")]
+        assert {row[system] for row in asked for system in ("trivial", "base")} <= set(labels)
         own = [text for text in answers if (text.startswith("feeling")) == (task == "mood")]
         said = run.load(task=task).classify(own)
         assert said == [answers[text] for text in own]
@@ -550,6 +570,26 @@ def test_stopped_and_gone_on_it_is_the_same(tmp_path: Path, generator_folder: Pa
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_small_task_is_looked_at_as_often_as_a_large_one(tmp_path: Path, generator_folder: Path) -> None:
+    """40 and 4 training rows, one a step: a look after every fourth update, and after each; none once it has ended."""
+    tasks = []
+    for name, count in (("large", 44), ("small", 8)):
+        rows = [{"prompt": f"{name} {n} {WORDS[n % 30]}", "completion": WORDS[n % 7]} for n in range(count)]
+        source = write_rows(tmp_path / f"{name}.jsonl", rows)
+        tasks.append({"name": name, "data": {"source": str(source), "test": 2, "validation": 2}})
+    given = {**GENERAL, "model": str(generator_folder), "tasks": tasks, "adapter": OWN,
+             "evaluate": {"forgetting": False, "memorisation": 0, "generate": 1, "new_tokens": 1, "patience": 0},
+             "schedule": {"kind": "mixture", "epochs": 1}}  # fmt: skip
+    given["optimiser"] = {**GENERAL["optimiser"], "rows_per_step": 1}
+    tuneful.fit(given, out=tmp_path / "run")
+    found = [record for record in records_of(tmp_path / "run") if record["kind"] == "validation"]
+    looks = {task: [r["step"] for r in found if f"loss/{task}" in r["metrics"]] for task in ("large", "small")}
+    assert looks == {"large": list(range(4, 41, 4)), "small": [1, 2, 3, 4]}
+    last = {task: next(r["metrics"][f"loss/{task}"] for r in reversed(found) if f"loss/{task}" in r["metrics"])
+            for task in looks}  # fmt: skip
+    assert found[-1]["metrics"]["loss"] == pytest.approx(np.mean(list(last.values())))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -571,6 +611,37 @@ def test_what_several_adapters_cannot_have(
     with pytest.raises(InputError) as error:
         check(given)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("mood", "Mood"), "'Mood' and 'mood' will be folders"),
+        (("a", "tasks.json"), "a file beside the adapters is called 'tasks.json'"),
+        (("router.safetensors", "a"), "a file beside the adapters is called 'router.safetensors'"),
+    ],
+)
+def test_names_that_cannot_be_folders(
+    names: tuple[str, str], words: str, tmp_path: Path, generator_folder: Path
+) -> None:
+    tasks = [{**task, "name": name} for task, name in zip(texts(tmp_path), names, strict=True)]
+    with pytest.raises(InputError) as error:
+        check({"model": str(generator_folder), "tasks": tasks, "adapter": OWN})
+    assert words in str(error.value)
+
+
+def test_tasks_may_be_called_what_peft_calls_others(tmp_path: Path, generator_folder: Path) -> None:
+    names = ("task1", "task2", "task0")
+    attached = attach_each(Lora(rank=4), loaded_of(generator_folder, Layout.TOKENS).module, names, labels=False)
+    disturb(attached)
+    attached.save(str(tmp_path / "saved"))
+    state = attached.state()
+    for place, name in enumerate(names):
+        saved = load_file(tmp_path / "saved" / name / "adapter_model.safetensors")
+        one = next(iter(saved))
+        assert torch.equal(
+            saved[one], state[one.removeprefix("base_model.model.").replace(".weight", f".task{place}.weight")]
+        )
 
 
 def test_one_task_has_nothing_beside_it(tmp_path: Path, generator_folder: Path) -> None:

@@ -118,6 +118,10 @@ def test_judged_answers_are_told_apart(data: Path, generator_folder: Path, tmp_p
     found = run.report["quality"]["judged_accuracy"]
     assert found["tuned"] > max(found["trivial"], 0.9)
     assert run.report["verdict"]["primary"] == "judged_accuracy"
+    one = write_rows(tmp_path / "one.jsonl", [{**row, "prompt": "say 1234 1"} for row in verdicts(12)])
+    asked = assess(str(run.path), str(one), {}, Evaluate(generate=1, new_tokens=2), lambda _: None)
+    assert asked["primary"] == "judged_accuracy", "unwanted answers are not measured as if they were right"
+    assert asked["quality"]["judged_accuracy"]["n"] == 12
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,16 @@ from tuneful.adapters import Full, Lora
 from tuneful.core.policy import Outputs, Policy
 from tuneful.core.protocols import Adapter
 from tuneful.core.spec import Spec
-from tuneful.core.types import Batch, Example, Layout, Message, Place
+from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
-from tuneful.data.rows import build
+from tuneful.data.rows import Rows, build
 from tuneful.data.xray import pieces
 from tuneful.engine.fit import fit
 from tuneful.engine.update import AdamW, Updater
 from tuneful.evaluation.preferences import best_line, read_answers
 from tuneful.models.load import Loaded
 from tuneful.objectives import Dpo, Kto, Orpo, Simpo
+from tuneful.run.preferences import completed, notes
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.testing import tiny_policy, tiny_rows
 
@@ -251,12 +252,29 @@ def test_an_answer_is_set_beside_one_to_another_prompt(generator_folder: Path) -
     assert answers == [3, 3, 4, 1]  # of the next row that is asked something else
     assert all(np.array_equal(row.texts[1][: row.prompt], row.texts[0][: row.prompt]) for row in rows)
     assert not any(row.learn[row.parts[1]].any() for row in rows)
+    whole = build(examples, Layout.JUDGED, loaded.processor, 400).rows
+    for row, mate in zip(whole, (2, 2, 3, 0), strict=True):  # the very tokens that are told of it as an own answer
+        one = whole[mate]
+        own = one.ids[: one.lengths[0]][one.learn[: one.lengths[0]] > 0]
+        assert row.texts[1][row.prompt :].tolist() == own.tolist()
     assert max(row.longest for row in rows) <= 40
     targets = Collator(Layout.JUDGED)(rows).targets
     assert (targets["own"].tolist(), targets["mates"].tolist()) == ([0, 2, 4, 6], [1, 3, 5, 7])
     assert targets["wanted"].tolist() == [True, False, True, False]
     same = build(examples[:2], Layout.JUDGED, loaded.processor, 40).rows
     assert [len(row.texts) for row in same] == [1, 1]
+
+
+def test_a_small_weight_is_no_missing_one() -> None:
+    """Two wanted answers and one that is not, and a weight that four digits would not show."""
+    examples = [
+        Example(Place("d", n), messages=(Message("user", str(n)), Message("assistant", "x")), label=n > 0)
+        for n in range(3)
+    ]
+    found = completed(Kto(unwanted=1e-5), examples)
+    assert isinstance(found, Kto)
+    assert found.wanted == pytest.approx(5e-6)
+    assert notes(found, {"train": Rows([Row(one, np.zeros(1), np.zeros(1)) for one in examples])})[0].key == "judged"
 
 
 def test_a_line_between_answers() -> None:

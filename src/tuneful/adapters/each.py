@@ -192,5 +192,7 @@ class AttachedEach(AttachedLora):
             for name in self._routes.names:
                 head.close(name)
         self._wrapped.save_pretrained(folder, save_embedding_layers=False)
+        for name in self._routes.names:  # a task may be called what PEFT calls another one's
+            (Path(folder) / name).rename(Path(folder) / f".{name}")
         for name, task in zip(self._routes.names, self.tasks, strict=True):
-            (Path(folder) / name).rename(Path(folder) / task)
+            (Path(folder) / f".{name}").rename(Path(folder) / task)

@@ -65,9 +65,22 @@ def _preference(fields: Fields, columns: Columns) -> dict[str, Any]:
     if isinstance(chosen, str) and isinstance(rejected, str) and "\n\nHuman:" in chosen:
         return _split_prompt(dialogue(chosen), dialogue(rejected))
     better, worse = said(chosen), said(rejected)
-    if len(better) > 1 and not any(part in columns.by_part for part in ("prompt", "messages", "instruction")):
+    if better[0].role != "assistant" and worse[0].role != "assistant":
+        before = _unsaid(fields, columns, better)
+        return _split_prompt((*before, *better), (*before, *worse))
+    if len(better) > 1 and not any(part in columns.by_part for part in ASKED):
         return _split_prompt(better, worse)
     return _compared(question(fields, columns), better, worse)
+
+
+def _unsaid(fields: Fields, columns: Columns, whole: Sequence[Message]) -> tuple[Message, ...]:
+    """What other columns put before a conversation: its prompt, where that is not in it already, and a system text."""
+    given = any(columns.get(fields, part) for part in ASKED)
+    asked = question(fields, columns) if given else tuple(_system(fields, columns))
+    said_there = {message.content.strip() for message in whole if message.role == "user"}
+    if any(message.role == "user" and message.content.strip() in said_there for message in asked):
+        asked = asked[:1] if asked[0].role == "system" else ()
+    return asked[1:] if asked and asked[0].role == whole[0].role == "system" else asked
 
 
 def _compared(asked: Sequence[Message], better: Sequence[Message], worse: Sequence[Message]) -> dict[str, Any]:
@@ -114,6 +127,7 @@ def _plain(fields: Fields, columns: Columns) -> dict[str, Any]:
     return {"text": columns.text(fields, "text")}
 
 
+ASKED = ("prompt", "messages", "instruction")  # parts that say what an answer answers
 PAIRS = "pairs"  # the layout of queries and documents
 SEARCHED = {"query", "positive", "negative"}  # parts that no other layout has
 

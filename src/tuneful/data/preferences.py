@@ -57,7 +57,8 @@ def with_mates(rows: Sequence[Row], limit: int) -> list[Row]:
 
 
 def _with_answer(row: Row, mate: Row, limit: int) -> Row:
-    text = np.concatenate([row.ids[: row.prompt], mate.ids[mate.prompt :]])[: max(limit, row.prompt + 1)]
+    end = int(np.flatnonzero(mate.learn)[-1]) + 1  # what a template writes behind an answer is told of none
+    text = np.concatenate([row.ids[: row.prompt], mate.ids[mate.prompt : end]])[: max(limit, row.prompt + 1)]
     return replace(
         row,
         ids=np.concatenate([row.ids, text]),

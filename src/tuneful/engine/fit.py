@@ -164,7 +164,8 @@ def _passes(
     everything, alongside = sum(units.values()) or 1.0, sum(map(bool, units.values())) or 1
     metrics: dict[str, float] = defaultdict(float)
     learned = [task for task, count in units.items() if count]
-    if len(learned) > 1:
+    by_task = len(learned) > 1 or any(batch.beside for batch in step.batches)  # of several, the last to end too
+    if by_task:
         metrics |= {f"{name}/{task}": 0.0 for task in learned for name in ("loss", "read")}
     for batch in (place(batch, policy.device) for batch in step.batches):
         share, own = batch.units / everything, batch.units / (units[batch.task] or 1.0)
@@ -181,9 +182,9 @@ def _passes(
         metrics["loss"] += float(loss.detach()) / (alongside if batch.beside else 1)
         metrics["units"] += batch.units
         metrics["read"] += batch.tokens
-        for task, own_loss in losses.items() if len(learned) > 1 else ():
+        for task, own_loss in losses.items() if by_task else ():
             metrics[f"loss/{task}"] += float(own_loss.detach())
-        if len(learned) > 1 and not batch.beside:
+        if by_task and not batch.beside:
             metrics[f"read/{batch.task}"] += batch.tokens
         if regularisers:
             metrics["penalty"] += float(penalty.detach())

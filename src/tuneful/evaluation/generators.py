@@ -16,6 +16,7 @@ from tuneful.core.protocols import Processor
 from tuneful.core.types import Row
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.metrics import METRICS, words
+from tuneful.evaluation.own import by_own_task
 from tuneful.evaluation.reading import Collate, token_losses
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.shots import with_shots
@@ -37,14 +38,15 @@ def examine(
     settings: Evaluate,
     *,
     tuned: bool = True,
+    tasks: Sequence[str] = (),
 ) -> Examined:
     """Rows with an answer to a prompt; plain texts are measured by perplexity alone. `tuned` False: there is only
-    the base model."""
+    the base model. `tasks` have adapters of their own: then examples and constants are of a row's own task too."""
     test_rows = list(test)
-    shot_rows = with_shots(policy, processor, train, test_rows, settings)
+    shot_rows = _shown(policy, processor, train, test_rows, settings, tasks)
     losses = {
         "base": token_losses(policy, test_rows, collate, original=True),
-        "trivial": _common_losses(train, test_rows),
+        "trivial": np.stack(by_own_task(train, test_rows, tasks, lambda *rows: list(_common_losses(*rows)))),
     }
     if shot_rows is not None:
         losses["kshot"] = token_losses(policy, shot_rows, collate, original=True)
@@ -55,6 +57,9 @@ def examine(
     if not asked:
         return Examined(scores, settings.primary or "perplexity", [])
     said = _answers(policy, processor, train, test_rows, shot_rows, asked, settings, tuned)
+    said["trivial"] = by_own_task(
+        train, [test_rows[index] for index in asked], tasks, lambda known, rows: _commonest(known, rows, processor)
+    )
     truth = [answer_of(test_rows[index], processor) for index in asked]
     scores = [*(score(METRICS[name], truth, said) for name in TEXT_METRICS), *scores]
     primary = settings.primary or ("exact_match" if _checkable(train, processor) else "perplexity")
@@ -112,9 +117,30 @@ def _answers(
         said["tuned"] = say(test, original=False)
     if shots is not None:
         said["kshot"] = say(shots, original=True)
-    commonest = Counter(answer_of(row, processor) for row in train if row.prompt).most_common(1)
-    said["trivial"] = [commonest[0][0] if commonest else ""] * len(asked)
     return said
+
+
+def _shown(
+    policy: Policy,
+    processor: Processor,
+    train: Sequence[Row],
+    test: Sequence[Row],
+    settings: Evaluate,
+    tasks: Sequence[str],
+) -> list[Row] | None:
+    """None where a task has no such baseline."""
+
+    def show(known: Sequence[Row], asked: Sequence[Row]) -> Sequence[Row | None]:
+        return with_shots(policy, processor, known, asked, settings) or [None] * len(asked)
+
+    rows = by_own_task(train, test, tasks, show)
+    found = [row for row in rows if row is not None]
+    return found if len(found) == len(rows) else None
+
+
+def _commonest(train: Sequence[Row], asked: Sequence[Row], processor: Processor) -> list[str]:
+    commonest = Counter(answer_of(row, processor) for row in train if row.prompt).most_common(1)
+    return [commonest[0][0] if commonest else ""] * len(asked)
 
 
 def unigram_losses(train: Sequence[Row]) -> np.ndarray:

@@ -15,6 +15,7 @@ from tuneful.data.splits import units_of
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.heads import solved, targets, vectors
 from tuneful.evaluation.metrics import METRICS
+from tuneful.evaluation.own import by_own_task
 from tuneful.evaluation.reading import Collate, class_logits, embeddings
 from tuneful.evaluation.settings import Evaluate
 from tuneful.models.sentence import SentenceForSequenceClassification
@@ -44,16 +45,22 @@ def examine(
     *,
     base: bool = True,
     decide: Decide | None = None,
+    tasks: Sequence[str] = (),
 ) -> Examined:
     """`base` is what the untuned model knows: the labels of a row's nearest neighbours among its embeddings; or, where
     the tuned head reads embeddings too, those of a head solved over them. Its own head does not exist before tuning.
-    `base` False leaves that out. `decide` answers from the tuned logits where it is not the largest that decides."""
+    `base` False leaves that out. `decide` answers from the tuned logits where it is not the largest that decides.
+    `tasks` have adapters of their own: then base and constant know whose a row is too."""
     logits = class_logits(policy, test, collate)
     tuned = predictions(logits, labels) if decide is None else named(decide(test, logits), labels)
-    said = {"tuned": tuned, "trivial": [_commonest(train, labels)] * len(test)}
+    constant = by_own_task(train, test, tasks, lambda known, asked: [_commonest(known, labels)] * len(asked))
+    said = {"tuned": tuned, "trivial": constant}
     if base:
         over_means = isinstance(policy.module, SentenceForSequenceClassification) and labels.kind != "number"
-        said["base"] = (_solved if over_means else _neighbours)(policy, collate, _remembered(train), test, labels)
+        knows = _solved if over_means else _neighbours
+        said["base"] = by_own_task(
+            train, test, tasks, lambda known, asked: knows(policy, collate, _remembered(known), asked, labels)
+        )
     return _scored(test, said, labels, settings)
 
 

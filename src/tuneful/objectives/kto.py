@@ -44,7 +44,7 @@ class Kto(Spec):
         moved = mates_K.mean().clamp(min=0) if len(mates_K) else gained_T.new_zeros(())
         gained_R, wanted_R = gained_T[batch.targets["own"]], batch.targets["wanted"]
         signed_R = torch.where(wanted_R, gained_R - moved, moved - gained_R)
-        weights_R = torch.where(wanted_R, self.wanted or 1.0, self.unwanted)
+        weights_R = torch.where(wanted_R, 1.0 if self.wanted is None else self.wanted, self.unwanted)
         right = ((gained_R.detach() > moved) == wanted_R).float().mean()
         metrics = {"accuracy": float(right), "moved": float(moved)}
         return Terms(losses=weights_R * (1 - (self.beta * signed_R).sigmoid()), outputs=outputs, metrics=metrics)

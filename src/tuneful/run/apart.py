@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ class WatchEach(Watch):
     """`weights` are the best of every task; one that has seen enough keeps what it has, whatever comes after."""
 
     members: dict[str, Watch] = field(default_factory=dict)  # by task
+    ended: set[str] = field(default_factory=set)  # have made all their updates
 
     def look(self, step: int, metrics: Mapping[str, float], policy: Policy) -> bool:
         assert isinstance(policy.attached, AttachedEach)
@@ -35,6 +37,17 @@ class WatchEach(Watch):
                 self.best_step = max(self.best_step, step)
         return self.over
 
+    def beside_others(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """A look at some tasks, where the mean of all has the others as they were last seen, so that means of different
+        looks are of the same tasks."""
+        latest: dict[str, float] = {}
+        for look in (*self.seen, metrics):
+            latest |= {name: value for name, value in look.items() if "/" in name}
+        for name in {name.split("/")[0] for name in latest} & metrics.keys():
+            own = [latest[f"{name}/{task}"] for task in self.members if f"{name}/{task}" in latest]
+            metrics = {**metrics, name: fmean(own)}
+        return dict(metrics)
+
     def looks_at(self, rows: Sequence[Row]) -> None:
         counts = Counter(row.example.task for row in rows)
         for task, member in self.members.items():
@@ -42,9 +55,10 @@ class WatchEach(Watch):
 
     @property
     def over(self) -> bool:
-        """Of every task that is looked at."""
-        looked = [member for member in self.members.values() if member.best_step or member.worse]
-        return bool(looked) and len(looked) == len(self.members) and all(member.over for member in looked)
+        """Every task has seen enough or made all its updates, and each was looked at."""
+        looked = all(member.best_step or member.worse for member in self.members.values())
+        over = (member.over or task in self.ended for task, member in self.members.items())
+        return bool(self.members) and looked and all(over)
 
     def restore(self, policy: Policy) -> None:
         if self.weights is not None:
@@ -52,13 +66,14 @@ class WatchEach(Watch):
             policy.forget()
 
     def notes(self) -> dict[str, Any]:
-        return {"seen": self.seen, "each": {task: member.notes() for task, member in self.members.items()}}
+        each = {task: member.notes() for task, member in self.members.items()}
+        return {"seen": self.seen, "each": each, "ended": sorted(self.ended)}
 
     def load(self, notes: Mapping[str, Any], weights: Mapping[str, Tensor] | None) -> None:
         for task, member in self.members.items():
             member.load(notes["each"][task], None)
         self.best_step = max(member.best_step for member in self.members.values())
-        self.seen = list(notes["seen"])
+        self.seen, self.ended = list(notes["seen"]), set(notes.get("ended", ()))
         self.weights = dict(weights) if weights is not None else None
 
 

@@ -227,9 +227,12 @@ def trained_on(name: str, tuned: Tuned, layout: Layout | None = None) -> list[Ro
 
 
 def _layout(tuned: Tuned, rows: Sequence[Row]) -> Layout:
-    """What these rows were read as: answers are told apart by a model that has learned to."""
-    told = tuned.prefers is not None and len(rows[0].texts) > 1
-    return tuned.prefers.layout if told and tuned.prefers else tuned.layout
+    """What these rows were read as: answers are told apart by a model that has learned to. Judged answers to one prompt
+    alone have nothing beside them, and are judged all the same."""
+    if tuned.prefers is None:
+        return tuned.layout
+    judged = tuned.prefers.layout is Layout.JUDGED and isinstance(rows[0].example.label, bool)
+    return tuned.prefers.layout if judged or len(rows[0].texts) > 1 else tuned.layout
 
 
 def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
@@ -242,9 +245,11 @@ def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate
     if tuned.labels is not None:
         collate = Collator(Layout.LABELS, each=each)
         decide = None if tuned.decisions is None else tuned.decisions.of_rows
-        return readers.examine(tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide)
+        return readers.examine(
+            tuned.policy, collate, train, test, tuned.labels, settings, base=is_run, decide=decide, tasks=each
+        )
     collate = Collator(Layout.TOKENS, share=tuned.policy.network.shares, each=each)
-    return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run)
+    return generators.examine(tuned.policy, tuned.processor, collate, train, test, settings, tuned=is_run, tasks=each)
 
 
 def _answers(path: Path) -> Answers:

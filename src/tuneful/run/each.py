@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "adapter.each_task"
 FOLDER = re.compile(r"\w[\w .-]*")  # what a task may be called that has one
+BESIDE = ("tasks.json", "router.safetensors", "readme.md")  # what lies beside these folders
 READ = (Layout.TOKENS, Layout.LABELS)  # rows that are told apart by nothing else than themselves
 OF_ONE = ("average", "soup", "interpolate", "repair", "regularisers", "sharded")  # of a recipe, about one model
 
@@ -72,6 +73,11 @@ def _against(recipe: Recipe) -> Iterator[str]:
             yield f"tasks.{number}.weight: each task draws its rows as in a run of its own ({KEY}); leave it out"
         if not FOLDER.fullmatch(task.name):
             yield f"tasks.{number}.name: '{task.name}' will be a folder; take letters, digits, spaces, '_', '.' and '-'"
+        elif task.name.lower() in BESIDE:
+            yield f"tasks.{number}.name: a file beside the adapters is called '{task.name}'; take another name"
+        elif same := next((one.name for one in recipe.tasks[:number] if one.name.lower() == task.name.lower()), None):
+            yield (f"tasks.{number}.name: '{task.name}' and '{same}' will be folders, which not every system tells "
+                   "apart by capitals; take another name")  # fmt: skip
 
 
 def check_read(recipe: Recipe, layout: Layout) -> None:

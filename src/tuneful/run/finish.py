@@ -210,6 +210,7 @@ def _on_own_weights(built: Built, adapter: str) -> Attached:
 def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
     prepared, settings = built.prepared, built.recipe.evaluate
     train, test, objective = prepared.rows("train"), prepared.rows("test"), prepared.resolved.objective
+    tasks = each_of(built.recipe)
     if isinstance(objective, Masked):
         own = holds_masked_head(prepared.folder)
         return alone.examine_masked(built.policy, objective, built.collate, train, test, base=own)
@@ -227,8 +228,10 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
         names = [row for row in prepared.repeated if row.target is not None]
         return readers.examine_named(built.policy, built.collate, names, test, prepared.labels, settings)
     if prepared.labels is not None:
-        return readers.examine(built.policy, built.collate, train, test, prepared.labels, settings, decide=decide)
-    return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings)
+        return readers.examine(
+            built.policy, built.collate, train, test, prepared.labels, settings, decide=decide, tasks=tasks
+        )
+    return generators.examine(built.policy, prepared.processor, built.collate, train, test, settings, tasks=tasks)
 
 
 def _forgetting(built: Built) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from tuneful.core.types import Record, Row
+from tuneful.run.apart import WatchEach
 from tuneful.run.build import Built
 from tuneful.run.losses import looked_at, validation_metrics
 from tuneful.run.settle import averaged
@@ -16,21 +17,37 @@ LEAST = 0.1  # nats
 
 def look(built: Built, watch: Watch, step: int) -> Generator[Record, None, bool]:
     """Measures the validation rows when it is time; returns whether to stop."""
-    recipe, resolved = built.recipe, built.prepared.resolved
-    due = step % resolved.look_every == 0 or step == len(built.schedule)
-    due = due and built.turns is None  # rows of tasks that are yet to come would decide
+    recipe = built.recipe
+    due = _due(built, step) and built.turns is None  # rows of tasks that are yet to come would decide
     if not (recipe.evaluate.enabled and due):
         return False
-    rows = {name: found for name, part in (built.parts or {recipe.about: built}).items() if (found := looked_at(part))}
+    parts = (built.parts or {recipe.about: built}).items()
+    rows = {name: found for name, part in parts if (found := looked_at(part, None if built.parts else step))}
     if not rows:
         return False
     watch.looks_at([row for own in rows.values() for row in own])
     with averaged(built):
         with built.policy.gathered():
             metrics = _metrics(built, rows, watch)
+        if isinstance(watch, WatchEach):
+            watch.ended = _ended(built, step)
+            metrics = watch.beside_others(metrics)
         over = watch.look(step, metrics, built.policy)
     yield Record(step, "validation", recipe.about, metrics)
     return over
+
+
+def _due(built: Built, step: int) -> bool:
+    resolved = built.prepared.resolved
+    if resolved.each and not built.parts:  # one of few updates is looked at as often as one of many
+        return any(own.due(step) for own in resolved.each.values())
+    return step % resolved.look_every == 0 or step == len(built.schedule)
+
+
+def _ended(built: Built, step: int) -> set[str]:
+    """Tasks that have made all their updates while others go on."""
+    each, last = built.prepared.resolved.each, len(built.schedule)
+    return {task for task, own in each.items() if own.steps <= step and own.steps < last}
 
 
 def _metrics(built: Built, rows: Mapping[str, list[Row]], watch: Watch) -> dict[str, float]:

@@ -20,14 +20,15 @@ SAMPLE = 500  # rows of a part on which the loss is measured at the end
 PARTS = ("train", "validation", "test")
 
 
-def looked_at(built: Built) -> list[Row]:
+def looked_at(built: Built, step: int | None = None) -> list[Row]:
     """The validation rows of a look, none where fewer than two can be told apart; of classes, which rows are drawn from
-    them is another matter."""
+    them is another matter. After update `step` those of tasks that are due then, where each learns by itself."""
     resolved, rows = built.prepared.resolved, built.prepared.rows("validation")
     if isinstance(built.schedule, EpisodeSteps):
         return rows if built.schedule.classes_in(rows) > 1 else []
     if resolved.each:
-        most = {task: resolved.look_every * own.rows_per_step // 2 for task, own in resolved.each.items()}
+        due = {task: own for task, own in resolved.each.items() if step is None or own.due(step)}
+        most = {task: own.look_every * own.rows_per_step // 2 for task, own in due.items()}
         return [row for task in most for row in of_task(rows, task)[: max(LEAST_LOOKED, most[task])]]
     # A look costs a third of an update for each row; half the rows of an interval keep it near a sixth of the time.
     rows = rows[: max(LEAST_LOOKED, resolved.look_every * resolved.rows_per_step // 2)]

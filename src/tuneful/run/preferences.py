@@ -97,7 +97,7 @@ def completed(objective: Objective, train: Sequence[Example]) -> Objective:
     if objective.wanted is not None:
         return objective
     right = sum(example.label is True for example in train)
-    return objective.model_copy(update={"wanted": round(objective.unwanted * (len(train) - right) / right, 4)})
+    return objective.model_copy(update={"wanted": objective.unwanted * (len(train) - right) / right})
 
 
 def notes(objective: Objective, built: Mapping[str, Rows]) -> list[Said]:
@@ -110,7 +110,8 @@ def notes(objective: Objective, built: Mapping[str, Rows]) -> list[Said]:
     if isinstance(objective, Kto):
         right = sum(row.example.label is True for row in rows)
         facts = {"wanted": right, "unwanted": len(rows) - right}
-        ratio = (objective.wanted or 1.0) * right / max(1e-9, objective.unwanted * (len(rows) - right))
+        weight = 1.0 if objective.wanted is None else objective.wanted
+        ratio = weight * right / max(1e-9, objective.unwanted * (len(rows) - right))
         even = EVEN[0] <= ratio <= EVEN[1]
         return [Said("judged", facts) if even else Said("judged_uneven", {**facts, "ratio": round(ratio, 2)})]
     return []

@@ -43,6 +43,11 @@ class OwnPlan:
 
     rows_per_step: int
     steps: int
+    look_every: int
+
+    def due(self, step: int) -> bool:
+        """Whether it is looked at after this update; never once it has ended."""
+        return step == self.steps or (step < self.steps and step % self.look_every == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def resolve(
     each = _each(recipe, rows, objective.layout)
     if each:
         per_step, steps = sum(own.rows_per_step for own in each.values()), max(own.steps for own in each.values())
-    every = recipe.evaluate.every or max(1, round(steps / LOOKS))
+    every = _look_every(recipe, steps)
     resolved = Resolved(
         recipe=recipe,
         objective=objective,
@@ -126,8 +131,12 @@ def _each(recipe: Recipe, rows: Sequence[Row], layout: Layout) -> dict[str, OwnP
         )
         per_step = max(1, min(per_step, len(own)))
         steps = _steps(recipe, max(1, -(-len(own) // per_step)), False, _epochs(len(own), layout is Layout.LABELS))
-        found[task] = OwnPlan(per_step, steps)
+        found[task] = OwnPlan(per_step, steps, _look_every(recipe, steps))
     return found
+
+
+def _look_every(recipe: Recipe, steps: int) -> int:
+    return recipe.evaluate.every or max(1, round(steps / LOOKS))
 
 
 def _in_turn(recipe: Recipe) -> int:
@@ -216,8 +225,9 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
     ]
     optimiser: dict[str, Any] = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
     schedule = {"epochs": found.epochs or None, "steps": found.steps or None}
+    looks: dict[str, Any] = {"every": found.look_every}
     if found.each:  # every task has its own, which is found again from what was given
-        optimiser, schedule = {"learning_rate": rate}, {}
+        optimiser, schedule, looks = {"learning_rate": rate}, {}, {}
     if found.objective.layout is Layout.REBUILT and "head_rate" not in recipe.optimiser.model_fields_set:
         optimiser["head_rate"] = DECODER_RATE / rate
     changes: dict[str, Any] = {
@@ -228,7 +238,7 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
         "tasks": tasks,
         "schedule": recipe.schedule.model_copy(update=schedule),
         "optimiser": recipe.optimiser.model_copy(update=optimiser),
-        "evaluate": recipe.evaluate.model_copy(update={"every": found.look_every}),
+        "evaluate": recipe.evaluate.model_copy(update=looks),
         "checkpoint": recipe.checkpoint.model_copy(update={"every": found.save_every}),
     }
     return replace(found, recipe=recipe.model_copy(update=changes))
