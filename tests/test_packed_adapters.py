@@ -34,6 +34,7 @@ from tuneful.models.probe import Probe
 from tuneful.objectives import Classify, NextToken
 from tuneful.run.apart import WatchEach
 from tuneful.run.api import check
+from tuneful.run.parents import parents_of
 from tuneful.run.router import Router
 from tuneful.run.routing import nearest
 from tuneful.run.watch import Watch
@@ -453,6 +454,13 @@ def test_a_run_of_all_equals_runs_of_each(written: Path, task: str) -> None:
 
 def lines(folder: Path) -> list[str]:
     return (folder / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+def test_such_a_run_is_no_model_and_is_not_merged(written: Path) -> None:
+    with pytest.raises(ModelError, match=r'task="letters"\).save_merged'):
+        load(str(written / "each"))
+    with pytest.raises(InputError, match="tune each task in a run of its own, and merge those runs"):
+        parents_of([written / "each", written / "alone-letters"])
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -115,7 +115,8 @@ class EachHead(ModulesToSaveWrapper):  # type: ignore[misc]
         ])  # fmt: skip
 
     def close(self, name: str) -> None:
-        """Whoever reads this head by itself, without our rule, gets the classes of its task as well."""
+        """Whoever reads this head by itself, without our rule, gets the classes of its task as well. A head without a
+        bias (Llama's `score`) cannot say so, and has the classes of all tasks for other readers."""
         last = [layer for layer in self.modules_to_save[name].modules() if isinstance(layer, nn.Linear)]
         if name in self.own and last and last[-1].bias is not None:
             others = sorted(set(range(len(last[-1].bias))) - set(self.own[name]))

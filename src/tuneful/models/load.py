@@ -205,6 +205,11 @@ def _of_run(name: str, path: Path) -> Path:
         return _checked(name, path / "model")
     if kinds := sorted(str(file.parent) for file in path.glob("tasks/*/recipe.lock.json")):
         raise ModelError(f"the run {name} holds a model for each kind of task it learned; name one: {', '.join(kinds)}")
+    if tasks := sorted(file.parent.name for file in path.glob("adapters/*/adapter_config.json")):
+        raise ModelError(
+            f"the run {name} holds an adapter for each of {', '.join(tasks)}, no model of its own; save the model of "
+            f'one of them: tuneful.load("{name}", task="{tasks[0]}").save_merged("folder")'
+        )
     what = "an adapter, no model of its own" if (path / "adapter").exists() else "no model yet"
     raise ModelError(
         f"the run {name} holds {what}; tune it with --set save.merged=true, or save the two as one: "

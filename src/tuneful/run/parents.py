@@ -170,6 +170,9 @@ def _alone(parent: Parent) -> Iterator[str]:
     if isinstance(adapter, Head):
         yield (f"{parent.path}: adapter head changed nothing but its head; teach one run what the other knows: "
                "tuneful learn RUN DATA")  # fmt: skip
+    if isinstance(adapter, Lora) and adapter.each_task:
+        yield (f"{parent.path}: each of its tasks has an adapter of its own, which are not merged; tune each task in a "
+               "run of its own, and merge those runs")  # fmt: skip
     if isinstance(adapter, Lora) and adapter.dora:
         yield f"{parent.path}: dora learns directions and lengths apart, which do not add up; tune without it"
 
