@@ -117,11 +117,16 @@ def test_a_sharded_run_is_used_like_any(place: Path, two: Path) -> None:
     assert isinstance(tuneful.load(two / "sharded full").generate("greet Ada in room 123 4", limit=4), str)
 
 
+def _but_read(metrics: dict[str, float]) -> dict[str, float]:
+    """Without the tokens of each task, of which rows that are dealt otherwise share others."""
+    return {name: value for name, value in metrics.items() if not name.startswith("read/")}
+
+
 @pytest.mark.parametrize("case", ["engine", "first only", "tasks"])
 def test_rules_and_penalties_hold_over_ranks(case: str, place: Path, two: Path) -> None:
     one, other = engine_alone(place, case), found(two)[case]
     for ours, theirs in zip(one["metrics"], other["metrics"], strict=True):
-        assert theirs == pytest.approx(ours, rel=1e-5)
+        assert _but_read(theirs) == pytest.approx(_but_read(ours), rel=1e-5)
     for name, values in one["weights"].items():
         torch.testing.assert_close(torch.tensor(other["weights"][name]), torch.tensor(values), rtol=1e-4, atol=1e-6)
 

@@ -268,8 +268,9 @@ def test_every_kind_of_label(
 def test_other_layouts_with_next_token(generator_folder: Path, tmp_path: Path) -> None:
     pairs = [{"prompt": f"say {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(20)]
     data = write_rows(tmp_path / "pairs.jsonl", pairs)
-    with pytest.raises(RecipeError, match=r"objective=next_token learns the wanted answers"):
-        tuneful.fit(data, model=str(generator_folder), out=tmp_path / "refused", settings=FAST)
+    rewards = write_rows(tmp_path / "rewards.jsonl", [{"prompt": f"say {n}", "reward": n} for n in range(20)])
+    with pytest.raises(RecipeError, match=r"no objective made for it"):
+        tuneful.fit(rewards, model=str(generator_folder), out=tmp_path / "refused", settings=FAST)
     assert not (tmp_path / "refused").exists()
     done = tuneful.fit(
         data, model=str(generator_folder), out=tmp_path / "run", settings={**FAST, "objective": "next_token"}

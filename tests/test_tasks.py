@@ -107,6 +107,11 @@ def test_tasks_are_joined_in_their_order(tmp_path: Path, reader_folder: Path) ->
     assert found.recipe.schedule.kind == "mixture"  # several tasks, if nobody says
 
 
+def test_how_many_updates_says_nothing_of_the_schedule(tmp_path: Path, reader_folder: Path) -> None:
+    found, _ = from_mapping(tasks_of(tmp_path, model=str(reader_folder)), ["schedule.steps=12"])
+    assert (found.schedule.kind, found.schedule.steps) == ("mixture", 12)
+
+
 def test_check_counts_tasks(tmp_path: Path, reader_folder: Path) -> None:
     """By hand: 16 rows each, and one of weight 3 has three fifths of what is drawn."""
     given = tasks_of(tmp_path, model=str(reader_folder))

@@ -62,7 +62,7 @@ class Collator:
 
     def _owners(self, rows: Sequence[Row]) -> list[int]:
         """Of each row the adapter that reads it; empty where rows do not say whose they are."""
-        if not any(row.example.task in self.each for row in rows):
+        if not self.each or not any(row.example.task in self.each for row in rows):
             return []
         return [self.each.index(row.example.task) for row in rows]
 

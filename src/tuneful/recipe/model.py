@@ -213,7 +213,11 @@ class Recipe(Spec):
     def _mixed(cls, value: Any) -> Any:
         """Several tasks are learned at once if nobody says otherwise."""
         several = isinstance(value, dict) and isinstance(value.get("tasks"), list) and len(value["tasks"]) > 1
-        return {**value, "schedule": "mixture"} if several and "schedule" not in value else value
+        if not several:
+            return value
+        schedule = value.get("schedule", {})
+        open_still = isinstance(schedule, dict) and "kind" not in schedule
+        return {**value, "schedule": {**schedule, "kind": "mixture"}} if open_still else value
 
     @model_validator(mode="after")
     def _tasks_suit_the_schedule(self) -> Recipe:
