@@ -39,10 +39,14 @@ NOBODY: Any = None
 
 class Said:
     def __init__(self, logits: list[list[float]]) -> None:
-        self.logits = torch.tensor(logits)
+        self.logits = torch.tensor(logits, requires_grad=True)
 
     def class_logits(self) -> Tensor:
         return self.logits
+
+    def losses(self) -> Tensor:
+        """Of the first class."""
+        return -self.logits.log_softmax(1)[:, 0]
 
 
 def batch_of(task: str) -> Batch:
@@ -53,7 +57,7 @@ def test_the_loss_of_rows_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
     """p was 3/4 and is 1/2: (2 / beta) log(1 + (2/3)^beta) in place of log 2; beta = 2 gives log(13/9)."""
     then, now = Said([[math.log(3), 0.0]]), Said([[0.0, 0.0]])
     monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: then)
-    losses = torch.tensor([math.log(2)], requires_grad=True)
+    losses = now.losses()
     terms = Terms(losses, now)  # type: ignore[arg-type]
     part = Forget(beta=2.0).begin(np.zeros(0))
     assert float(part(NOBODY, batch_of(FORGOTTEN), terms)) == 0  # nothing has been learned before
@@ -61,8 +65,8 @@ def test_the_loss_of_rows_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
     assert float(part(NOBODY, batch_of("one"), terms)) == 0  # rows of other tasks are learned as they are
     found = part(NOBODY, batch_of(FORGOTTEN), terms)
     assert float(found.detach()) == pytest.approx(math.log(13 / 9) - math.log(2))
-    (slope,) = torch.autograd.grad(losses.sum() + found, losses)
-    assert float(slope) == pytest.approx(-2 * (4 / 9) / (13 / 9))  # 2 p^b / (p^b + p_then^b), upwards
+    (slope,) = torch.autograd.grad(losses.sum() + found, now.logits)
+    assert float(slope[0, 0]) == pytest.approx(-2 * (4 / 9) / (13 / 9) * -0.5)  # 2 p^b / (p^b + p_then^b), upwards
 
 
 def test_a_row_that_is_as_unlikely_as_others_is_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,15 +76,31 @@ def test_a_row_that_is_as_unlikely_as_others_is_let_be(monkeypatch: pytest.Monke
               "rows": torch.tensor([0, 1])}  # fmt: skip
     batch = Batch(inputs, {"labels": torch.tensor([0, 0])}, torch.ones(2), 2.0, 2, FORGOTTEN)
     now = Said([[0.0, 0.0], [3.0, 0.0]])  # log 2 of the first, much less of the second
-    losses = torch.tensor([math.log(2), 0.05], requires_grad=True)
     policy: Any = SimpleNamespace(module=torch.nn.Linear(1, 1), through=lambda module, batch: now)
     for level, slopes in ((0.01, [0.0, 0.0]), (0.5, [0.0, -0.5]), (0.8, [-0.5, -0.5])):
         part = Forget(beta=1e-6).begin(np.zeros(0))
         part.consolidate(policy, Boundary("one"))
         part.aim([level])
+        losses = now.losses()
         whole = losses.mean() + part(policy, batch, Terms(losses, now))  # type: ignore[arg-type]
-        assert torch.autograd.grad(whole, losses)[0].tolist() == pytest.approx(slopes, abs=1e-5)
+        found = torch.autograd.grad(whole, now.logits)[0][:, 0]
+        wrong = 1 - (-losses).exp()  # by which a loss falls when the score of its class rises
+        assert found.tolist() == pytest.approx((-wrong * torch.tensor(slopes)).tolist(), abs=1e-5)
     assert policy.module.training  # it was asked with dropout off, and learns on with it
+
+
+def test_head_starts_of_classes_are_no_part_of_how_likely_a_row_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The objective may add to the scores of classes; the model before and now are asked without."""
+    then, now = Said([[0.0, 0.0]]), Said([[0.0, 0.0]])
+    monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: then)
+    part = Forget(beta=2.0).begin(np.zeros(0))
+    part.consolidate(NOBODY, Boundary("one"))
+    shifted = torch.tensor([0.3])
+    found = part(NOBODY, batch_of(FORGOTTEN), Terms(shifted, now))  # type: ignore[arg-type]
+    assert float(found.detach()) == pytest.approx(math.log(2) - 0.3)  # (2 / b) log(1 + 1) in place of what was shown
+
+
+def test_levels_that_a_person_names_stand() -> None:
     given = Forget(level=0.7).begin(np.zeros(0))
     given.aim([0.1])
     assert given.state() == {"levels": [0.7]}  # what a person says stands
