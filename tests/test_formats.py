@@ -216,6 +216,14 @@ def test_rows_that_cannot_be_used_say_why(row: dict[str, Any], reason: str) -> N
     assert reason in dropped[0].reason
 
 
+def test_one_side_of_a_preference_says_what_is_missing() -> None:
+    rows = [Raw(Place("f", 1, "line"), {"prompt": "q", "chosen": "a"})]
+    with pytest.raises(
+        DataError, match="answers that are chosen need such that are rejected, in a column called rejected"
+    ):
+        detect(rows, {})
+
+
 def test_a_table_of_no_known_layout_says_what_to_name() -> None:
     raws = [Raw(Place("f", n), {"x": str(n), "y": str(n), "z": str(n)}) for n in range(9)]
     with pytest.raises(DataError, match=r"(?s)Columns: x, y, z.*--set data.text=COLUMN"):

@@ -30,8 +30,8 @@ from tuneful.run.folder import RunFolder
 from tuneful.run.joined import kinds_in, places_of, prepared_kinds
 from tuneful.run.joint import build_joint, counts_of
 from tuneful.run.kinds import kinds_of
-from tuneful.run.leaks import apart
 from tuneful.run.look import _metrics
+from tuneful.run.prepare import prepare
 from tuneful.run.teach import teach
 from tuneful.run.tuned import open_model
 from tuneful.run.watch import Watch
@@ -288,12 +288,13 @@ def test_nobody_learns_what_another_kind_is_asked_about(data: Path, generator_fo
     for task in what["tasks"]:
         task["data"] = str(tmp_path / f"{task['name']}.jsonl")
     recipe = recipe_for(what, model=None, settings={})
-    kinds = prepared_kinds(kinds_in(recipe, RunFolder(Path("none")), resume=False, say=print), print)
+    given_kinds = kinds_in(recipe, RunFolder(Path("none")), resume=False, say=print)
+    kinds, mended = {name: prepare(kind) for name, kind in given_kinds.items()}, prepared_kinds(given_kinds, print)
     texts = {name: {part: {said_in(row.example) for row in kind.rows(part)} for part in ("train", "validation", "test")}
              for name, kind in kinds.items()}  # fmt: skip
     assert texts["talk"]["train"] & texts["tone"]["test"]
     for name, other in (("talk", "tone"), ("tone", "talk")):
-        kind = apart(kinds)[name]
+        kind = mended[name]
         learned = {said_in(row.example) for row in kind.repeated}
         assert learned == {said_in(row.example) for row in kind.rows("train")}
         assert learned == texts[name]["train"] - texts[other]["test"] - texts[other]["validation"]

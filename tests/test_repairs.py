@@ -36,12 +36,12 @@ from tuneful.repairs.thresholds import Cut, Mixture, Rule
 from tuneful.run.api import fit, load
 from tuneful.run.build import Built, build
 from tuneful.run.decisions import Decisions, read_decisions
-from tuneful.run.finish import save_weights
 from tuneful.run.folder import RunFolder
 from tuneful.run.loop import undone, updates
 from tuneful.run.objections import check_start
 from tuneful.run.prepare import Prepared, prepare
 from tuneful.run.repaired import Repaired, in_order, repair
+from tuneful.run.saving import save_weights
 from tuneful.testing import tiny_policy, tiny_rows
 from work import typed, whole_and_parts, write_rows
 

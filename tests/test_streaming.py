@@ -19,7 +19,7 @@ import pytest
 
 import tuneful
 from tuneful.core.errors import CheckpointError, DataError, RecipeError
-from tuneful.core.order import Scattered
+from tuneful.core.order import Scattered, answered
 from tuneful.core.types import Drawn, Dropped, Layout, Step
 from tuneful.data import batches
 from tuneful.data.layouts import Collator
@@ -99,6 +99,17 @@ def test_rows_worked_by_hand() -> None:
 
 
 # ---- order
+
+
+def test_answers_come_in_the_order_of_what_was_asked() -> None:
+    asked: list[str] = []
+
+    def answer(owner: str, places: list[int]) -> list[str]:
+        asked.append(owner)
+        return [f"{owner}{place}" for place in places]
+
+    assert answered(["b", "a", "b", "c", "a"], answer) == ["b0", "a1", "b2", "c3", "a4"]
+    assert asked == ["b", "a", "c"]  # each once
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16, 17, 1000, 4097])

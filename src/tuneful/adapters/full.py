@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.used import fold_rows, rows_before, use_rows
-from tuneful.adapters.weights import Pull, copy_into, head_names, put_body, trainable, vocabulary_head
+from tuneful.adapters.weights import Learning, Pull, head_names, put_body, vocabulary_head
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
 from tuneful.core.spec import Spec
@@ -81,7 +81,7 @@ def _above(module: nn.Module, stack: nn.ModuleList) -> list[nn.Parameter]:
     return [parameter for parameter in parameters[last + 1 :] if id(parameter) not in vocabulary]
 
 
-class AttachedWeights:
+class AttachedWeights(Learning):
     """A module some of whose own weights learn, and a frozen copy of those as they were."""
 
     def __init__(self, module: nn.Module, learn: list[nn.Parameter], *, labels: bool = False) -> None:
@@ -96,13 +96,6 @@ class AttachedWeights:
         shared = {id(p): p for p in module.parameters() if not p.requires_grad}
         self._original = copy.deepcopy(module, memo=dict(shared)).eval().requires_grad_(False)
         self._module: nn.Module = module
-
-    @property
-    def module(self) -> nn.Module:
-        return self._module
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return trainable(self._module)
 
     @contextmanager
     def original(self) -> Iterator[nn.Module]:
@@ -148,12 +141,6 @@ class AttachedWeights:
             if name.split(".")[0] not in self._new:
                 start = starts[name] if name in starts else rows_before(self._module, name)
                 yield parameter, start.detach()
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.trainable().items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        copy_into(self.trainable(), state)
 
     def merged(self) -> nn.Module:
         plain = copy.deepcopy(self._module).float().eval()

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from tuneful.adapters.fused import forget_parts, fuse
-from tuneful.adapters.weights import Pull, PullOfProduct, copy_into, head_names, put_body, trainable
+from tuneful.adapters.weights import Learning, Pull, PullOfProduct, head_names, put_body
 from tuneful.core.errors import RecipeError
 from tuneful.core.layers import as_written, blocks
 from tuneful.core.linear import make_plain
@@ -168,18 +168,11 @@ def quiet() -> Iterator[None]:
         yield
 
 
-class AttachedLora:
+class AttachedLora(Learning):
     """A module whose linear layers carry adapters."""
 
     def __init__(self, module: nn.Module, wrapped: Any) -> None:
         self._module, self._wrapped = module, wrapped
-
-    @property
-    def module(self) -> nn.Module:
-        return self._module
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return trainable(self._module)
 
     @contextmanager
     def original(self) -> Iterator[nn.Module]:
@@ -251,12 +244,6 @@ class AttachedLora:
         if known_to_peft(self._module) is not self._module:
             self._wrapped.base_model.model = body
         put_body(self._module, body)
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.trainable().items()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        copy_into(self.trainable(), state)
 
     def merged(self) -> nn.Module:
         """W + (alpha / rank) B A in float32, in a plain transformers model of its own. A quantised W is the one that

@@ -30,6 +30,25 @@ def copy_into(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor
             parameter.copy_(state[name])
 
 
+class Learning:
+    """A module some of whose weights learn, as `core.protocols.Learning` has it."""
+
+    _module: nn.Module
+
+    @property
+    def module(self) -> nn.Module:
+        return self._module
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return trainable(self._module)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.trainable().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        copy_into(self.trainable(), state)
+
+
 def head_names(module: nn.Module) -> list[str]:
     """The parts of a model that are not its pretrained body: the classification head, whatever it is called."""
     body = getattr(module, "base_model", None)

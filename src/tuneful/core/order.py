@@ -1,13 +1,26 @@
-"""An order of very many things that is computed where it is asked for, not kept."""
+"""An order of very many things that is computed where it is asked for, not kept; and answers in the order of what was
+asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+Answer = TypeVar("Answer")
+
 ROUNDS = 6
 FIRST, SECOND, SHIFT = (np.uint64(number) for number in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 31))
+
+
+def answered(owners: Sequence[str], answer: Callable[[str, list[int]], Sequence[Answer]]) -> list[Answer]:
+    """An answer at each place, in order; `answer` is asked once for each owner, with all of its places."""
+    found: dict[int, Answer] = {}
+    for owner in dict.fromkeys(owners):
+        own = [place for place, one in enumerate(owners) if one == owner]
+        found.update(zip(own, answer(owner, own), strict=True))
+    return [found[place] for place in range(len(owners))]
 
 
 class Scattered:

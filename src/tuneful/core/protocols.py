@@ -53,15 +53,20 @@ class Network(Protocol):
     def natively(self, module: nn.Module) -> AbstractContextManager[None]: ...  # padded rows and key-value caches
 
 
-class Attached(Protocol):
-    """An adapter at work on one module."""
+class Learning(Protocol):
+    """A module some of whose weights learn."""
 
     @property
     def module(self) -> nn.Module: ...
     def trainable(self) -> dict[str, nn.Parameter]: ...
-    def original(self) -> AbstractContextManager[nn.Module]: ...  # the module as it was before tuning
     def state(self) -> dict[str, Tensor]: ...
     def load(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class Attached(Learning, Protocol):
+    """An adapter at work on one module."""
+
+    def original(self) -> AbstractContextManager[nn.Module]: ...  # the module as it was before tuning
     def distance(self) -> Tensor: ...  # () sum of squares of what changed in the weights there were before
     def nearer(self, share: float) -> None: ...  # keeps this share of that change
     def sloped(self) -> AbstractContextManager[dict[str, nn.Parameter]]: ...  # whole weights; inside, passes reach them

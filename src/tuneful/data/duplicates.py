@@ -31,6 +31,11 @@ def said_in(example: Example) -> str:
     return "\n".join(part for part in (example.text, example.second) if part)
 
 
+def alike(example: Example) -> str:
+    """The same of rows that say the same, but for case, width and punctuation."""
+    return normal(said_in(example))
+
+
 def whole(example: Example) -> str:
     """What a row says in full, for data in which one question may have several answers."""
     return "\n".join([said_in(example), *([example.positive] if example.positive is not None else [])])

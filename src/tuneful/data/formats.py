@@ -169,6 +169,10 @@ def detect(rows: Sequence[Raw], named: Mapping[str, str], layout: str | None = N
         if (layout is None or candidate.name == layout) and fits and _means(candidate, rows, by_part):
             return candidate, Columns(by_part)
     wanted = f"the layout '{layout}'" if layout else "any layout Tuneful knows"
+    if len(one := {"chosen", "rejected"} & by_part.keys()) == 1:
+        (there,) = one
+        (missing,) = {"chosen", "rejected"} - one
+        wanted += f": answers that are {there} need such that are {missing}, in a column called {missing}"
     raise DataError(
         f"{rows[0].place.source} does not fit {wanted}. Columns: {', '.join(present)}.\n"
         "  Name them, for example --set data.text=COLUMN --set data.label=COLUMN, "

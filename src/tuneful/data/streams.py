@@ -12,7 +12,7 @@ from tuneful.core.errors import DataError
 from tuneful.core.order import Scattered
 from tuneful.core.types import Drawn, Dropped, Example, Row
 from tuneful.data.columns import Columns
-from tuneful.data.duplicates import normal, said_in
+from tuneful.data.duplicates import alike
 from tuneful.data.formats import Format, understand
 from tuneful.data.rows import Rows
 from tuneful.data.sources import Raw
@@ -127,4 +127,4 @@ class StreamedRows:
 
 
 def _key(example: Example) -> bytes:
-    return hashlib.blake2b(normal(said_in(example)).encode(errors="surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(alike(example).encode(errors="surrogatepass"), digest_size=16).digest()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tuneful.evaluation.phrases import SYSTEMS
 from tuneful.evaluation.words import LANGUAGES, words
 
 Report = Mapping[str, Any]
-SYSTEMS = ("base", "kshot", "trivial", "tuned")
 
 
 def of_kinds(

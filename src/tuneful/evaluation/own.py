@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from tuneful.core.order import answered
 from tuneful.core.types import Row
 
 Answer = TypeVar("Answer")
@@ -20,9 +21,9 @@ def by_own_task(
     training rows or, where it has none, from all. All at once where there are no tasks."""
     if not tasks:
         return list(answer(train, test))
-    found: dict[int, Answer] = {}
-    for task in dict.fromkeys(row.example.task for row in test):
-        own = [place for place, row in enumerate(test) if row.example.task == task]
+
+    def of(task: str, places: list[int]) -> Sequence[Answer]:
         known = [row for row in train if row.example.task == task] or train
-        found.update(zip(own, answer(known, [test[place] for place in own]), strict=True))
-    return [found[place] for place in range(len(test))]
+        return answer(known, [test[place] for place in places])
+
+    return answered([row.example.task for row in test], of)

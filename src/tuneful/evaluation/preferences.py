@@ -60,8 +60,7 @@ def examine_preferences(
     """Pairs of a chosen and a rejected answer. The tuned model prefers by the objective's own reward; the model before
     tuning, which has none, by how likely the answers are, a token where the objective counts so (`by_mean`); the
     trivial rule by their length, as most training pairs say."""
-    now, was = (read_answers(policy, test, collate, original=original) for original in (False, True))
-    rewards = objective.rewards(_as_told(now), torch.tensor(was[..., 0].ravel())).numpy().reshape(-1, 2)
+    now, was, rewards = _told(policy, objective, collate, test)
     likelier = {"base": _margins(was, by_mean=by_mean), "tuned": _margins(now, by_mean=by_mean)}
     margins = {
         "base": likelier["base"],
@@ -94,8 +93,7 @@ def examine_judged(
     """Answers that are wanted or not. The tuned model says yes where the reward of an answer is above the mean reward
     of answers to other prompts, as it learned; the model before tuning where it is likelier a token than the line that
     parts training rows best; the trivial rule says what most training rows say."""
-    now, was = (read_answers(policy, test, collate, original=original) for original in (False, True))
-    rewards = objective.rewards(_as_told(now), torch.tensor(was[..., 0].ravel())).numpy().reshape(-1, 2)
+    now, was, rewards = _told(policy, objective, collate, test)
     moved = max(0.0, float(np.nanmean(rewards[:, 1]))) if not np.isnan(rewards[:, 1]).all() else 0.0
     known = train[:ROWS]
     before = read_answers(policy, known, collate, original=True)
@@ -119,6 +117,15 @@ def examine_judged(
     ]  # fmt: skip
     answers.sort(key=lambda answer: "tuned" not in answer)
     return Examined(scores, settings.primary or JUDGED_METRICS[0], answers, [*notes, *_fallen(scores)])
+
+
+def _told(
+    policy: Policy, objective: Rewards, collate: Collate, rows: Sequence[Row]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `read_answers` finds now and before tuning, and (R, 2) the rewards of both texts of a row."""
+    now, was = (read_answers(policy, rows, collate, original=original) for original in (False, True))
+    rewards = objective.rewards(_as_told(now), torch.tensor(was[..., 0].ravel())).numpy().reshape(-1, 2)
+    return now, was, rewards
 
 
 def _of_row(found: Mapping[str, np.ndarray], number: int) -> dict[str, Any]:

@@ -180,7 +180,8 @@ def _routed(owner: Any, x: Tensor) -> Products | None:
 
 def _routes(owner: Any) -> Routes | None:
     joint = (owner.self_attn, owner.mlp)
-    return next((layer.routes for place in joint for layer in place.children() if hasattr(layer, "routes")), None)
+    layers = (layer.__dict__ for place in joint for layer in place.children())
+    return next((known["routes"] for known in layers if "routes" in known), None)
 
 
 def _products(owner: Any) -> tuple[Product, ...] | None:

@@ -11,7 +11,7 @@ from tuneful.core.errors import RunFolderError
 from tuneful.core.files import write_text
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Example
-from tuneful.data.duplicates import normal, said_in
+from tuneful.data.duplicates import alike, normal, said_in
 from tuneful.data.labels import name_of
 from tuneful.data.written import example_of, fields_of, write_examples
 from tuneful.recipe import Data, Recipe
@@ -65,14 +65,14 @@ def _line(example: Example) -> str:
 def set_apart(folder: RunFolder, following: Path, recipe: Recipe, asked: Sequence[Example]) -> tuple[Recipe, int]:
     """The recipe with copies as its sources, and how many rows the folder keeps that are asked for. Raises
     RunFolderError where nothing would be left of a task."""
-    gone, place, found = {normal(said_in(example)) for example in asked}, following / ASKED, 0
+    gone, place, found = {alike(example) for example in asked}, following / ASKED, 0
     tasks = []
     for task, kept in zip(recipe.tasks, read_memory(folder).tasks, strict=False):
         own = place / kept.folder
         own.mkdir(parents=True)
         for file in sorted((folder.memory / kept.folder).glob("*.jsonl")):
             lines = file.read_text(encoding="utf-8").splitlines()
-            left = [line for line in lines if normal(said_in(example_of(json.loads(line)))) not in gone]
+            left = [line for line in lines if alike(example_of(json.loads(line))) not in gone]
             found += len(lines) - len(left)
             if left:
                 write_text(own / file.name, "".join(f"{line}\n" for line in left))

@@ -128,8 +128,12 @@ def build_on(policy: Policy, prepared: Prepared) -> Built:
     """The same for a policy that is there already."""
     collate = collator_of(prepared, policy)
     schedule = schedule_of(prepared, policy, collate)
-    ends = schedule.ends if isinstance(schedule, LifelongSteps) else ()
-    optimiser = _optimiser(prepared, policy, len(schedule), ends)
+    told = told_of(policy, [(policy, prepared)])
+    if prepared.resolved.each:
+        optimiser: Updater = updaters_of(prepared, policy.attached, **told)
+    else:
+        ends = schedule.ends if isinstance(schedule, LifelongSteps) else ()
+        optimiser = updater_of(prepared.recipe, policy, len(schedule), ends, **told)
     seed_own(prepared.recipe.seed)
     begun_here = begun(prepared.recipe, prepared.repeated)
     return Built(prepared, policy, collate, schedule, optimiser, begun_here, cost(prepared, policy))
@@ -174,16 +178,22 @@ def _drawn(prepared: Prepared, collate: Collator, cut: Cut) -> Any:
     return recipe.schedule.over(rows, collate, cut, total=prepared.resolved.steps, seed=recipe.seed)
 
 
-def _optimiser(prepared: Prepared, policy: Policy, steps: int, ends: Sequence[int]) -> Updater:
-    recipe, lies, parameters = prepared.recipe, heights(policy.module), policy.trainable()
-    told: dict[str, Any] = {
-        "heads": head_names(policy.module) if prepared.starts_new else [],
+def updater_of(recipe: Recipe, policy: Policy, steps: int, ends: Sequence[int] = (), **told: Any) -> Updater:
+    """`told` is what an optimiser is told of the parameters."""
+    average = RunningAverage(recipe.average) if recipe.average else None
+    return Updater(recipe.optimiser, policy.trainable(), steps=steps, average=average, ends=ends, **told)
+
+
+def told_of(policy: Policy, views: Sequence[tuple[Policy, Prepared]]) -> dict[str, Any]:
+    """Which of what `policy` tunes are heads that start from nothing, and how far below the head each lies; it is read
+    through the `views`, by their own rows."""
+    lies = {key: height for view, _ in views for key, height in heights(view.module).items()}
+    heads = {head for view, prepared in views if prepared.starts_new for head in head_names(view.module)}
+    parameters = policy.trainable()
+    return {
+        "heads": sorted(heads),
         "heights": {name: lies[id(parameter)] for name, parameter in parameters.items()},
     }
-    if prepared.resolved.each:
-        return updaters_of(prepared, policy.attached, **told)
-    average = RunningAverage(recipe.average) if recipe.average else None
-    return Updater(recipe.optimiser, parameters, steps=steps, average=average, ends=ends, **told)
 
 
 def build_policy(prepared: Prepared, say: Say = lambda _: None) -> Policy:

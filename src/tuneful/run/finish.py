@@ -7,14 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from tuneful.adapters.each import AttachedEach
-from tuneful.adapters.lowrank import attach_saved
 from tuneful.core.device import give_back_freed_memory, is_first, peak_memory_mb
-from tuneful.core.files import new_folder, write_text
+from tuneful.core.files import write_text
 from tuneful.core.linear import count
-from tuneful.core.protocols import Attached
 from tuneful.core.types import Layout, Said
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import is_generated
@@ -26,7 +21,6 @@ from tuneful.evaluation.report import compose, write_faces
 from tuneful.evaluation.treatment import Treated
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
-from tuneful.models.load import load
 from tuneful.objectives import Contrast, Denoise, Masked, Prototype, Retrieve
 from tuneful.run import routing
 from tuneful.run.beside import with_selection
@@ -43,7 +37,7 @@ from tuneful.run.plan import rate_again
 from tuneful.run.preferred import examine_answers
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
-from tuneful.run.scale import in_own_unit
+from tuneful.run.saving import save_weights
 from tuneful.run.several import Worth, each_task, lost, together
 from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
@@ -119,6 +113,7 @@ def _measured(
     treated = fairness(built, say, seconds=progress.seconds, decide=repaired.decide) if measures else Treated()
     _go_on(should_stop)
     forgotten = _forgetting(built) if measures and built.recipe.evaluate.forgetting else {}
+    forgotten |= {**lost(built, worth), **together(built, folder), **unlearned(built, folder)}
     sent = routing.examined(built, folder.adapters) if measures else {}
     report = compose(
         name=str(built.recipe.name),
@@ -128,13 +123,7 @@ def _measured(
         cost={**cost_of(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
         bias=treated.bias,
         groups=treated.groups,
-        forgetting={
-            **forgotten,
-            **lost(built, worth),
-            **together(built, folder),
-            **unlearned(built, folder),
-            **more(built, examined),
-        },
+        forgetting={**forgotten, **more(built, examined)},
         data=with_selection(
             _data(built, folder, progress, chosen, [*routing.routed(sent), *(examined.notes if examined else ())], say),
             built.prepared.selection,
@@ -161,50 +150,6 @@ def _go_on(should_stop: Callable[[], bool]) -> None:
     if should_stop():
         raise Interrupted
     give_back_freed_memory()
-
-
-def save_weights(built: Built, folder: RunFolder) -> None:
-    """`adapter/` for adapters, `model/` for tuned weights; each with tokenizer and template. An encoder without a head
-    is there as one model in any case, which is what tools for vectors read."""
-    attached, labels = built.policy.attached, built.prepared.labels
-    processor, freezes = built.prepared.processor, built.prepared.resolved.adapter.freezes
-    target = folder.adapter if freezes else folder.model
-    if isinstance(attached, AttachedEach):
-        save_each(built, folder)
-        return
-    with in_own_unit(built.policy.module, labels):
-        if not is_first():  # here only where the model is sharded, to hand over its share
-            attached.save("")
-            return
-        with new_folder(target) as scratch:
-            attached.save(str(scratch))
-            processor.save(str(scratch))
-        if freezes and (built.recipe.save.merged or built.prepared.layout.vectors):
-            whole = attached if built.recipe.quantise is None else _on_own_weights(built, str(target))
-            with new_folder(folder.model) as scratch:
-                whole.merged().save_pretrained(scratch)  # type: ignore[operator]
-                processor.save(str(scratch))
-
-
-def save_each(built: Built, folder: RunFolder) -> None:
-    """`adapters/TASK/`, each with tokenizer and template, and beside them what tells whose a text is."""
-    with new_folder(folder.adapters) as scratch:
-        built.policy.attached.save(str(scratch))
-        for task in each_of(built.recipe):
-            built.prepared.processor.save(str(scratch / task))
-        routing.save(built, scratch)
-
-
-def _on_own_weights(built: Built, adapter: str) -> Attached:
-    """What was tuned over quantised weights, over the weights themselves: it answers better there (docs/log.md)."""
-    recipe, labels = built.recipe, built.prepared.labels
-    loaded = load(
-        str(recipe.model),
-        labels=built.prepared.head,
-        dtype=torch.bfloat16 if recipe.precision == "bf16" and labels is None else torch.float32,
-        trust_remote_code=recipe.trust_remote_code,
-    )
-    return attach_saved(loaded.module, adapter)
 
 
 def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:

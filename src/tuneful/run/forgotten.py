@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tuneful.core.types import Layout, Record, Row
-from tuneful.data.duplicates import normal, said_in
+from tuneful.data.duplicates import alike
 from tuneful.evaluation.membership import LEAST, membership, told_apart
 from tuneful.evaluation.reading import class_logits, token_losses
 from tuneful.regularisers.unlearning import RunningForget
@@ -58,7 +58,7 @@ def by_text(rows: Sequence[Row], losses: Sequence[float]) -> list[float]:
     """One number of all rows that say the same, for these are not told apart independently: the mean."""
     found: dict[str, list[float]] = defaultdict(list)
     for row, loss in zip(rows, losses, strict=True):
-        found[normal(said_in(row.example))].append(loss)
+        found[alike(row.example)].append(loss)
     return [float(np.mean(alike)) for alike in found.values()]
 
 

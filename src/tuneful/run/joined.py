@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from tuneful.core.device import is_first
 from tuneful.core.errors import RecipeError
 from tuneful.core.files import write_text
 from tuneful.core.ranks import first_alone, together
@@ -35,7 +34,7 @@ from tuneful.run.opening import asked_of_all, claim, given, prepared_for, tell_n
 from tuneful.run.prepare import Prepared
 from tuneful.run.progress import Progress, Skipped
 from tuneful.run.reworded import with_reworded
-from tuneful.run.train import train
+from tuneful.run.train import recorded
 from tuneful.run.variants import with_variants
 from tuneful.run.watch import Watch
 
@@ -63,7 +62,8 @@ def checked_kinds(recipe: Recipe, say: Say) -> dict[str, Prepared]:
 
 
 def prepared_kinds(kinds: Mapping[str, Recipe], say: Say) -> dict[str, Prepared]:
-    """Each as a run of its own would be. Raises InputError, which says of which kind it is."""
+    """Each as a run of its own would be, but that none learns what another is asked about. Raises InputError, which
+    says of which kind it is."""
     found = {}
     for name, kind in kinds.items():
         refuse_alone(name, kind)
@@ -71,7 +71,7 @@ def prepared_kinds(kinds: Mapping[str, Recipe], say: Say) -> dict[str, Prepared]
             found[name] = prepared_for(kind, lambda words, name=name: say(f"{name}: {words}"))  # type: ignore[misc]
         except RecipeError as error:
             raise RecipeError([f"{name}: {problem}" for problem in error.problems]) from None
-    return found
+    return apart(found)
 
 
 def refuse_alone(name: str, kind: Recipe) -> None:
@@ -102,17 +102,13 @@ def run_kinds(
     prepared = {name: with_reworded(kind, say) for name, kind in prepared.items()}
     with ExitStack() as held:
         first_alone(lambda: claim(folder, resume, held))
-        prepared = apart({name: with_variants(kind, say) for name, kind in prepared.items()})
+        prepared = {name: with_variants(kind, say) for name, kind in prepared.items()}
         for kind in prepared.values():
             tell_notes(kind, language, say)
         built = together(lambda: build_joint(recipe, prepared, say))
         if not resume:
             first_alone(lambda: _write_down(built, recipe, prepared, folder, command))
-        yield Record(0, "plan", recipe.about, {name: float(value) for name, value in asdict(built.cost).items()})
-        for record in train(built, folder, progress, resume=resume, should_stop=asked_of_all(should_stop), say=say):
-            if is_first():
-                folder.append(record)
-            yield record
+        yield from recorded(built, folder, progress, resume=resume, should_stop=asked_of_all(should_stop), say=say)
         first_alone(lambda: _finish(built, folder, progress, command, language=language, say=say, stop=should_stop))
 
 
@@ -156,15 +152,14 @@ def _finish(
         done = _progress_of(built, progress, records, name, made)
         reports[name] = finish(part, own, done, language=language, say=say, should_stop=stop)
         costs[name] = {"seconds": round(done.seconds, 2), "tokens": done.tokens}
-    report = of_kinds(_report(built, folder, progress, list(built.parts)), reports, places, costs)
+    report = of_kinds(_report(built, folder, progress, records), reports, places, costs)
     write_faces(report, folder.path, language)
     folder.write_json(folder.report, report)  # last: a run that has it has ended
 
 
-def _report(built: Built, folder: RunFolder, progress: Progress, names: list[str]) -> dict[str, Any]:
+def _report(built: Built, folder: RunFolder, progress: Progress, records: list[Record]) -> dict[str, Any]:
     """What is known of the run as a whole."""
-    updates = [record.metrics for record in folder.read_records() if record.kind == "train"]
-    found = conflicts(updates, names)
+    found = conflicts([record.metrics for record in records if record.kind == "train"], list(built.parts))
     return compose(
         name=str(built.recipe.name), examined=None, limits={}, cost=cost_of(built, progress, {}),
         generalisation={}, bias={}, groups={}, forgetting={"conflicts": found} if found else {}, data={},

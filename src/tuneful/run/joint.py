@@ -10,15 +10,11 @@ import torch
 
 from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.joint import JointAttached, share_body
-from tuneful.adapters.weights import head_names
 from tuneful.core.device import prepare_process, seed_everything, seed_own
 from tuneful.core.joint import Joint
-from tuneful.core.layers import heights
 from tuneful.core.policy import Policy
 from tuneful.core.types import Layout
-from tuneful.engine.average import RunningAverage
 from tuneful.engine.cost import Cost
-from tuneful.engine.update import Updater
 from tuneful.recipe import Recipe
 from tuneful.run.build import (
     Built,
@@ -28,6 +24,8 @@ from tuneful.run.build import (
     loaded_with_adapter,
     policy_over,
     schedule_of,
+    told_of,
+    updater_of,
 )
 from tuneful.run.groups import begun, names_of
 from tuneful.run.kinds import weight_of
@@ -97,7 +95,8 @@ def build_joint(recipe: Recipe, kinds: Kinds, say: Say = lambda _: None) -> Buil
     schedules = {name: schedule_of(kind, views[name], collates[name]) for name, kind in kinds.items()}
     policy.module.train()
     schedule = TogetherSteps(schedules, counts, max(counts.values()))  # type: ignore[arg-type]
-    optimiser = _updater(whole.recipe, policy, views, kinds, len(schedule))
+    told = told_of(policy, [(views[name], kind) for name, kind in kinds.items()])
+    optimiser = updater_of(whole.recipe, policy, len(schedule), **told)
     at_work = begun(whole.recipe, rows)
     parts = {
         name: Built(kind, views[name], collates[name], schedules[name], optimiser, at_work, cost(kind, views[name]))
@@ -105,7 +104,7 @@ def build_joint(recipe: Recipe, kinds: Kinds, say: Say = lambda _: None) -> Buil
     }
     seed_own(recipe.seed)
     first = next(iter(parts.values()))
-    return Built(whole, policy, first.collate, schedule, optimiser, at_work, _cost(parts, counts), parts)
+    return Built(whole, policy, first.collate, schedule, optimiser, at_work, _cost(parts, len(schedule)), parts)
 
 
 def _as_learned(kind: Prepared, whole: Recipe, steps: int) -> Prepared:
@@ -147,25 +146,13 @@ def _seen(kinds: Kinds) -> torch.Tensor | None:
     return torch.cat(known) if len(known) == len(seen) else None
 
 
-def _updater(recipe: Recipe, policy: Policy, views: Mapping[str, Policy], kinds: Kinds, steps: int) -> Updater:
-    lies = {key: height for view in views.values() for key, height in heights(view.module).items()}
-    parameters = policy.trainable()
-    heads = {head for name, kind in kinds.items() if kind.starts_new for head in head_names(views[name].module)}
-    return Updater(
-        recipe.optimiser, parameters, steps=steps, heads=sorted(heads),
-        heights={name: lies[id(parameter)] for name, parameter in parameters.items()},
-        average=RunningAverage(recipe.average) if recipe.average else None,
-    )  # fmt: skip
-
-
-def _cost(parts: Mapping[str, Built], counts: Mapping[str, int]) -> Cost:
-    """That of all; of each what its updates are of those it was reckoned with."""
-    shares = {name: counts[name] / max(1, part.cost.steps) for name, part in parts.items()}
-    first = next(iter(parts.values())).cost
+def _cost(parts: Mapping[str, Built], steps: int) -> Cost:
+    """That of all, in so many updates."""
+    costs = [part.cost for part in parts.values()]
     return Cost(
-        steps=max(counts.values()),
-        seconds=round(sum(shares[name] * part.cost.seconds for name, part in parts.items()), 1),
-        memory_mb=max(part.cost.memory_mb for part in parts.values()),
-        tflop=sum(shares[name] * part.cost.tflop for name, part in parts.items()),
-        gflops=first.gflops,
+        steps=steps,
+        seconds=round(sum(one.seconds for one in costs), 1),
+        memory_mb=max(one.memory_mb for one in costs),
+        tflop=sum(one.tflop for one in costs),
+        gflops=costs[0].gflops,
     )

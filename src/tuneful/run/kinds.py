@@ -4,7 +4,6 @@ one body in one run."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from tuneful.adapters import Full, Lora
@@ -103,7 +102,7 @@ def _measured(recipe: Recipe, tasks: Sequence[Task]) -> Evaluate:
 
 def weight_of(recipe: Recipe) -> float:
     """How often a kind's rows are drawn, beside what their number makes of it."""
-    return fmean(task.weight for task in recipe.tasks) if len(recipe.tasks) == 1 else 1.0
+    return recipe.task.weight if len(recipe.tasks) == 1 else 1.0
 
 
 def on_one_body(kinds: Mapping[str, Recipe], say: Say) -> dict[str, Recipe]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tuneful.core.types import Example, Said
 from tuneful.data.answers import echoes, refuses
-from tuneful.data.duplicates import normal, said_in, whole
+from tuneful.data.duplicates import alike, normal, said_in, whole
 from tuneful.data.labels import as_list, name_of
 from tuneful.data.patch import Line
 from tuneful.models.landscape import BLOCK, nearness, robust
@@ -72,7 +72,7 @@ def _answers_differ(looked: Looked, places: Sequence[int]) -> Iterator[Line]:
     for same in answers.values():
         yield from _repeated(looked, same)
         row = looked.rows[same[0]]
-        if row is not first and normal(said_in(row)) == normal(said_in(first)):
+        if row is not first and alike(row) == alike(first):
             unlike = 1 - _overlap(answer_of(row), answer_of(first))
             yield looked.line(row, "contradiction", unlike, Said("coach_answers_differ", {"other": first.place}))
 

@@ -12,7 +12,7 @@ from typing import Any
 from tuneful.adapters import Head, Lora
 from tuneful.core.errors import InputError, RecipeError, RunFolderError
 from tuneful.core.types import FORGOTTEN, Example, Layout, Row
-from tuneful.data.duplicates import normal, said_in
+from tuneful.data.duplicates import alike
 from tuneful.data.formats import detect, understand
 from tuneful.data.rows import NAMES, is_generated
 from tuneful.data.sources import read
@@ -233,9 +233,9 @@ def told_apart(lessons: Sequence[tuple[Parent, Mapping[str, Lesson]]]) -> dict[s
             own = name if name not in found else f"{name} ({parent.name})"
             known[key] = own
             found[own] = lesson
-    learned = {said for lesson in found.values() for said in map(_said, lesson.train)}
+    learned = {said for lesson in found.values() for said in map(alike, lesson.train)}
     return {
-        name: replace(lesson, test=[row for row in lesson.test if _said(row) not in learned])
+        name: replace(lesson, test=[row for row in lesson.test if alike(row) not in learned])
         for name, lesson in found.items()
     }
 
@@ -248,10 +248,6 @@ def _understood(lesson: Lesson) -> str:
 
 def _both(one: Lesson, other: Lesson) -> Lesson:
     """The rows that either learned, and those that either held out."""
-    train, test = ({_said(row): row for row in (*ours, *theirs)}
+    train, test = ({alike(row): row for row in (*ours, *theirs)}
                    for ours, theirs in ((one.train, other.train), (one.test, other.test)))  # fmt: skip
     return replace(one, train=list(train.values()), test=list(test.values()))
-
-
-def _said(example: Example) -> str:
-    return normal(said_in(example))

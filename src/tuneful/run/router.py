@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tuneful.adapters.each import AttachedEach, attach_saved_each
 from tuneful.core.errors import ModelError
+from tuneful.core.order import answered
 from tuneful.core.policy import Policy
 from tuneful.core.spec import did_you_mean
 from tuneful.core.types import Layout, Row
@@ -58,12 +59,12 @@ def by_task(
     """What is asked in its order, each by the adapter of its task; all at once where there are no tasks."""
     if not tasks:
         return list(answer(asked))
-    found: dict[int, Answer] = {}
-    for task in dict.fromkeys(tasks):
-        own = [place for place, one in enumerate(tasks) if one == task]
+
+    def of(task: str, places: list[int]) -> Sequence[Answer]:
         with policy.of_task(task):
-            found.update(zip(own, answer([asked[place] for place in own]), strict=True))
-    return [found[place] for place in range(len(asked))]
+            return answer([asked[place] for place in places])
+
+    return answered(tasks, of)
 
 
 def of_their_tasks(router: Router | None, policy: Policy, rows: list[Row]) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tuneful.run.opening import asked_of_all, claim, given, prepared_for, refuse
 from tuneful.run.prepare import Prepared
 from tuneful.run.progress import Progress
 from tuneful.run.reworded import with_reworded
-from tuneful.run.train import train
+from tuneful.run.train import recorded
 from tuneful.run.twice import twice
 from tuneful.run.variants import with_variants
 from tuneful.run.weigh import to_weigh, weigh
@@ -73,11 +73,7 @@ def run(
         built, missed = twice(built, folder, say, stop, resume=resume)
         if not resume:
             first_alone(lambda: _write_down(built, recipe, folder, command, choice, compared, missed))
-        yield Record(0, "plan", recipe.about, {name: float(value) for name, value in asdict(built.cost).items()})
-        for record in train(built, folder, progress, resume=resume, should_stop=stop, say=say):
-            if is_first():
-                folder.append(record)
-            yield record
+        yield from recorded(built, folder, progress, resume=resume, should_stop=stop, say=say)
         if built.sharded:
             finish(built, folder, progress, language=language, say=say, should_stop=stop)
             gathered(None)  # the report is written

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tuneful.core.device import is_first
 from tuneful.core.errors import Diverged, OutOfMemory
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import KeepsTensors, Schedule, Stateful
@@ -39,6 +40,15 @@ class Noting:
             if isinstance(step, Step):
                 self.skipped.add(step.skipped)
             yield step
+
+
+def recorded(built: Built, folder: RunFolder, progress: Progress, **given: Any) -> Iterator[Record]:
+    """Trains, and writes down every record; the plan comes before them. `given` is for `train`."""
+    yield Record(0, "plan", built.recipe.about, {name: float(value) for name, value in asdict(built.cost).items()})
+    for record in train(built, folder, progress, **given):
+        if is_first():
+            folder.append(record)
+        yield record
 
 
 def train(
