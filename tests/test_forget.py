@@ -89,6 +89,22 @@ def test_a_row_that_is_as_unlikely_as_others_is_let_be(monkeypatch: pytest.Monke
     assert policy.module.training  # it was asked with dropout off, and learns on with it
 
 
+def test_a_row_is_held_to_the_level_that_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have a loss of log 2; of levels from 0 to 1 one row drew 0.2, and is let be, the other 0.9."""
+    monkeypatch.setattr("tuneful.regularisers.unlearning.Earlier", lambda policy: lambda batch: Said([[0.0, 0.0]] * 2))
+    monkeypatch.setattr("tuneful.regularisers.unlearning.drawn", lambda batch: np.array([0.2, 0.9]))
+    batch, now = Batch({}, {"labels": torch.tensor([0, 0])}, torch.ones(2), 2.0, 2, FORGOTTEN), Said([[0.0, 0.0]] * 2)
+    policy: Any = SimpleNamespace(module=torch.nn.Linear(1, 1), through=lambda module, batch: now)
+    part = Forget().begin(np.zeros(0))
+    part.consolidate(policy, Boundary("one"))
+    part.aim([1.0, 0.0])
+    losses = now.losses()
+    whole = losses.mean() + part(policy, batch, Terms(losses, now))  # type: ignore[arg-type]
+    slopes = torch.autograd.grad(whole, now.logits)[0][:, 0]
+    assert float(slopes[0]) == 0
+    assert float(slopes[1]) > 0
+
+
 def test_head_starts_of_classes_are_no_part_of_how_likely_a_row_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """The objective may add to the scores of classes; the model before and now are asked without."""
     then, now = Said([[0.0, 0.0]]), Said([[0.0, 0.0]])
