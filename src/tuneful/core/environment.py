@@ -1,0 +1,49 @@
+"""What an environment is: it asks, a model answers, and it says how good that was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from tuneful.core.types import Example, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What comes back for one reply of the model."""
+
+    reward: float  # of this reply; those of an episode are added up
+    done: bool
+    messages: tuple[Message, ...] = ()  # what the model reads next; empty when the episode is over
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the reward is made of, by name, for people
+    broken: str = ""  # why there is no reward: an error, a time limit. Nothing is learned from such an episode
+
+
+class Episode(Protocol):
+    """One conversation with an environment. It is used once."""
+
+    @property
+    def prompt(self) -> Sequence[Message]: ...
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]: ...
+    def reply(self, text: str) -> Turn: ...
+
+
+class Environment(Protocol):
+    """Something to be tried. The same example and seed give the same episode, so that answers can be compared."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def turns(self) -> int: ...  # replies an episode has at most
+    @property
+    def patience(self) -> float: ...  # seconds a reply may take to be judged
+    def episode(self, example: Example, seed: int) -> Episode: ...
+
+
+@runtime_checkable
+class MakesExamples(Protocol):
+    """Optional, of an environment that needs no data: its own tasks, by number and seed."""
+
+    def examples(self, count: int, seed: int) -> list[Example]: ...
