@@ -47,3 +47,28 @@ class MakesExamples(Protocol):
     """Optional, of an environment that needs no data: its own tasks, by number and seed."""
 
     def examples(self, count: int, seed: int) -> list[Example]: ...
+
+
+class Game(Protocol):
+    """An episode that is played, and what has been said in it."""
+
+    @property
+    def messages(self) -> Sequence[Message]: ...  # the prompt, replies, and what came back
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def turns(self) -> Sequence[Turn]: ...  # one a reply
+    @property
+    def broken(self) -> str: ...  # why nothing is learned from it
+    @property
+    def reward(self) -> float: ...  # of all replies
+
+
+class Games(Protocol):
+    """Episodes that are played side by side."""
+
+    @property
+    def games(self) -> Sequence[Game]: ...
+    @property
+    def open(self) -> Sequence[int]: ...  # numbers of those that wait for a reply
+    def reply(self, texts: Mapping[int, str]) -> Mapping[int, Turn]: ...  # of some of these
