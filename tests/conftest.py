@@ -46,7 +46,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An address on this computer, which tests may otherwise not ask."""
     monkeypatch.setattr(socket.socket, "connect", socket.SocketType.connect)
-    monkeypatch.setattr("tuneful.models.endpoint.time.sleep", lambda _: None)
+    monkeypatch.setattr("tuneful.core.endpoint.time.sleep", lambda _: None)
     found = Server()
     yield found
     found.server.shutdown()

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from endpoints import Server, lines
 from tuneful.cli.main import main
+from tuneful.core.endpoint import Endpoint
 from tuneful.core.errors import DataError, EndpointError, InputError
 from tuneful.core.types import Message
 from tuneful.data.duplicates import mark
 from tuneful.data.synthesise import EACH, fits, groups, requests_for, texts_in
-from tuneful.models.endpoint import Endpoint
 from tuneful.run.journal import Journal, open_journal
 from tuneful.run.sift import Written, sift
 from tuneful.run.synthesise import given_in, labelled_rows, tokens_of

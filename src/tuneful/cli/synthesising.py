@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tuneful.cli.show import console, named_columns, note, print_json
 from tuneful.core.device import secret
+from tuneful.core.endpoint import Endpoint
 from tuneful.core.errors import InputError
-from tuneful.models.endpoint import Endpoint
 from tuneful.run.embedded import WRITER
 from tuneful.run.instruct import instruct
 from tuneful.run.synthesise import Synthesised, given_in, synthesise

@@ -38,7 +38,7 @@ class Environment(Protocol):
     @property
     def turns(self) -> int: ...  # replies an episode has at most
     @property
-    def patience(self) -> float: ...  # seconds a reply may take to be judged
+    def patience(self) -> float: ...  # seconds an episode may take to begin, or a reply to be judged
     def episode(self, example: Example, seed: int) -> Episode: ...
 
 
@@ -47,6 +47,32 @@ class MakesExamples(Protocol):
     """Optional, of an environment that needs no data: its own tasks, by number and seed."""
 
     def examples(self, count: int, seed: int) -> list[Example]: ...
+
+
+@runtime_checkable
+class Crowded(Protocol):
+    """Optional, of an environment or reward that cannot judge as many replies at the same moment as it is given."""
+
+    @property
+    def at_once(self) -> int: ...
+
+
+@runtime_checkable
+class Lacks(Protocol):
+    """Optional, of an environment or reward: what is missing before it can be used, in words; asked once, before
+    anything is learned."""
+
+    def lacking(self) -> list[str]: ...
+
+
+class Reward(Protocol):
+    """How good a reply is, of itself, beside the example it answers. What it raises breaks the episode."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    def __call__(self, reply: str, example: Example) -> float: ...
 
 
 class Game(Protocol):

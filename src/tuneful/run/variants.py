@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tuneful.core.device import cache_folder, is_first, secret
+from tuneful.core.endpoint import Endpoint
 from tuneful.core.errors import RecipeError
 from tuneful.core.ranks import gathered, together
 from tuneful.core.types import Layout, Row, Said
@@ -17,7 +18,6 @@ from tuneful.data.augment import Masked, Paraphrase
 from tuneful.data.augment.paraphrase import Rewords, rewordings, said
 from tuneful.data.augment.pieces import is_fixed, words
 from tuneful.data.augment.reread import asked_texts, has_request
-from tuneful.models.endpoint import Endpoint
 from tuneful.run.augment import MADE
 from tuneful.run.embedded import WRITER, reader_for
 from tuneful.run.insert import inserted

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol
 
+from tuneful.core.endpoint import Endpoint
 from tuneful.core.errors import EndpointError
 from tuneful.data.synthesise import Question
-from tuneful.models.endpoint import Endpoint
 from tuneful.models.sampling import Generator
 from tuneful.run.tuned import Tuned
 
