@@ -156,7 +156,7 @@ def _means(played: Sequence[Tried]) -> dict[str, float]:
     sums: Counter[str] = Counter()
     for one in played:
         for turn in one.game.turns:
-            sums.update({name: float(value) for name, value in turn.parts.items()})  # type: ignore[misc]
+            sums.update({name: float(value) for name, value in turn.parts.items()})
     return {name: value / max(1, len(played)) for name, value in sums.items()}
 
 

@@ -52,8 +52,8 @@ from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.lifelong import LifelongSteps
-from tuneful.schedules.selftrain import SelfTrainSteps
 from tuneful.schedules.rollouts import RolloutSteps
+from tuneful.schedules.selftrain import SelfTrainSteps
 from tuneful.schedules.together import TogetherSteps
 
 Say = Callable[[str], None]
