@@ -47,6 +47,11 @@ class Tried:
         self.replies.append(answer.text)
         self.truncated |= not answer.stopped
 
+    def end(self) -> None:
+        """There is no room for another reply: what was heard last asks for nothing."""
+        self.truncated = True
+        del self.ids[self.written[-1] + 1 if self.written else len(self.ids) :]
+
     def hear(self, following: np.ndarray) -> None:
         """What stands behind a reply, whose end the model may have written itself."""
         heard = following.tolist()
@@ -95,7 +100,8 @@ class Player:
 
     def _has_room(self, tried: Tried) -> bool:
         room = len(tried.ids) + self.new_tokens <= self.longest
-        tried.truncated |= not room
+        if not room:
+            tried.end()
         return room
 
     def _heard(self, tried: Tried) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -14,7 +14,7 @@ from tuneful.adapters import Lora
 from tuneful.core.device import world
 from tuneful.core.environment import Environment, Lacks, MakesExamples
 from tuneful.core.errors import DataError, RecipeError
-from tuneful.core.types import Dropped, Example, Layout, Row
+from tuneful.core.types import Dropped, Example, Layout, Record, Row, Said
 from tuneful.data.formats import FORMATS, Format
 from tuneful.data.names import Name
 from tuneful.data.rows import Rows
@@ -170,5 +170,8 @@ def planned(schedule: object, rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in long for _ in range(schedule.answers)]
 
 
-def facts(recipe: Recipe) -> Mapping[str, Any]:
-    return {"environment": None if recipe.task.environment is None else recipe.task.environment.kind}
+def never_apart(records: Iterable[Record]) -> list[Said]:
+    """Says so where most updates had nothing to learn from."""
+    spreads = [record.metrics["spread"] for record in records if "spread" in record.metrics]
+    alike = sum(not spread for spread in spreads)
+    return [Said("never_apart", {"percent": round(100 * alike / len(spreads))})] if 2 * alike > len(spreads) else []

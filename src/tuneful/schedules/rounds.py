@@ -66,7 +66,7 @@ class Rounds:
             tried = self._tried(policy, rows, [number, attempt])
             found, silent, groups = self._learned(policy, rows, tried)
             learned += found
-            units += 0.0 if self.redraw else silent
+            units += silent
             metrics = metrics or figures(tried)
             wanted -= groups
             if not wanted:
@@ -94,7 +94,8 @@ class Rounds:
     def _learned(
         self, policy: Policy, rows: Sequence[Row], tried: Sequence[Sequence[Tried]]
     ) -> tuple[list[Played], float, int]:
-        """Rows with an advantage; what others add to the denominator; and how many prompts teach anything."""
+        """Rows with an advantage; what others add to the denominator, but of prompts that others stand in for; and how
+        many prompts teach anything."""
         counts = [[self._counts(one) for one in group] for group in tried]
         rewards = np.array([
             [one.reward if counted else np.nan for one, counted in zip(group, own, strict=True)]
@@ -107,7 +108,7 @@ class Rounds:
         for group, own, gains in zip(plain, counts, advantages, strict=True):
             told = [(row, gain) for row, counted, gain in zip(group, own, gains, strict=True) if counted]
             found = [replace(row, advantages=gain) for row, gain in told if np.any(gain)]
-            silent += sum(row.units for row, gain in told if not np.any(gain)) if len(found) < len(told) else 0.0
+            silent += sum(row.units for row, gain in told if not np.any(gain)) if found or not self.redraw else 0.0
             learned += found
             groups += bool(found)
         return learned, silent, groups
