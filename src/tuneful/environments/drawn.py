@@ -1,0 +1,43 @@
+"""Tasks of an environment's own, by number and seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tuneful.core.errors import InputError
+from tuneful.core.types import Example, Message, Place
+
+TRIES = 200  # draws for each task that is wanted
+
+
+def chance(*seeds: int | str) -> random.Random:
+    """The same for the same seeds on every machine."""
+    return random.Random(" ".join(map(str, seeds)))
+
+
+def apart(count: int, seed: int, draw: Callable[[random.Random], Any], noun: str) -> list[Any]:
+    """So many worlds, all different. Those of an even and of an odd seed are never the same, so that what is learned
+    from the ones can be tested on the others."""
+    found: dict[str, Any] = {}
+    for number in range(TRIES * count):
+        if len(found) == count:
+            break
+        world = draw(chance(seed, number))
+        written = json.dumps(world, sort_keys=True)
+        if hashlib.sha256(written.encode()).digest()[0] % 2 == seed % 2:
+            found.setdefault(written, world)
+    if len(found) < count:
+        raise InputError(
+            f"{noun}: {count} different tasks are asked for, and there seem to be {len(found)}; ask for fewer, or make "
+            "the world larger"
+        )
+    return list(found.values())
+
+
+def example(noun: str, seed: int, number: int, asked: str, world: Any) -> Example:
+    """One task: what is asked, with the world as its label."""
+    return Example(Place(f"{noun} {seed}", number + 1, "task"), messages=(Message("user", asked),), label=world)
