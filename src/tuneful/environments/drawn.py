@@ -11,12 +11,20 @@ from typing import Any
 from tuneful.core.errors import InputError
 from tuneful.core.types import Example, Message, Place
 
+EACH = 1 << 20  # tasks of one seed
 TRIES = 200  # draws for each task that is wanted
 
 
 def chance(*seeds: int | str) -> random.Random:
     """The same for the same seeds on every machine."""
     return random.Random(" ".join(map(str, seeds)))
+
+
+def own_seed(seed: int, number: int) -> int:
+    """A seed for each task that no task of another `seed` has."""
+    if not 0 <= number < EACH:
+        raise InputError(f"{EACH} tasks are there for each seed; ask for fewer")
+    return seed % (1 << 10) * EACH + number  # below 2^31, which every library takes
 
 
 def apart(count: int, seed: int, draw: Callable[[random.Random], Any], noun: str) -> list[Any]:
