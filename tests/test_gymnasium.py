@@ -57,8 +57,9 @@ def test_gymnasium_keeps_the_contract_and_its_own_seeds() -> None:
     check_environment(Gymnasium(id="CartPole-v1", scale=0.1, turns=4))
     lake = Gymnasium(turns=6)  # slippery: the next square is drawn
     check_environment(lake)
-    seeds = [{example.label for example in lake.examples(1000, seed)} for seed in range(3)]
-    assert len(set.union(*seeds)) == 3000
+    seeds = [{example.label for example in lake.examples(1000, seed)} for seed in (0, 1, 2, 3, 4_000_000_000)]
+    assert len(set.union(*seeds)) == 5000
+    assert max(map(max, seeds)) < 2**31
 
 
 def test_a_function_of_ones_own_describes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from tuneful.core.environment import PARTS
 from tuneful.core.errors import InputError
 from tuneful.core.types import Example, Message, Place
 
@@ -21,22 +22,23 @@ def chance(*seeds: int | str) -> random.Random:
 
 
 def own_seed(seed: int, number: int) -> int:
-    """A seed for each task that no task of another `seed` has."""
+    """A seed for each task that no task of a `seed` has that differs from this one modulo `PARTS`, or by no more than a
+    thousand."""
     if not 0 <= number < EACH:
         raise InputError(f"{EACH} tasks are there for each seed; ask for fewer")
-    return seed % (1 << 10) * EACH + number  # below 2^31, which every library takes
+    slots = (1 << 31) // EACH // PARTS  # below 2^31, which every library takes
+    return (seed // PARTS % slots * PARTS + seed % PARTS) * EACH + number
 
 
 def apart(count: int, seed: int, draw: Callable[[random.Random], Any], noun: str) -> list[Any]:
-    """So many worlds, all different. Those of an even and of an odd seed are never the same, so that what is learned
-    from the ones can be tested on the others."""
+    """So many worlds, all different, and none of them one of a seed that differs from this one modulo `PARTS`."""
     found: dict[str, Any] = {}
     for number in range(TRIES * count):
         if len(found) == count:
             break
         world = draw(chance(seed, number))
         written = json.dumps(world, sort_keys=True)
-        if hashlib.sha256(written.encode()).digest()[0] % 2 == seed % 2:
+        if hashlib.sha256(written.encode()).digest()[0] % PARTS == seed % PARTS:
             found.setdefault(written, world)
     if len(found) < count:
         raise InputError(

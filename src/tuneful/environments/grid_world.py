@@ -52,7 +52,7 @@ class GridWorld(Spec):
     """Seconds that a step may take."""
 
     def examples(self, count: int, seed: int) -> list[Example]:
-        """All different, and no world of an even seed is one of an odd seed."""
+        """All different."""
         worlds = apart(count, seed, self._draw, self.kind)
         return [example(self.kind, seed, number, asked(world), world) for number, world in enumerate(worlds)]
 

@@ -61,7 +61,7 @@ class Gymnasium(Spec):
         return [f"gymnasium: {self.id}: {problem}" for problem in found]
 
     def examples(self, count: int, seed: int) -> list[Example]:
-        """Each with a seed of its own, which no example of another `seed` has."""
+        """Each with a seed of its own."""
         seeds = [own_seed(seed, number) for number in range(count)]
         return [Example(Place(f"{self.id} {seed}", n + 1, "task"), label=one) for n, one in enumerate(seeds)]
 

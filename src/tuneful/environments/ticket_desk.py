@@ -45,12 +45,12 @@ class TicketDesk(Spec):
     partial: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """What it is worth to look up the right order and then do nothing wrong."""
     tell_tools: bool = True
-    """The tools stand in the prompt in words, too, as models need whose chat template knows no tools."""
+    """The tools stand in the prompt in a line each. If not, the model's chat template is given them."""
     patience: PositiveFloat = 10.0
     """Seconds that a call may take."""
 
     def examples(self, count: int, seed: int) -> list[Example]:
-        """All different, and no ticket of an even seed is one of an odd seed."""
+        """All different."""
         worlds = apart(count, seed, draw, self.kind)
         return [self._example(seed, number, world) for number, world in enumerate(worlds)]
 
@@ -65,7 +65,7 @@ class TicketDesk(Spec):
 
     def _example(self, seed: int, number: int, world: dict[str, Any]) -> Example:
         place = Place(f"{self.kind} {seed}", number + 1, "task")
-        return Example(place, messages=self._asked(world), label=world, tools=TOOLS)
+        return Example(place, messages=self._asked(world), label=world, tools=() if self.tell_tools else TOOLS)
 
     def _asked(self, world: Mapping[str, Any]) -> tuple[Message, Message]:
         tools = f"\n\nTools:\n{calls.told(TOOLS)}" if self.tell_tools else ""
@@ -75,9 +75,8 @@ class TicketDesk(Spec):
 class Ticket:
     """One ticket, and the shop as far as it can be seen from the desk."""
 
-    tools: Sequence[Mapping[str, Any]] = TOOLS
-
     def __init__(self, rules: TicketDesk, prompt: Sequence[Message], world: Mapping[str, Any]) -> None:
+        self.tools: Sequence[Mapping[str, Any]] = () if rules.tell_tools else TOOLS
         self.prompt, self._rules, self._world, self._replies = prompt, rules, world, 0
         self._orders: dict[str, dict[str, Any]] = {number: dict(order) for number, order in world["orders"].items()}
         self._done: list[tuple[str, str, float]] = []  # refunds and escalations, in order
