@@ -13,6 +13,7 @@ import torch
 from test_network import GENERATORS, build
 from tuneful.adapters import Full
 from tuneful.core.policy import Policy
+from tuneful.core.types import Completion
 from tuneful.models import cached, sampling
 from tuneful.models.examine import examine
 from tuneful.models.sampling import Generator
@@ -28,12 +29,17 @@ PROMPTS = {
 
 
 def sample(model: Any, prompts: list[list[int]], *, stops: set[int], limit: int, **options: Any) -> list[list[int]]:
+    return [list(answer.ids) for answer in completions(model, prompts, stops=stops, limit=limit, **options)]
+
+
+def completions(
+    model: Any, prompts: list[list[int]], *, stops: set[int], limit: int, **options: Any
+) -> list[Completion]:
     processor: Any = SimpleNamespace(pad_id=0, stop_ids=frozenset(stops), decode=lambda ids: " ".join(map(str, ids)))
     model = copy.deepcopy(model)  # examine() leaves packed attention in place
     policy = Policy(examine(model), Full().attach(model, labels=False))
     arrays = [np.array(prompt, dtype=np.int32) for prompt in prompts]
-    found = Generator(processor).sample(policy, arrays, limit=limit, **options)
-    return [list(answer.ids) for answer in found]
+    return Generator(processor).sample(policy, arrays, limit=limit, **options)
 
 
 def greedy(model: Any, prompt: list[int], *, stops: set[int], limit: int) -> list[int]:
@@ -55,6 +61,25 @@ def test_greedy_answers_are_the_forward_pass_own(name: str, shared: int, monkeyp
     for prompts in PROMPTS.values():
         expected = [greedy(model, prompt, stops=set(), limit=6) for prompt in prompts]
         assert sample(model, prompts, stops=set(), limit=6) == expected
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_several_answers_to_a_prompt_are_drawn_as_their_log_probabilities_say(name: str) -> None:
+    model = build(name, GENERATORS[name][0], labels=False)
+    prompts, each, stops = PROMPTS["nothing in common"], 5, set(range(3, 40))
+    found = completions(model, prompts, stops=stops, limit=7, temperature=1.0, count=each)
+    assert len(found) == each * len(prompts)
+    for number, prompt in enumerate(prompts):
+        own = found[number * each : (number + 1) * each]
+        assert len({(*answer.ids, *answer.end) for answer in own}) > 1, "each is drawn for itself"
+        for answer in own:
+            said = [*answer.ids, *answer.end]
+            assert bool(answer.end) == answer.stopped
+            assert not stops & set(answer.ids)
+            with torch.no_grad():
+                logits = model(torch.tensor([[*prompt, *said]])).logits[0].float()
+            expected = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(said)[:, None])
+            assert answer.logprobs == pytest.approx(expected.squeeze(1).tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("room", [1, 4, 32])

@@ -17,6 +17,7 @@ from tuneful.core.protocols import Adapter, Attached, Augmentation, Begins, Obje
 from tuneful.core.spec import Table, kind_of
 from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
+from tuneful.data.played import Played
 from tuneful.data.rows import build
 from tuneful.environments.running import Play
 from tuneful.models.heads import Labels, headless
@@ -114,6 +115,8 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
         elif layout is Layout.PAIRS:
             example = Example(Place("tiny", number), text=text, positive="cd" * (6 - number), negatives=(f"e{number}",))
             rows += build([example], layout, loaded.processor, 64).rows
+        elif layout.plays:
+            rows.append(_played(loaded, number, text))
         elif layout.labelled:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))
@@ -122,6 +125,17 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
             encoded = loaded.processor.conversation(turns)[0]
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn))
     return rows
+
+
+def _played(loaded: Loaded, number: int, text: str) -> Row:
+    """An answer as if the model had drawn it, better or worse than expected."""
+    turns = [Message("user", f"say {text}"), Message("assistant", text)]
+    encoded = loaded.processor.conversation(turns)[0]
+    written = int((encoded.learn > 0).sum())
+    advantages = np.full(written, 1.0 if number % 2 else -0.5, dtype=np.float32)
+    drawn = np.full(written, -5.0, dtype=np.float32)
+    return Played(Example(Place("tiny", number)), encoded.ids, encoded.learn, advantages=advantages, drawn=drawn,
+                  units=float(written))  # fmt: skip
 
 
 def _answered(number: int, layout: Layout) -> Example:

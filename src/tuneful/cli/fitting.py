@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,11 @@ def _facts(report: dict[str, Any], language: str) -> list[tuple[str, str]]:
     return facts
 
 
+def _told(metrics: Mapping[str, float]) -> str:
+    """How well it does: by the reward of what it writes itself, else by the loss."""
+    return f"{metrics.get('reward', metrics['loss']):.3f}"
+
+
 class Bar:
     """Steps done, tokens a second, time left, memory, loss."""
 
@@ -174,8 +179,9 @@ class Bar:
             self._progress.update(self._task, total=steps, visible=steps > 0)
             self._progress.start_task(self._task)
         elif record.kind == "validation":
-            self._validation = f"  validation {metrics['loss']:.3f}"
+            self._validation = f"  validation {_told(metrics)}"
         elif record.kind == "train":
             speed = metrics["tokens"] / max(metrics["seconds"], 1e-9)
-            facts = f"loss {metrics['loss']:.3f}{self._validation}  {speed:,.0f} tokens/s  {used_memory_mb():,} MB"
+            what = "reward" if "reward" in metrics else "loss"
+            facts = f"{what} {_told(metrics)}{self._validation}  {speed:,.0f} tokens/s  {used_memory_mb():,} MB"
             self._progress.update(self._task, completed=record.step, facts=facts)

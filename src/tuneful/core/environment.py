@@ -76,3 +76,28 @@ class Reward(Protocol):
     @property
     def weight(self) -> float: ...
     def __call__(self, reply: str, example: Example) -> float: ...
+
+
+class Game(Protocol):
+    """An episode that is played, and what has been said in it."""
+
+    @property
+    def messages(self) -> Sequence[Message]: ...  # the prompt, replies, and what came back
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def turns(self) -> Sequence[Turn]: ...  # one a reply
+    @property
+    def broken(self) -> str: ...  # why nothing is learned from it
+    @property
+    def reward(self) -> float: ...  # of all replies
+
+
+class Games(Protocol):
+    """Episodes that are played side by side."""
+
+    @property
+    def games(self) -> Sequence[Game]: ...
+    @property
+    def open(self) -> Sequence[int]: ...  # numbers of those that wait for a reply
+    def reply(self, texts: Mapping[int, str]) -> Mapping[int, Turn]: ...  # of some of these

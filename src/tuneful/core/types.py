@@ -33,11 +33,17 @@ class Layout(StrEnum):
     PAIRS = "pairs"  # one loss per row, which holds several texts: a query, its document, others that are not
     PREFERENCES = "preferences"  # one loss per row, which holds a prompt with two answers: chosen, rejected
     JUDGED = "judged"  # one loss per row: an answer that is wanted or not, told by rows read with it
+    ROLLOUTS = "rollouts"  # one loss per token that the model wrote itself, told by the reward of its answer
 
     @property
     def writes(self) -> bool:
         """The model writes text; otherwise it reads."""
-        return self is Layout.TOKENS or self.prefers
+        return self is Layout.TOKENS or self.prefers or self.plays
+
+    @property
+    def plays(self) -> bool:
+        """The model learns from what it writes itself."""
+        return self is Layout.ROLLOUTS
 
     @property
     def prefers(self) -> bool:
@@ -269,6 +275,7 @@ class Step:
     tokens: int = 0  # real tokens of the rows of all ranks, counted before any sharing
     skipped: Sequence[Dropped] = ()  # rows that others stand in for, each named once a run
     smaller: Callable[[], Step | None] = lambda: None  # the same update in smaller batches; None: there are none
+    metrics: Mapping[str, float] = field(default_factory=dict)  # what whoever made it measured, for the record
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,3 +306,5 @@ class Completion:
     ids: tuple[int, ...]
     text: str
     stopped: bool
+    end: tuple[int, ...] = ()  # the token it ended with, which is none of the `ids`
+    logprobs: tuple[float, ...] = ()  # of `ids` and `end` when they were drawn; empty where the likeliest were taken

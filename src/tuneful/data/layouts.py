@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tuneful.core.grouped import ADAPTERS
 from tuneful.core.types import Batch, Layout, Row, Share
+from tuneful.data.played import Played
 from tuneful.data.tree import Forest, added, plant
 
 
@@ -45,7 +46,8 @@ class Collator:
         if len(rows) > own:
             targets["twin"] = _twins(rows[:own], len(rows))
             weights = weights * (targets.get("rows", torch.arange(len(rows))) < own)
-        units, task = float(weights.sum()), rows[0].example.task if self.task is None else self.task
+        units = float(targets.pop("units", weights).sum())
+        task = rows[0].example.task if self.task is None else self.task
         beside = tuple(Share(self.each[one.adapter], one.units, float(weights[one.units].sum())) for one in stretches)
         return Batch(inputs, targets, weights, units, forest.tokens, task, self._group_ids(rows), beside=beside)
 
@@ -204,6 +206,16 @@ def _judged_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tens
     return targets, weights
 
 
+def _rollout_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a token that the model wrote: as of `_token_targets`, with `advantages` (M,) and `drawn` (M,) float32;
+    `units` (R,) is what each row adds to the denominator."""
+    played = [row for row in rows if isinstance(row, Played)]
+    targets, weights = _token_targets(played, forest)
+    for name in ("advantages", "drawn"):
+        targets[name] = torch.from_numpy(np.concatenate([getattr(row, name) for row in played]).astype(np.float32))
+    return {**targets, "units": torch.tensor([row.units for row in played], dtype=torch.float64)}, weights
+
+
 TARGETS = {
     Layout.TOKENS: _token_targets,
     Layout.MASKED: _masked_targets,
@@ -214,6 +226,7 @@ TARGETS = {
     Layout.PAIRS: _pair_targets,
     Layout.PREFERENCES: _answer_targets,
     Layout.JUDGED: _judged_targets,
+    Layout.ROLLOUTS: _rollout_targets,
 }
 
 

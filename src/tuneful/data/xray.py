@@ -93,7 +93,7 @@ def xray(
     could be used, and are not learned."""
     train = built["train"]
     lost = [*dropped, *(item for rows in built.values() for item in rows.dropped)]
-    stops = _stop_learned(train.rows, processor) if layout.writes else None
+    stops = _stop_learned(train.rows, processor) if layout.writes and not layout.plays else None
     sizes = sorted(map(len, train.rows)) or [0]
     found = XRay(
         layout=form,
@@ -131,7 +131,7 @@ def diversity(texts: Sequence[str]) -> float:
 def _problems(found: XRay, layout: Layout, drop: bool, unchosen: int) -> list[str]:
     problems = []
     total = sum(found.rows.values()) + len(found.dropped) + unchosen
-    if layout.writes and found.rows["train"] and not found.learned_tokens:
+    if layout.writes and not layout.plays and found.rows["train"] and not found.learned_tokens:
         problems.append("no token would be learned: every row is context only")
     if found.stop_learned is not None and found.rows["train"] and found.stop_token is None:
         problems.append("the tokenizer has no stop token, so a tuned model could never end an answer")

@@ -79,7 +79,7 @@ def fit(
         for regulariser in regularisers:
             if isinstance(regulariser, Advances):
                 regulariser.advance()
-        metrics |= {"rows": step.rows, "tokens": step.tokens, "seconds": time.perf_counter() - began}
+        metrics |= {"rows": step.rows, "tokens": step.tokens, "seconds": time.perf_counter() - began, **step.metrics}
         yield Record(number, "train", _task(step), metrics)
         began = time.perf_counter()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.generators import TEXT_METRICS
-from tuneful.evaluation.metrics import METRICS, PREFERENCE_METRICS, SEARCH_METRICS
+from tuneful.evaluation.metrics import METRICS, PREFERENCE_METRICS, REWARD_METRICS, SEARCH_METRICS
 from tuneful.evaluation.phrases import SYSTEMS
 from tuneful.evaluation.readers import READER_METRICS
 
@@ -16,7 +16,7 @@ Answer = Mapping[str, Any]
 READ = {
     **dict.fromkeys(SEARCH_METRICS, "found"), "perplexity": "losses", "judged_accuracy": "judged",
     "preference_accuracy": "margins", "likelihood_accuracy": "likelier", "likelihood_margin": "likelier",
-    "chosen_logprob": "chosen",
+    "chosen_logprob": "chosen", "reward": "rewards", "verified": "verified",
 }  # fmt: skip
 
 
@@ -60,6 +60,8 @@ def _metrics(answer: Answer) -> tuple[str, ...]:
         return PREFERENCE_METRICS
     if "judged" in answer:
         return ("judged_accuracy",)
+    if "rewards" in answer:
+        return REWARD_METRICS
     if "losses" in answer:
         return (*TEXT_METRICS, "perplexity")
     if isinstance(answer["expected"], float):

@@ -274,6 +274,22 @@ class JudgedAccuracy(Accuracy):
     name = "judged_accuracy"
 
 
+class Rewarded(RowMean):
+    """What answers are worth to those who judge them; `predicted` is that."""
+
+    name = "reward"
+
+    def score(self, truth: Any, predicted: float) -> float:
+        return predicted
+
+
+class Verified(Rewarded):
+    """The same of judges that nothing was learned from."""
+
+    name = "verified"
+
+
+REWARD_METRICS = (Rewarded.name, Verified.name)  # that of the verdict first
 PREFERENCE = (PreferenceAccuracy, LikelihoodAccuracy, LikelihoodMargin, ChosenLogprob)
 PREFERENCE_METRICS = tuple(metric.name for metric in PREFERENCE)  # that of the verdict first
 JUDGED_METRICS = (JudgedAccuracy.name, ChosenLogprob.name)
@@ -296,6 +312,8 @@ METRICS: dict[str, Summed] = {
         *SEARCH,
         *PREFERENCE,
         JudgedAccuracy,
+        Rewarded,
+        Verified,
     )
 }
 

@@ -9,7 +9,7 @@ from tuneful.core.types import Layout, Row
 from tuneful.data.episodes import by_class
 from tuneful.data.labels import Kind, LabelSet
 from tuneful.evaluation.generators import TEXT_METRICS
-from tuneful.evaluation.metrics import JUDGED_METRICS, PREFERENCE_METRICS, SEARCH_METRICS
+from tuneful.evaluation.metrics import JUDGED_METRICS, PREFERENCE_METRICS, REWARD_METRICS, SEARCH_METRICS
 from tuneful.evaluation.prototypes import SHOTS, enough
 from tuneful.evaluation.readers import READER_METRICS
 from tuneful.evaluation.settings import Evaluate
@@ -21,10 +21,12 @@ BY_LAYOUT = {
     Layout.PAIRS: SEARCH_METRICS,
     Layout.PREFERENCES: PREFERENCE_METRICS,
     Layout.JUDGED: JUDGED_METRICS,
+    Layout.ROLLOUTS: REWARD_METRICS,
 }
 DATA = {
     Layout.CLASSES: "classes that were never learned", Layout.PAIRS: "queries and documents",
     Layout.PREFERENCES: "pairs of answers", Layout.JUDGED: "answers that are wanted or not",
+    Layout.ROLLOUTS: "a model's own answers",
 }  # fmt: skip
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from tuneful.core.spec import Spec
 from tuneful.data.augment.paraphrase import Rewords
+from tuneful.environments import REWARDS
 from tuneful.evaluation.probes import PROBES
 
 MetricName = Literal[
@@ -16,6 +17,7 @@ MetricName = Literal[
     "ndcg_at_10", "mrr_at_10", "recall_at_10", "accuracy_at_1",
     "one_shot_accuracy", "five_shot_accuracy",
     "preference_accuracy", "likelihood_accuracy", "likelihood_margin", "chosen_logprob", "judged_accuracy",
+    "reward", "verified",
 ]  # fmt: skip
 
 
@@ -49,6 +51,9 @@ class Evaluate(Spec):
     """The metric of the verdict. None: the one that fits the data."""
     forgetting: bool = True
     """Measure what was forgotten."""
+    verify: list[REWARDS.field] = Field(default_factory=list)  # type: ignore[name-defined]
+    """With schedule rollouts: rewards that nothing is learned from, and that say of the last reply whether a model that
+    earns more is better, or has found out how to please its judge."""
     robustness: bool = True
     """Ask a classifier about its test rows, 500 at most, once more with typos, in capitals and without punctuation."""
     paraphrase: Reworded | None = None
@@ -69,6 +74,13 @@ class Evaluate(Spec):
     learning_curve: bool | Literal["auto"] = "auto"
     """Say what twice the rows would bring, by heads solved for ever more of them over the encoder as it was. auto: for
     an encoder with classes, where it takes seconds."""
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _as_rewards(cls, value: Any) -> Any:
+        if value in ("none", "off", False, None):
+            return []
+        return [value] if isinstance(value, str | dict) else value
 
     @field_validator("bias", mode="before")
     @classmethod

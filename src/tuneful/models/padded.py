@@ -54,7 +54,9 @@ class PaddedRows:
         self.real = torch.cat([self.real, torch.ones_like(self.real[:, :1])], 1)
 
     def keep(self, rows: Tensor) -> None:
-        """Goes on with these rows only."""
+        """Goes on with these rows only; with all where the cache holds what cannot be cut down, as of convolutions."""
+        if not all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers):
+            return
         self.ids, self.real = self.ids[rows], self.real[rows]
         self.owners = [self.owners[index] for index in rows.tolist()]
         self.cache.batch_select_indices(rows)

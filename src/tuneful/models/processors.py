@@ -31,6 +31,7 @@ PLAIN_TEMPLATE = (
 )
 ENDLESS = 1 << 20  # tokenizers without a limit report numbers like 1e30
 FALLBACK_TOKENS = 2048
+SAID = "what was said before"  # stands for an answer whose surroundings are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,16 @@ class TextProcessor:
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Encoded:
         """What a generator is given before it answers."""
         return self._encode(self.render(messages, prompt=True, tools=tools), [])
+
+    def behind(self, messages: Sequence[Message], place: int, tools: Sequence[Mapping[str, Any]] = ()) -> np.ndarray:
+        """The ids of what follows the words of turn `place`, which the assistant says, up to where it is to answer
+        again; they begin with what ends that turn. Raises DataError."""
+        said = [*messages[:place], Message("assistant", SAID), *messages[place + 1 :]]
+        text = self.render(said, prompt=True, tools=tools)
+        if SAID not in text:
+            raise DataError("the model's chat template does not show what the assistant said before")
+        following = text[text.rindex(SAID) + len(SAID) :]
+        return np.asarray(self.tokenizer(following, add_special_tokens=False)["input_ids"], dtype=np.int32)
 
     def text(self, text: str, second: str | None = None, *, limit: int) -> Encoded:
         """A text, or a pair, for a reader such as a classifier, cut to `limit` tokens the tokenizer's own way."""

@@ -34,20 +34,23 @@ class Generator:
         original: bool = False,
         stops: Sequence[str] = (),
         owners: Sequence[str] = (),
+        count: int = 1,
     ) -> list[Completion]:
-        """One answer a prompt, at most `limit` tokens each; temperature 0 takes the likeliest token. An answer also
-        ends where one of the texts `stops` begins. `original` asks the model as it was before tuning. Draws no random
-        numbers from the run's own generator. `owners` are the tasks of the prompts, where each has a model of its own.
-        """
+        """`count` answers a prompt behind one another, at most `limit` tokens each; temperature 0 takes the likeliest
+        token. An answer also ends where one of the texts `stops` begins. `original` asks the model as it was before
+        tuning. Draws no random numbers from the run's own generator. `owners` are the tasks of the prompts, where each
+        has a model of its own."""
         random = torch.Generator(policy.device).manual_seed(seed)
         writing = Writing(self.processor, limit, temperature, random, tuple(filter(None, stops)))
-        found: dict[int, Completion] = {}
+        found: dict[int, list[Completion]] = {}
         for task, places in _by_owner(policy, owners, len(prompts), original=original):
             alone = [[prompts[place]] for place in places]
             with policy.of_task(task):
-                said = write(policy, alone, writing, mix=lambda logits: logits[0], count=TOGETHER, original=original)
-            found.update(zip(places, said, strict=True))
-        return [found[place] for place in range(len(prompts))]
+                said = write(
+                    policy, alone, writing, mix=lambda logits: logits[0], count=TOGETHER, original=original, each=count
+                )
+            found.update((place, said[at * count : (at + 1) * count]) for at, place in enumerate(places))
+        return [answer for place in range(len(prompts)) for answer in found[place]]
 
 
 def _by_owner(policy: Policy, owners: Sequence[str], count: int, *, original: bool) -> list[tuple[str, list[int]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +38,7 @@ class Rows(Protocol):
     def owners(self) -> list[int]: ...
     def read(self) -> Tensor: ...  # the hidden state behind each row's last token
     def append(self, tokens_B: Tensor) -> None: ...
-    def keep(self, rows: Tensor) -> None: ...
+    def keep(self, rows: Tensor) -> None: ...  # or more than these, as `owners` then say
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,44 @@ class Abreast:
         self.rows.keep((starts[:, None] + rows).flatten())
 
 
+@dataclass(slots=True)
+class Several:
+    """Several answers to each prompt, which is read once; those to one prompt stand behind one another."""
+
+    rows: Rows
+    count: int
+    owners: list[int]
+    _spread: bool = False
+
+    @staticmethod
+    def of(rows: Rows, count: int) -> Several:
+        return Several(rows, count, list(range(count * len(rows.owners))))
+
+    def read(self) -> Tensor:
+        """(B, D); at first of B answers of which none has a token."""
+        states = self.rows.read()
+        return states if self._spread else states.repeat_interleave(self.count, 0)
+
+    def append(self, tokens_B: Tensor) -> None:
+        if not self._spread:
+            prompts = torch.arange(len(self.rows.owners), device=tokens_B.device)
+            self.rows.keep(prompts.repeat_interleave(self.count))
+            self._spread = True
+        self.rows.append(tokens_B)
+
+    def keep(self, rows: Tensor) -> None:
+        self.owners = [self.owners[index] for index in rows.tolist()]
+        self.rows.keep(rows)
+
+
+@dataclass(slots=True)
+class Produced:
+    """The tokens of an answer, the one it ended with included, and the log-probability of each where it was drawn."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
     """How answers are drawn, how long they may get, and where they end."""
@@ -74,16 +112,17 @@ class Writing:
     random: torch.Generator
     stops: tuple[str, ...] = ()
 
-    def decode(self, rows: Rows, logits: Callable[[Tensor], Tensor]) -> list[list[int]]:
-        """The tokens of each answer, the one it ended with included. `logits` makes (B, V) of what rows read."""
-        produced: list[list[int]] = [[] for _ in rows.owners]
+    def decode(self, rows: Rows, logits: Callable[[Tensor], Tensor]) -> list[Produced]:
+        """Of each answer. `logits` makes (B, V) of what rows read."""
+        produced = [Produced() for _ in rows.owners]
         ended: set[int] = set()
         for count in range(self.limit):
-            tokens_B = self._choose(logits(rows.read()))
-            for row, token in zip(rows.owners, tokens_B.tolist(), strict=True):
+            tokens_B, logprobs_B = self._choose(logits(rows.read()))
+            for row, token, *logprob in zip(rows.owners, tokens_B.tolist(), *logprobs_B, strict=True):
                 if row not in ended:
-                    produced[row].append(token)
-                    if self._ends(produced[row]):
+                    produced[row].ids.append(token)
+                    produced[row].logprobs.extend(logprob)
+                    if self._ends(produced[row].ids):
                         ended.add(row)
             at_work = [place for place, row in enumerate(rows.owners) if row not in ended]
             if not at_work or count + 1 == self.limit:
@@ -93,19 +132,25 @@ class Writing:
                 rows.keep(torch.tensor(at_work, device=tokens_B.device))
         return produced
 
-    def completion(self, found: list[int]) -> Completion:
+    def completion(self, produced: Produced) -> Completion:
         """An answer without what it ended with."""
+        found = produced.ids
         stopped = bool(found) and found[-1] in self.processor.stop_ids
-        kept = found[:-1] if stopped else found
+        kept, end = (found[:-1], found[-1:]) if stopped else (found, [])
         place = self._stop(kept)
-        return Completion(tuple(kept), self.processor.decode(kept)[:place], stopped or place is not None)
+        return Completion(
+            tuple(kept), self.processor.decode(kept)[:place], stopped or place is not None, tuple(end),
+            tuple(produced.logprobs),
+        )  # fmt: skip
 
-    def _choose(self, logits_BV: Tensor) -> Tensor:
-        """(B,) the next token of each row."""
+    def _choose(self, logits_BV: Tensor) -> tuple[Tensor, list[list[float]]]:
+        """(B,) the next token of each row; and B log-probabilities in a list, which is empty where the likeliest are
+        taken."""
         if self.temperature == 0:
-            return logits_BV.argmax(-1)
+            return logits_BV.argmax(-1), []
         shares = torch.softmax(logits_BV / self.temperature, -1)
-        return torch.multinomial(shares, 1, generator=self.random).squeeze(1)
+        tokens = torch.multinomial(shares, 1, generator=self.random)
+        return tokens.squeeze(1), [shares.gather(1, tokens).log().squeeze(1).tolist()]
 
     def _ends(self, found: list[int]) -> bool:
         return found[-1] in self.processor.stop_ids or self._stop(found) is not None
@@ -125,12 +170,13 @@ def write(
     mix: Mix,
     count: int,
     original: bool = False,
+    each: int = 1,
 ) -> list[Completion]:
-    """An answer to each of the groups of P prompts, at most `count` groups at once. `original` asks the model as it
-    was before tuning."""
+    """`each` answers to each of the groups of P prompts, those to one group behind one another; at most `count` answers
+    at once. `original` asks the model as it was before tuning."""
     if not prompts:
         return []
-    answers: dict[int, Completion] = {}
+    answers: dict[int, list[Completion]] = {}
     size = len(prompts[0])
     policy.module.eval()
     scope = policy.attached.original() if original else nullcontext(policy.module)
@@ -141,20 +187,25 @@ def write(
             return mix(vocabulary.logits(states).unflatten(0, (size, -1)))
 
         longest = [max(group, key=len) for group in prompts]
-        for part in together(longest, writing.limit, most=_tokens_held(module) // size, count=count):
+        most, at_once = _tokens_held(module) // (size * each), max(1, count // each)
+        for part in together(longest, writing.limit, most=most, count=at_once):
             given = [prompts[index][place] for place in range(size) for index in part]
-            with _rows_of(policy.network, module, given, writing) as rows:
+            with _rows_of(policy.network, module, given, writing, each) as rows:
                 produced = writing.decode(Abreast(rows, size), logits)
-            answers.update((row, writing.completion(ids)) for row, ids in zip(part, produced, strict=True))
-    return [answers[index] for index in range(len(prompts))]
+            found = [writing.completion(answer) for answer in produced]
+            answers.update((row, found[place * each : (place + 1) * each]) for place, row in enumerate(part))
+    return [answer for index in range(len(prompts)) for answer in answers[index]]
 
 
 @contextmanager
-def _rows_of(network: Any, module: Any, prompts: Sequence[np.ndarray], writing: Writing) -> Iterator[Rows]:
-    """Rows that begin with these prompts, read by packed attention where the architecture allows it."""
+def _rows_of(network: Any, module: Any, prompts: Sequence[np.ndarray], writing: Writing, each: int) -> Iterator[Rows]:
+    """`each` rows that begin with each of these prompts, read once by packed attention where the architecture allows
+    it."""
     if network.shares and network.reaches(max(map(len, prompts)) + writing.limit):
-        yield PackedRows(network, module, prompts)
+        rows = PackedRows(network, module, prompts)
+        yield Several.of(rows, each) if each > 1 else rows
         return
+    prompts = [prompt for prompt in prompts for _ in range(each)]
     with network.natively(module):
         if remembers(module):
             yield PaddedRows.of(module, prompts, writing.processor.pad_id)

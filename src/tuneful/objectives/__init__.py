@@ -7,18 +7,34 @@ from tuneful.objectives.denoise import Denoise
 from tuneful.objectives.kto import Kto
 from tuneful.objectives.masked import Masked
 from tuneful.objectives.next_token import NextToken
+from tuneful.objectives.policy_gradient import Grpo, ReinforcePlusPlus, Rloo
 from tuneful.objectives.preference import Dpo
 from tuneful.objectives.prototype import Prototype
 from tuneful.objectives.retrieve import Retrieve
 from tuneful.objectives.without_reference import Orpo, Simpo
 
 __all__ = [
-    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Kto", "Masked", "NextToken", "Orpo", "Prototype",
-    "Retrieve", "Simpo",
+    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken", "Orpo", "Prototype",
+    "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
 ]  # fmt: skip
 
 OBJECTIVES: Table[Spec] = Table(
     "objective",
-    [NextToken, Classify, Masked, Contrast, Denoise, Prototype, Retrieve, Dpo, Orpo, Simpo, Kto],
+    [
+        NextToken,
+        Classify,
+        Masked,
+        Contrast,
+        Denoise,
+        Prototype,
+        Retrieve,
+        Dpo,
+        Orpo,
+        Simpo,
+        Kto,
+        Grpo,
+        Rloo,
+        ReinforcePlusPlus,
+    ],
     group="tuneful.objectives",
 )

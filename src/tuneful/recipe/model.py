@@ -27,7 +27,7 @@ from tuneful.evaluation.settings import Evaluate
 from tuneful.recipe.aliases import NOTHING
 from tuneful.recipe.amounts import as_memory
 from tuneful.recipe.gates import Gates
-from tuneful.recipe.task import Task, spelt_out, stem, with_given
+from tuneful.recipe.task import OF_TASK, Task, spelt_out, stem, with_given
 from tuneful.regularisers import REGULARISERS
 from tuneful.repairs import REPAIRS
 from tuneful.schedules import SCHEDULES
@@ -145,11 +145,11 @@ class Recipe(Spec):
     @model_validator(mode="before")
     @classmethod
     def _lift_task(cls, value: Any) -> Any:
-        """`data` and `objective` at the top level are those of the only task, or of every one."""
-        if not isinstance(value, dict) or not value.keys() & {"data", "objective"}:
+        """What is of a task, at the top level, is that of the only task, or of every one."""
+        if not isinstance(value, dict) or not value.keys() & set(OF_TASK):
             return value
-        rest = {key: item for key, item in value.items() if key not in ("data", "objective")}
-        given = {key: spelt_out(key, value[key]) for key in ("data", "objective") if key in value}
+        rest = {key: item for key, item in value.items() if key not in OF_TASK}
+        given = {key: spelt_out(key, value[key]) for key in OF_TASK if key in value}
         tasks = rest.get("tasks") or [{}]
         if len(tasks) > 1 and "source" in (given.get("data") or {}):
             raise ValueError(
@@ -218,6 +218,18 @@ class Recipe(Spec):
         schedule = value.get("schedule", {})
         open_still = isinstance(schedule, dict) and "kind" not in schedule
         return {**value, "schedule": {**schedule, "kind": "mixture"}} if open_still else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tried(cls, value: Any) -> Any:
+        """Where an environment judges, the model learns from its own answers if nobody says otherwise."""
+        if not isinstance(value, dict):
+            return value
+        tasks, schedule = value.get("tasks"), value.get("schedule", {})
+        first = tasks[0] if isinstance(tasks, list) and len(tasks) == 1 and isinstance(tasks[0], dict) else {}
+        tried = {**first, **value}.get("environment") not in NOTHING
+        open_still = isinstance(schedule, dict) and "kind" not in schedule
+        return {**value, "schedule": {**schedule, "kind": "rollouts"}} if tried and open_still else value
 
     @model_validator(mode="after")
     def _tasks_suit_the_schedule(self) -> Recipe:

@@ -14,7 +14,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.recipe.aliases import ALIASES, put, translate, whole_updates
 from tuneful.recipe.explain import explain
 from tuneful.recipe.model import Recipe
-from tuneful.recipe.task import Data
+from tuneful.recipe.task import OF_TASK, Data
 
 STANDS_INSTEAD = {
     "schedule.epochs": ("schedule", "steps"),
@@ -57,11 +57,11 @@ def from_mapping(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> tup
 def schema() -> dict[str, Any]:
     """JSON Schema for editors, the shorthand of a single task included."""
     made = Recipe.model_json_schema()
-    for name in ("data", "objective"):
+    for name in OF_TASK:
         made["properties"][name] = made["$defs"]["Task"]["properties"][name]
     made["properties"]["data"]["description"] = Data.__doc__
     made["required"] = []
-    made["anyOf"] = [{"required": ["data"]}, {"required": ["tasks"]}]
+    made["anyOf"] = [{"required": ["data"]}, {"required": ["environment"]}, {"required": ["tasks"]}]
     made["title"] = "Tuneful recipe"
     return made
 
@@ -118,8 +118,8 @@ def _flat(ours: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _into_task(plain: Mapping[str, Any], path: str) -> str:
-    """`data.` and `objective.` mean the only task, however the recipe wrote it; of several, all."""
+    """What is of a task means the only task, however the recipe wrote it; of several, all."""
     first = path.split(".")[0]
-    if first in ("data", "objective") and first not in plain and len(plain.get("tasks") or ()) == 1:
+    if first in OF_TASK and first not in plain and len(plain.get("tasks") or ()) == 1:
         return f"tasks.0.{path}"
     return path

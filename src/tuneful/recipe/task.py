@@ -11,7 +11,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validat
 from tuneful.core.spec import Spec
 from tuneful.data.balance import BALANCES
 from tuneful.data.select import SELECTORS
+from tuneful.environments import ENVIRONMENTS
 from tuneful.objectives import OBJECTIVES
+from tuneful.recipe.aliases import NOTHING
 
 LayoutName = Literal[
     "messages", "alpaca", "self_instruct", "prompt_completion", "text", "labelled", "labelled_pair",
@@ -134,6 +136,10 @@ class Data(Spec):
         return {part: column for part in parts if (column := getattr(self, part)) is not None}
 
 
+OF_TASK = ("data", "objective", "environment")  # what may stand at the top level of a recipe
+OWN = "environment"  # the source of rows that an environment makes itself; `#N` behind it says how many
+
+
 class Task(Spec):
     """Data and what is to be learned from it."""
 
@@ -142,7 +148,11 @@ class Task(Spec):
     data: Data
     objective: OBJECTIVES.field | None = None  # type: ignore[name-defined]
     """None: `classify` for labels, `retrieve` for queries and documents, `dpo` for pairs of a chosen and a rejected
-    answer, `kto` for answers that are wanted or not, `next_token` for other text to write."""
+    answer, `kto` for answers that are wanted or not, `grpo` where an environment judges, `next_token` for other text to
+    write."""
+    environment: ENVIRONMENTS.field | None = None  # type: ignore[name-defined]
+    """What judges answers that the model writes itself, which it learns from with schedule rollouts. One that makes its
+    own rows needs no data: 256 of them, or as many as data.source=environment#N says."""
     weight: PositiveFloat = 1.0
     """With schedule mixture: how often its rows are drawn, beside what their number makes of it."""
     labels: Literal["own", "shared"] | None = None
@@ -151,6 +161,16 @@ class Task(Spec):
     head: Literal["own", "shared"] = "shared"
     """With schedule mixture: `own` gives its labels a head of their own, so that they are told from one another alone;
     `shared` one head to all tasks with labels, which tells all of their labels apart."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _makes_its_own(cls, value: Any) -> Any:
+        """An environment may need no data."""
+        if not isinstance(value, dict) or value.get("environment") in (None, *NOTHING):
+            return value
+        data = spelt_out("data", value.get("data", {}))
+        open_still = isinstance(data, dict) and "source" not in data
+        return {**value, "data": {**data, "source": OWN}} if open_still else value
 
     @field_validator("data", mode="before", json_schema_input_type=str | list[str | Source] | Data)
     @classmethod

@@ -286,6 +286,8 @@ def _common_metrics(answers: Sequence[Mapping[str, Any]]) -> list[Summed]:
         return [METRICS["preference_accuracy"]]
     if "judged" in first:
         return [METRICS["judged_accuracy"]]
+    if "rewards" in first:
+        return [METRICS["reward"]]
     if "losses" in first:
         return [METRICS[name] for name in ("exact_match", "rouge_l", "token_f1", "perplexity")]
     if isinstance(first["expected"], float):
@@ -298,6 +300,8 @@ def _statistics(metric: Summed, answers: Sequence[Mapping[str, Any]]) -> np.ndar
         return metric.statistics(range(len(answers)), [answer["losses"]["tuned"] for answer in answers])
     if metric.name == "preference_accuracy":
         return metric.statistics(range(len(answers)), [answer["margins"]["tuned"] for answer in answers])
+    if metric.name == "reward":
+        return metric.statistics(range(len(answers)), [answer["rewards"]["tuned"] for answer in answers])
     if metric.name == "judged_accuracy":
         return metric.statistics([a["wanted"] for a in answers], [a["judged"]["tuned"] for a in answers])
     if metric.name in SEARCH_METRICS:

@@ -44,6 +44,7 @@ from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
 from tuneful.run.prepare import Prepared
 from tuneful.run.regularised import comparing
+from tuneful.run.rollouts import planned, played
 from tuneful.run.start import go_on
 from tuneful.run.tasks import reads_apart
 from tuneful.run.twins import twinned
@@ -51,11 +52,12 @@ from tuneful.run.vary import on_the_way, tokens_seen
 from tuneful.schedules.episodes import EpisodeSteps
 from tuneful.schedules.epochs import Cut, EpochSteps
 from tuneful.schedules.lifelong import LifelongSteps
+from tuneful.schedules.rollouts import RolloutSteps
 from tuneful.schedules.selftrain import SelfTrainSteps
 from tuneful.schedules.together import TogetherSteps
 
 Say = Callable[[str], None]
-Steps = EpochSteps | SelfTrainSteps | EpisodeSteps | LifelongSteps | TogetherSteps
+Steps = EpochSteps | SelfTrainSteps | EpisodeSteps | LifelongSteps | TogetherSteps | RolloutSteps
 STORES = 8  # of hidden states, kept at most; the one used longest ago goes
 
 
@@ -165,6 +167,7 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
     )  # fmt: skip
     schedule = _drawn(prepared, collate, cut)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
+    schedule = played(schedule, recipe, prepared.processor)
     if isinstance(schedule, LifelongSteps):
         return shown_again(replace(schedule, known=len(labels_of(recipe.start))), prepared, policy)
     return schedule
@@ -270,7 +273,7 @@ def with_frozen_layers_kept(loaded: Loaded, products: str) -> Network:
 def cost(prepared: Prepared, policy: Policy | None = None) -> Cost:
     """Predicted from the architecture and this machine's measured matrix rate; no model is needed."""
     resolved, size, scale = prepared.resolved, prepared.size, prepared.scale
-    rows = prepared.recipe.schedule.learns(prepared.repeated)
+    rows = planned(prepared.recipe.schedule, prepared.recipe.schedule.learns(prepared.repeated))
     work = work_of(resolved, rows, size, scale=scale)
     if policy is not None:
         trainable = sum(p.numel() for p in policy.trainable().values())

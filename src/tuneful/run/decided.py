@@ -20,6 +20,7 @@ from tuneful.run.gather import Gathered
 from tuneful.run.objective import choose_objective, reads
 from tuneful.run.pairs import check_settings
 from tuneful.run.resolve import pools
+from tuneful.run.rollouts import check_environment
 from tuneful.run.select import check_select
 from tuneful.run.unseen import check_classes, with_episodes
 
@@ -61,6 +62,7 @@ def decide(recipe: Recipe, gathered: Gathered, say: Say) -> Decided:
         check_classes(recipe, gathered)
     if objective.layout is Layout.PAIRS:
         check_settings(recipe)
+    check_environment(recipe, objective.layout, writes=size.causal, streams=gathered.sampled is not None)
     if objective.layout.prefers:
         preferences.check_settings(recipe, objective.layout, streams=gathered.sampled is not None)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)

@@ -28,6 +28,7 @@ from tuneful.run.patched import Patched, with_patch
 from tuneful.run.preferences import completed
 from tuneful.run.queries import Selecting
 from tuneful.run.resolve import pools
+from tuneful.run.rollouts import asking, makes_its_own
 from tuneful.run.select import Selection, select
 from tuneful.run.tasks import task_by_task
 from tuneful.run.unlearning import forgets
@@ -68,8 +69,9 @@ def encode(decided: Decided, say: Say) -> Encoded:
         check_pairs(parts)
     limit = min(data.max_tokens or LONGEST, processor.max_tokens)
     classes = identities(parts) if decided.unseen else labels
-    render = partial(build, layout=objective.layout, processor=processor, limit=limit, labels=classes,
-                     learn_all=data.learn == "all")  # fmt: skip
+    render = asking(recipe, processor, limit) if objective.layout.plays else partial(
+        build, layout=objective.layout, processor=processor, limit=limit, labels=classes, learn_all=data.learn == "all"
+    )  # fmt: skip
     built: Mapping[str, Rows] = {part: render(getattr(parts, part)) for part in PARTS}
     chosen = _chosen(decided, parts, built, render, classes, say)
     if chosen is not None:
@@ -113,6 +115,9 @@ def _split(decided: Decided) -> Split:
     gathered, seed = decided.gathered, decided.recipe.seed
     if decided.unseen:
         return split_classes(gathered.examples, **gathered.held_out, seed=seed)
+    if makes_its_own(decided.recipe):  # each part by another seed, and all may ask in the same words
+        train, validation, test = (list(gathered.examples.get(part, ())) for part in PARTS)
+        return Split(train, validation, test, leaked=[], duplicates=0)
     given, asked = _without_asked(decided)
     parts = split(given, **gathered.held_out, seed=seed, labelled=decided.labelled)
     return replace(parts, train=[*parts.train, *asked], leaked=[*gathered.leaked, *parts.leaked])

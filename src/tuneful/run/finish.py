@@ -18,6 +18,7 @@ from tuneful.evaluation import alone, forgetting, generators, readers, retrieval
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.prototypes import examine_prototype
 from tuneful.evaluation.report import compose, write_faces
+from tuneful.evaluation.rewarded import examine_rewarded
 from tuneful.evaluation.treatment import Treated
 from tuneful.models.block import finish_training
 from tuneful.models.heads import holds_masked_head
@@ -41,6 +42,7 @@ from tuneful.run.saving import save_weights
 from tuneful.run.several import Worth, each_task, lost, together
 from tuneful.run.turns import history, keep_solved
 from tuneful.run.twice import told
+from tuneful.schedules.rollouts import RolloutSteps
 
 Say = Callable[[str], None]
 ALIKE = "embedding_similarity"  # of an encoder, in the place of a KL
@@ -167,6 +169,8 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
         return examine_prototype(built.policy, built.collate, test, settings)
     if isinstance(objective, Retrieve):
         return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
+    if isinstance(built.schedule, RolloutSteps) and built.schedule.rounds is not None:
+        return examine_rewarded(built.policy, built.schedule.rounds.player, train, test, settings)
     if prepared.layout.prefers:
         return examine_answers(built.policy, prepared.processor, objective, built.collate, (train, test), settings)
     if prepared.labels is not None and prepared.by_name:
@@ -271,7 +275,9 @@ def curves_of(folder: RunFolder) -> dict[str, Any]:
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
     for record in folder.read_records():
         if record.kind in ("train", "validation"):
-            curves[record.kind].append([record.step, round(record.metrics["loss"], 5)])
+            rewarded = "reward" in record.metrics  # its loss says nothing of how well it does
+            value = -record.metrics["reward"] if rewarded else record.metrics["loss"]
+            curves[record.kind].append([record.step, round(value, 5)])
         if record.kind == "validation" and "accuracy" in record.metrics:
             curves.setdefault("accuracy", []).append([record.step, round(record.metrics["accuracy"], 5)])
     return _thinned(curves)

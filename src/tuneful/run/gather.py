@@ -16,6 +16,7 @@ from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe, Task
 from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
+from tuneful.run.rollouts import made, makes_its_own
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
 from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, settled, sha256_of
 from tuneful.run.teacher import as_labelled, taught
@@ -80,15 +81,18 @@ def _together(recipe: Recipe, say: Say) -> Gathered:
 def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe says whether rows are held."""
     data = recipe.task.data
+    held = {"validation": data.validation, "test": data.test}
+    if makes_its_own(recipe):
+        form, examples, sha256 = made(recipe)
+        return recipe.with_data(streaming=False), Gathered(form, examples, [], {}, held, sha256)
     streams = is_streamed(data, say)
     recipe = recipe.with_data(streaming=streams)
     data = recipe.task.data
     if streams:
         found = look(recipe, say)
-        held = held_out(data, found.rows)
+        held = dict(held_out(data, found.rows))
         return recipe, Gathered(found.form, found.examples, found.dropped, {}, held, found.sha256, found)
     tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
-    held = {"validation": data.validation, "test": data.test}
     return recipe, Gathered(*_understand(recipe, tables), held, _sha256(tables))
 
 

@@ -9,12 +9,16 @@ import numpy as np
 from tuneful.core.device import rank, world
 from tuneful.core.types import Batch, Layout, Row
 from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
+from tuneful.evaluation.rewarded import played_out, some
 from tuneful.run.build import Built
 from tuneful.run.each import of_task
 from tuneful.run.prepare import Prepared
 from tuneful.run.resolve import mean_tokens
 from tuneful.schedules.episodes import EpisodeSteps
+from tuneful.schedules.rewarded import figures
+from tuneful.schedules.rollouts import RolloutSteps
 
+LOOKED_AT = ("reward", "length", "truncated", "broken")
 LEAST_LOOKED = 64  # validation rows of a look
 SAMPLE = 500  # rows of a part on which the loss is measured at the end
 PARTS = ("train", "validation", "test")
@@ -26,6 +30,8 @@ def looked_at(built: Built, step: int | None = None) -> list[Row]:
     resolved, rows = built.prepared.resolved, built.prepared.rows("validation")
     if isinstance(built.schedule, EpisodeSteps):
         return rows if built.schedule.classes_in(rows) > 1 else []
+    if isinstance(built.schedule, RolloutSteps):
+        return rows[:LEAST_LOOKED]
     if resolved.each:
         due = {task: own for task, own in resolved.each.items() if step is None or own.due(step)}
         most = {task: own.look_every * own.rows_per_step // 2 for task, own in due.items()}
@@ -44,6 +50,8 @@ def validation_metrics(built: Built, rows: list[Row]) -> dict[str, float]:
     if isinstance(built.schedule, EpisodeSteps):
         batches = built.schedule.measured(rows, built.schedule.classes_in(rows))
         return mean_loss_of(built.policy, objective, batches)
+    if isinstance(built.schedule, RolloutSteps):
+        return _of_answers(built, built.schedule, rows)
     if objective.layout is Layout.PAIRS:
         return mean_loss_of(built.policy, objective, of_pairs(rows, built.collate, _together(built, rows)))
     if built.prepared.resolved.each:
@@ -59,6 +67,13 @@ def _of_each(built: Built, rows: list[Row]) -> dict[str, float]:
             found[task] = mean_loss(built.policy, objective, own, built.collate, rank=rank(), ranks=world())
     means = {name: float(np.mean([own[name] for own in found.values()])) for name in next(iter(found.values()))}
     return {**means, **{f"{name}/{task}": value for task, own in found.items() for name, value in own.items()}}
+
+
+def _of_answers(built: Built, schedule: RolloutSteps, rows: Sequence[Row]) -> dict[str, float]:
+    """Minus the mean reward of the likeliest answers, which stands for a loss, and what they look like."""
+    assert schedule.rounds is not None
+    told = figures([[one] for one in played_out(built.policy, schedule.rounds.player, rows)])
+    return {"loss": -told["reward"], **{name: value for name, value in told.items() if name in LOOKED_AT}}
 
 
 def sampled(prepared: Prepared) -> dict[str, list[Row]]:
@@ -77,6 +92,10 @@ def by_part(built: Built) -> dict[str, float | None]:
     if isinstance(built.schedule, EpisodeSteps):
         rows = {part: [row for row in built.prepared.rows(part) if row.counts] for part in PARTS}
         return _by_part_of_classes(built, built.schedule, rows)
+    if isinstance(built.schedule, RolloutSteps):
+        parts = {part: some(built.prepared.rows(part), built.recipe.evaluate.generate) for part in PARTS}
+        return {part: round(_of_answers(built, built.schedule, rows)["loss"], 5) if rows else None
+                for part, rows in parts.items()}  # fmt: skip
     rows, objective = sampled(built.prepared), built.prepared.resolved.objective
     if objective.layout is Layout.PAIRS:
         return _by_part_of_pairs(built, rows)

@@ -10,7 +10,7 @@ from tuneful.core.protocols import Objective
 from tuneful.core.types import Layout
 from tuneful.data.formats import PAIRS, Format
 from tuneful.models.processors import TextProcessor
-from tuneful.objectives import Classify, Masked, NextToken, Retrieve
+from tuneful.objectives import Classify, Grpo, Masked, NextToken, Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.few import data_has_names_only, writes
 from tuneful.run.preferences import check_form, usual
@@ -22,6 +22,8 @@ Say = Callable[[str], None]
 def reads(recipe: Recipe, form: Format) -> bool:
     """An encoder is wanted, by the data or by the person."""
     given: Objective | None = recipe.task.objective
+    if recipe.task.environment is not None:
+        return False
     return has_labels(recipe, form) or form.name == PAIRS if given is None else not given.layout.writes
 
 
@@ -34,6 +36,9 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
     together."""
     given: Objective | None = recipe.task.objective
     labelled = has_labels(recipe, form)
+    if given is None and recipe.task.environment is not None:
+        say("an environment judges: objective grpo (--set objective=... changes that)")
+        return Grpo()
     if given is None:
         return _in_turn(recipe, _usual(form, folder, labelled, say))
     if given.layout.labelled and not labelled:

@@ -39,6 +39,7 @@ from tuneful.run.preferences import notes as of_preferences
 from tuneful.run.regularised import answer_of, check_looked_at, check_own_text, check_updates
 from tuneful.run.repairable import check_repair
 from tuneful.run.resolve import Resolved, pools, resolve
+from tuneful.run.rollouts import planned
 from tuneful.run.select import Selection
 from tuneful.run.unlearning import check_unlearned
 
@@ -198,7 +199,7 @@ def _resolved(
     recipe, taught = decided.recipe, decided.recipe.schedule.learns(learned.repeated)
     count = None if stream is None else len(stream)
     resolved = resolve(recipe, learned.objective, rows.limit, taught, decided.size, count)
-    resolved = fitted(resolved, taught, decided.size, say, free_mb)
+    resolved = fitted(resolved, planned(recipe.schedule, taught), decided.size, say, free_mb)
     check_together(resolved, taught)
     check_updates(recipe, resolved.steps)
     check_augment(recipe, resolved, taught, streams=stream is not None)

@@ -18,7 +18,7 @@ from tuneful.recipe import Recipe
 from tuneful.run.defaults import by_amount
 from tuneful.run.each import check_read, each_of, of_task
 from tuneful.run.regularised import answer_of, check_regularisers, comparing
-from tuneful.schedules import Lifelong
+from tuneful.schedules import Lifelong, Rollouts
 
 MOST_TOKENS = 4096  # of an update whose size nobody named
 MASKED_TOKENS = 2048  # the same where one in three tokens teaches anything, if there are rows for twenty an epoch
@@ -27,7 +27,7 @@ LEAST_EPOCHS = 5  # of labels
 # Of the adapter's rate, where a batch may undo much of what an encoder knows.
 CAREFUL = {
     Layout.TEXTS: 0.02, Layout.REBUILT: 0.02, Layout.CLASSES: 0.2, Layout.PAIRS: 0.2,
-    Layout.PREFERENCES: 0.1, Layout.JUDGED: 0.1,  # of LoRA's rate too
+    Layout.PREFERENCES: 0.1, Layout.JUDGED: 0.1, Layout.ROLLOUTS: 0.1,  # of LoRA's rate too
 }  # fmt: skip
 JUDGED_ROWS = 16  # of an update: the more, the surer how far the model has moved in all
 DECODER_RATE = 1e-3  # of a layer that starts from nothing beside an encoder that learns carefully
@@ -89,11 +89,14 @@ def resolve(
     per_step = recipe.optimiser.rows_per_step or _rows_per_step(
         recipe.optimiser.tokens_per_step, count, mean, objective.layout, pooled
     )
+    if isinstance(recipe.schedule, Rollouts):
+        per_step = recipe.schedule.prompts
     per_step = max(1, min(per_step, count // _in_turn(recipe)))
     if isinstance(recipe.schedule, Draws):
         recipe, per_step = _drawn(recipe, recipe.schedule, rows)
-    per_epoch = max(1, -(-count // per_step))
-    usual = 1.0 if objective.layout.prefers else _epochs(count, labelled)
+    per_epoch = max(1, -(-count // per_step)) * getattr(recipe.schedule, "updates", 1)
+    once = objective.layout.prefers or objective.layout.plays
+    usual = 1.0 if once else _epochs(count, labelled)
     steps = 0 if pooled and isinstance(adapter, Head) else _steps(recipe, per_epoch, pooled, usual)
     each = _each(recipe, rows, objective.layout)
     if each:
@@ -111,7 +114,7 @@ def resolve(
         precision=machine().fastest if recipe.precision == "auto" else recipe.precision,
         each=each,
     )
-    careful = CAREFUL.get(objective.layout, 1.0) if not adapter.freezes or objective.layout.prefers else 1.0
+    careful = CAREFUL.get(objective.layout, 1.0) if not adapter.freezes or once else 1.0
     rate = adapter.rate(size.width) * (POOLED_RATE if pooled else careful)
     rate *= IN_TURN if pooled and isinstance(recipe.schedule, Lifelong) else 1.0
     return _written_out(resolved, limit, recipe.optimiser.learning_rate or rate)

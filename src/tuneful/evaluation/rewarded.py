@@ -1,0 +1,178 @@
+"""Is the model rewarded more for what it writes, and do others agree that it is better?
+
+The likeliest answers to held-out prompts, or episodes played with them, before and after tuning. What is optimised can
+be cheated, so beside the reward stand judges that nothing was learned from, how long answers are, and how often they
+repeat themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuneful.core.device import give_back_freed_memory
+from tuneful.core.environment import Reward
+from tuneful.core.policy import Policy
+from tuneful.core.types import Row, Said
+from tuneful.evaluation.compare import Examined, Score, score
+from tuneful.evaluation.metrics import METRICS, REWARD_METRICS, words
+from tuneful.evaluation.settings import Evaluate
+from tuneful.models.playing import Player, Tried
+
+SEED = 0  # of the episodes that are measured
+PIECE = 4  # words that are said again
+
+
+def examine_rewarded(
+    policy: Policy, player: Player, train: Sequence[Row], test: Sequence[Row], settings: Evaluate
+) -> Examined:
+    """`train` rows say which answer is the commonest, which the trivial rule always gives where one reply is all."""
+    rows = some(test, settings.generate)
+    played = {system: played_out(policy, player, rows, original=system == "base") for system in ("base", "tuned")}
+    rewards = {system: [one.reward for one in own] for system, own in played.items()}
+    if (constant := commonest(train)) is not None:
+        rewards["trivial"] = _always(player, rows, constant)
+    known = np.flatnonzero(~np.isnan(np.array(list(rewards.values()))).any(0)).tolist()  # rewarded in every system
+    if not known:
+        broken = next(one.game.broken for own in played.values() for one in own if one.game.broken)
+        return Examined([], settings.primary or REWARD_METRICS[0], [], [Said("all_broken", {"why": broken})])
+    told = {system: [values[place] for place in known] for system, values in rewards.items()}
+    scores = [score(METRICS["reward"], known, told)]
+    if settings.verify:
+        verified = {system: _verified(own, rows, settings.verify) for system, own in played.items()}
+        scores.append(score(METRICS["verified"], known, {s: [own[at] for at in known] for s, own in verified.items()}))
+    answers = [_shown(rows[place], {system: own[place] for system, own in played.items()}) for place in known]
+    for place, answer in enumerate(answers):
+        answer["rewards"] = {system: values[place] for system, values in told.items()}
+        if settings.verify:
+            answer["verified"] = {system: own[known[place]] for system, own in verified.items()}
+    notes = [Said("answers_written", {"n": len(rows), **_habits(played)}), *_parts(played), *_hacked(scores)]
+    if len(known) < len(rows):
+        notes.append(Said("some_broken", {"n": len(rows) - len(known), "of": len(rows), "why": _why(played)}))
+    return Examined(scores, settings.primary or REWARD_METRICS[0], answers, notes)
+
+
+def played_out(policy: Policy, player: Player, rows: Sequence[Row], *, original: bool = False) -> list[Tried]:
+    """The likeliest way to play each row's episode."""
+    give_back_freed_memory()
+    asked = [(row.example, SEED) for row in rows]
+    return [one for (one,) in player.play(policy, asked, temperature=0.0, original=original)]
+
+
+def some(rows: Sequence[Row], count: int) -> list[Row]:
+    """A seeded sample: a file may be sorted by difficulty."""
+    if len(rows) <= count:
+        return list(rows)
+    chosen = np.random.default_rng(0).choice(len(rows), count, replace=False)
+    return [rows[place] for place in sorted(chosen)]
+
+
+def commonest(rows: Sequence[Row]) -> str | None:
+    """What most training rows expect as their answer; None where they say none."""
+    expected = [_expected(row) for row in rows]
+    return Counter(expected).most_common(1)[0][0] if expected and all(expected) else None
+
+
+def _always(player: Player, rows: Sequence[Row], reply: str) -> list[float]:
+    """The rewards of one reply to everything, for as long as an episode lasts."""
+    games = player.begin([(row.example, SEED) for row in rows])
+    while games.open:
+        games.reply(dict.fromkeys(games.open, reply))
+    return [float("nan") if game.broken else float(game.reward) for game in games.games]
+
+
+def _verified(played: Sequence[Tried], rows: Sequence[Row], rewards: Sequence[Reward]) -> list[float]:
+    """What judges say of the last replies that nothing was learned from; 0 of a judge that fails."""
+    return [
+        sum(reward.weight * _asked(reward, one.replies[-1] if one.replies else "", row) for reward in rewards)
+        for one, row in zip(played, rows, strict=True)
+    ]
+
+
+def _asked(reward: Reward, reply: str, row: Row) -> float:
+    try:
+        return float(reward(reply, row.example))
+    except Exception:  # noqa: BLE001 - whatever a reward of somebody's own may raise
+        return 0.0
+
+
+def _expected(row: Row) -> str:
+    last = row.example.messages[-1] if row.example.messages else None
+    if last is not None and last.role == "assistant":
+        return last.content
+    return "" if row.example.label is None or row.example.messages else str(row.example.label)
+
+
+def _shown(row: Row, played: Mapping[str, Tried]) -> dict[str, Any]:
+    """A conversation is shown from its first request on."""
+    asked = [message.content for message in played["tuned"].game.messages if message.role == "user"]
+    told = {system: _said(one) for system, one in played.items()}
+    return {"row": str(row.example.place), "asked": asked[0] if asked else "", "expected": _expected(row), **told}
+
+
+def _said(tried: Tried) -> str:
+    """What the model said; of several turns with what it heard between them."""
+    if len(tried.replies) < 2:
+        return "\n".join(tried.replies)
+    first = next(n for n, message in enumerate(tried.game.messages) if message.role == "assistant")
+    marks = {"assistant": "> "}
+    return "\n".join(marks.get(message.role, "") + message.content for message in tried.game.messages[first:])
+
+
+def _habits(played: Mapping[str, Sequence[Tried]]) -> dict[str, Any]:
+    """By system: words of an episode, the share of pieces of text that were said before in it, and of cut answers."""
+    found: dict[str, Any] = {}
+    for system, own in played.items():
+        texts = ["\n".join(one.replies) for one in own]
+        found[f"{system}_words"] = round(float(np.mean([len(words(text)) for text in texts])), 1)
+        found[f"{system}_repeated"] = round(100 * float(np.mean([repeated(text) for text in texts])))
+        found[f"{system}_cut"] = round(100 * float(np.mean([one.truncated for one in own])))
+    return found
+
+
+def repeated(text: str) -> float:
+    """The share of its pieces of four words that stand in it before."""
+    said = words(text)
+    pieces = [tuple(said[start : start + PIECE]) for start in range(len(said) - PIECE + 1)]
+    return 1 - len(set(pieces)) / len(pieces) if pieces else 0.0
+
+
+def _parts(played: Mapping[str, Sequence[Tried]]) -> list[Said]:
+    """What rewards are made of, where that is several things."""
+    found = {system: _means(own) for system, own in played.items()}
+    names = sorted(set(found["base"]) | set(found["tuned"]))
+    if len(names) < 2:
+        return []
+    told = "; ".join(
+        f"{name} {found['base'].get(name, 0.0):.3g} -> {found['tuned'].get(name, 0.0):.3g}" for name in names
+    )
+    return [Said("reward_parts", {"parts": told})]
+
+
+def _means(played: Sequence[Tried]) -> dict[str, float]:
+    """Of each part the mean over episodes, turns added up."""
+    sums: Counter[str] = Counter()
+    for one in played:
+        for turn in one.game.turns:
+            sums.update({name: float(value) for name, value in turn.parts.items()})
+    return {name: value / max(1, len(played)) for name, value in sums.items()}
+
+
+def _hacked(scores: Sequence[Score]) -> list[Said]:
+    """Says so where the reward surely rose and what verifies it surely fell, or did not move."""
+    by_name = {one.metric: one for one in scores}
+    if "verified" not in by_name or not by_name["reward"].against["base"].better(higher_is_better=True):
+        return []
+    verified = by_name["verified"]
+    facts = {name: round(verified.values[name], 3) for name in ("base", "tuned")}
+    if verified.against["base"].better(higher_is_better=True):
+        return []
+    return [
+        Said("reward_hacked" if verified.against["base"].worse(higher_is_better=True) else "reward_unverified", facts)
+    ]
+
+
+def _why(played: Mapping[str, Sequence[Tried]]) -> str:
+    return next((one.game.broken for own in played.values() for one in own if one.game.broken), "")

@@ -1,0 +1,125 @@
+"""Episodes as tokens: what the model read and what it wrote, exactly as it was read and written.
+
+Nothing is turned into text and back: the ids that were drawn are the ids that are learned, and what an environment
+answers is put behind them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tuneful.core.environment import Game, Games
+from tuneful.core.policy import Policy
+from tuneful.core.types import Completion, Example
+from tuneful.models.processors import TextProcessor
+from tuneful.models.sampling import Generator
+
+Begin = Callable[[Sequence[tuple[Example, int]]], Games]
+
+
+@dataclass(slots=True)
+class Tried:
+    """One episode."""
+
+    game: Game
+    ids: list[int]
+    prompt: int  # how many ids it began with
+    written: list[int] = field(default_factory=list)  # places in `ids` of what the model wrote
+    drawn: list[float] = field(default_factory=list)  # log-probabilities of these when they were drawn
+    replies: list[str] = field(default_factory=list)
+    truncated: bool = False  # a reply was cut by its limit, or there was no room for another
+
+    @property
+    def reward(self) -> float:
+        """Of all replies; not a number where there is none."""
+        return float("nan") if self.game.broken else float(self.game.reward)
+
+    def say(self, answer: Completion) -> None:
+        """What the model wrote, with what it ended with."""
+        said = [*answer.ids, *answer.end]
+        self.written += range(len(self.ids), len(self.ids) + len(said))
+        self.ids += said
+        self.drawn += answer.logprobs
+        self.replies.append(answer.text)
+        self.truncated |= not answer.stopped
+
+    def hear(self, following: np.ndarray) -> None:
+        """What stands behind a reply, whose end the model may have written itself."""
+        heard = following.tolist()
+        ended = self.ids[-1:] == heard[:1]
+        self.ids += heard[1:] if ended else heard
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """Plays episodes with a policy, all of them at once."""
+
+    processor: TextProcessor
+    begin: Begin
+    new_tokens: int  # of a reply
+    longest: int  # tokens of an episode
+
+    def play(
+        self,
+        policy: Policy,
+        asked: Sequence[tuple[Example, int]],
+        *,
+        count: int = 1,
+        temperature: float = 1.0,
+        seed: int = 0,
+        original: bool = False,
+    ) -> list[list[Tried]]:
+        """`count` episodes of each example with the seed of its episode. `seed` is that of what is drawn. `original`
+        asks the model as it was before tuning."""
+        games = self.begin([one for one in asked for _ in range(count)])
+        tried = [self._begun(game) for game in games.games]
+        turn = 0
+        while numbers := [number for number in games.open if self._has_room(tried[number])]:
+            key = [seed, turn]
+            said = self._written(policy, [tried[n].ids for n in numbers], key, temperature, original)
+            for number, answer in zip(numbers, said, strict=True):
+                tried[number].say(answer)
+            games.reply({number: tried[number].replies[-1] for number in numbers})
+            for number in set(numbers) & set(games.open):
+                self._heard(tried[number])
+            turn += 1
+        return [tried[start : start + count] for start in range(0, len(tried), count)]
+
+    def _begun(self, game: Game) -> Tried:
+        ids = [] if game.broken else self.processor.prompt(game.messages, game.tools).ids.tolist()
+        return Tried(game, ids, len(ids))
+
+    def _has_room(self, tried: Tried) -> bool:
+        room = len(tried.ids) + self.new_tokens <= self.longest
+        tried.truncated |= not room
+        return room
+
+    def _heard(self, tried: Tried) -> None:
+        messages = tried.game.messages
+        place = max(number for number, message in enumerate(messages) if message.role == "assistant")
+        tried.hear(self.processor.behind(messages, place, tried.game.tools))
+
+    def _written(
+        self, policy: Policy, texts: Sequence[list[int]], key: Sequence[int], temperature: float, original: bool
+    ) -> list[Completion]:
+        """An answer to each; equal texts are read once."""
+        places: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, ids in enumerate(texts):
+            places[tuple(ids)].append(place)
+        found: dict[int, Completion] = {}
+        for count in sorted({len(own) for own in places.values()}, reverse=True):
+            own = {ids: at for ids, at in places.items() if len(at) == count}
+            answers = Generator(self.processor).sample(
+                policy, [np.asarray(ids, dtype=np.int32) for ids in own], limit=self.new_tokens, count=count,
+                temperature=temperature, seed=_drawn_from([*key, count]), original=original,
+            )  # fmt: skip
+            found.update(zip([place for at in own.values() for place in at], answers, strict=True))
+        return [found[place] for place in range(len(texts))]
+
+
+def _drawn_from(key: Sequence[int]) -> int:
+    return int(np.random.SeedSequence(list(key)).generate_state(1)[0])
