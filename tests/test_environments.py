@@ -145,7 +145,7 @@ def test_a_reward_that_takes_a_minute_costs_the_patience_once() -> None:
     held = Play(environment, [(EXAMPLE, seed) for seed in range(40)])
     start = time.monotonic()
     turns = held.reply({number: "slow" if number % 2 else "quick" for number in range(40)})
-    assert time.monotonic() - start < 1.0, "not once for each of twenty"
+    assert time.monotonic() - start < 3.0, "not once for each of twenty"
     assert [turn.broken for turn in turns.values()] == ["", "no answer within 0.5 s"] * 20
     assert [turn.reward for turn in turns.values()] == [1, 0] * 20
 
@@ -162,8 +162,8 @@ def test_what_rewards_get_wrong_is_said() -> None:
 
 
 def test_time_begins_when_a_job_does() -> None:
-    """Six jobs of 0.1 s, one at a time, none longer than 0.3 s."""
-    assert answers([lambda: time.sleep(0.1)] * 6, patience=0.3, at_once=1) == [None] * 6
+    """Six jobs of 0.15 s, one at a time, none longer than 0.7 s."""
+    assert answers([lambda: time.sleep(0.15)] * 6, patience=0.7, at_once=1) == [None] * 6
 
 
 def test_no_more_at_once_than_asked_for() -> None:
@@ -186,9 +186,9 @@ def test_no_more_at_once_than_asked_for() -> None:
 def test_however_many_never_end_all_is_over_after_twice_the_patience() -> None:
     ever = threading.Event()
     start = time.monotonic()
-    found = answers([ever.wait] * 50, patience=0.2, at_once=4)
-    assert time.monotonic() - start < 0.6
-    assert found == [Failed("no answer within 0.2 s")] * 50
+    found = answers([ever.wait] * 50, patience=0.4, at_once=4)
+    assert time.monotonic() - start < 2.5, "13 times the patience is 5.2 s"
+    assert found == [Failed("no answer within 0.4 s")] * 50
     ever.set()
 
 

@@ -246,7 +246,7 @@ def test_what_is_missing_is_said_before_anything_is_learned(monkeypatch: pytest.
     assert isinstance(environment, Lacks)
     assert environment.lacking() == [
         "judge: endpoint '': expected an address like http://localhost:8000/v1",
-        "judge: say with `model` which of the endpoint's models judges",
+        "judge: say with `model` which of the endpoint's models is asked",
         "judge: the environment variable JUDGE_KEY holds no key; set it, or leave out key_from",
         "reward_model: there is no folder 'nowhere'",
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tuneful.adapters import Full
+from tuneful.core.environment import Environment, MakesExamples
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Adapter, Attached, Augmentation, Begins, Objective, Regulariser
 from tuneful.core.spec import Table, kind_of
@@ -18,6 +19,7 @@ from tuneful.core.types import Batch, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.data.played import Played
 from tuneful.data.rows import build
+from tuneful.environments.running import Play
 from tuneful.models.heads import Labels, headless
 from tuneful.models.load import Loaded, load
 
@@ -202,6 +204,41 @@ def check_augmentation(augmentation: Augmentation, texts: Sequence[str] = SAID) 
         assert numbers[0] == numbers[1], f"{text!r} has other numbers as {new!r}"
         changed += new != text
     assert changed, "no text is changed"
+
+
+def check_environment(environment: Environment, examples: Sequence[Example] = ()) -> None:
+    """The same example and seed give the same episode, whatever is replied; it ends within its turns, with rewards that
+    are finite numbers. One that makes its own examples makes the same ones of the same seed."""
+    assert environment.turns > 0, "an episode needs a turn"
+    assert environment.patience > 0, "a reply needs time to be judged"
+    if isinstance(environment, MakesExamples):
+        assert environment.examples(5, 3) == environment.examples(5, 3), "the same seed makes other examples"
+        assert len(environment.examples(5, 3)) == 5, "it makes not as many examples as it is asked for"
+        examples = [*examples, *environment.examples(5, 3)]
+    assert examples, "give it examples to be tried with"
+    for number, example in enumerate(examples):
+        for seed in (0, 1):
+            chance = np.random.default_rng([number, seed])
+            replies = [REPLIES[place] for place in chance.integers(len(REPLIES), size=environment.turns)]
+            games = [_played(environment, example, seed, replies) for _ in range(2)]
+            assert games[0] == games[1], "the same example, seed and replies give another episode"
+
+
+REPLIES = ("", "yes", "3", "north", "I do not know.\n" * 50, "{}", '{"name": 1}', "<b>", "１２", "\x00\ud800")
+
+
+def _played(environment: Environment, example: Example, seed: int, replies: Sequence[str]) -> list[Any]:
+    """All that an episode says."""
+    held = Play(environment, [(example, seed)])
+    [game] = held.games
+    found: list[Any] = [list(game.messages), list(game.tools)]
+    for text in replies:
+        if game.open:
+            found.append(held.reply({0: text})[0])
+    assert not game.broken, f"it breaks: {game.broken}"
+    assert not game.open, f"it is not over after its {environment.turns} turns"
+    assert not game.cut, f"it does not end by itself within its {environment.turns} turns"
+    return found
 
 
 def check_adapter(adapter: Adapter, folder: Path, layout: Layout) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from tuneful.core.types import Example, Message
 
+PARTS = 3  # training, validation, test
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -44,7 +46,8 @@ class Environment(Protocol):
 
 @runtime_checkable
 class MakesExamples(Protocol):
-    """Optional, of an environment that needs no data: its own tasks, by number and seed."""
+    """Optional, of an environment that needs no data: its own tasks, by number and seed. Two seeds that differ modulo
+    `PARTS` have no task in common, so that what is measured was never learned, where tasks are more than a few."""
 
     def examples(self, count: int, seed: int) -> list[Example]: ...
 

@@ -21,6 +21,7 @@ import resource
 import struct
 import sys
 import sysconfig
+from collections.abc import Sequence
 from contextlib import suppress
 
 # Numbers of system calls: on x86-64, and on 64-bit ARM, None where it has none.
@@ -65,7 +66,7 @@ def limit(seconds: int, megabytes: int) -> None:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), bounds)
 
 
-def fence(folder: str) -> None:
+def fence(folder: str, readable: Sequence[str] = ()) -> None:
     """Landlock: only what lies under these folders can be opened, and of them only `folder` be changed."""
     call = ctypes.CDLL(None, use_errno=True).syscall
     version = call(RULESET, None, 0, 1)
@@ -74,9 +75,9 @@ def fence(folder: str) -> None:
     ours = READS | 1 | WRITES & ~(0 if version >= 3 else 1 << 14) & ~(0 if version >= 2 else 1 << 13)
     ruleset = call(RULESET, struct.pack("Q", ours), ctypes.c_size_t(8), 0)
     library = os.path.dirname(sysconfig.get_path("stdlib"))
-    readable = [library, sysconfig.get_path("platstdlib"), "/usr/lib", "/usr/lib64", "/lib", "/lib64",
+    places = [*readable, library, sysconfig.get_path("platstdlib"), "/usr/lib", "/usr/lib64", "/lib", "/lib64",
                 "/usr/share/zoneinfo"]  # fmt: skip
-    for place, rights in [*((one, READS) for one in readable), (folder, READS | WRITES & ours)]:
+    for place, rights in [*((one, READS) for one in places), (folder, READS | WRITES & ours)]:
         if os.path.isdir(place):
             handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
             call(RULE, ruleset, 1, struct.pack("=Qi", rights, handle), 0)

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
-from tuneful.core.device import secret
-from tuneful.core.endpoint import Endpoint
 from tuneful.core.types import Example, Message
 from tuneful.environments.rewards.numbers import numbers
 from tuneful.environments.rewards.reference import Slow, prompt, reference
+from tuneful.environments.speaker import Speaker
 
 QUESTION = """Somebody was asked this:
 
@@ -33,21 +32,14 @@ against it. Then end with a line "Score: N", N from {worst} (worst) to {best} (b
 SCORE = re.compile(r"score\W{0,8}?([-−]?\d[\d.,]*)", re.IGNORECASE)
 
 
-class Judge(Slow):
+class Judge(Slow, Speaker):
     """What a model behind an address says of the reply, from 0 (worst) to 1 (best): Zheng et al. 2023, "Judging
     LLM-as-a-judge", arXiv:2306.05685, single answer grading.
 
-    A judge likes long answers and those that flatter it: look at what it rewards. An address that does not answer is
-    asked four times, with growing pauses; a reply that gets no verdict is no success and no failure, and teaches
-    nothing."""
+    A judge likes long answers and those that flatter it: look at what it rewards. A reply that gets no verdict, after
+    several tries, is no success and no failure, and teaches nothing."""
 
     kind: Literal["judge"] = "judge"
-    endpoint: str = ""
-    """An address that speaks as OpenAI's chat completions do, such as http://localhost:8000/v1."""
-    model: str = ""
-    """Which of its models judges."""
-    key_from: str | None = None
-    """The environment variable that holds the endpoint's key."""
     criterion: Annotated[str, Field(min_length=1)] = "Judge how helpful, right and clear the reply is."
     """What is asked of the judge."""
     show_reference: bool = False
@@ -56,12 +48,6 @@ class Judge(Slow):
     """The number that the judge gives to the worst reply."""
     best: float = 10
     """To the best one."""
-    tokens: PositiveInt = 200
-    """The judge may write."""
-    temperature: NonNegativeFloat = 0.0
-    """0: the same reply is judged alike each time."""
-    pause: NonNegativeFloat = 1.0
-    """Seconds before it is asked again where it did not answer, twice as many before each further time."""
 
     @model_validator(mode="after")
     def _has_a_scale(self) -> Self:
@@ -70,21 +56,11 @@ class Judge(Slow):
         return self
 
     def lacking(self) -> list[str]:
-        found = []
-        if not self.endpoint.startswith(("http://", "https://")):
-            found.append(f"judge: endpoint '{self.endpoint}': expected an address like http://localhost:8000/v1")
-        if not self.model:
-            found.append("judge: say with `model` which of the endpoint's models judges")
-        if self.key_from is not None and secret(self.key_from) is None:
-            found.append(f"judge: the environment variable {self.key_from} holds no key; set it, or leave out key_from")
-        return found
+        return self.unset()
 
     def __call__(self, reply: str, example: Example) -> float:
-        key = None if self.key_from is None else secret(self.key_from)
-        asked = Endpoint(self.endpoint, self.model, key, seconds=self.seconds, pause=self.pause)
         question = Message("user", self.question(reply, example))
-        said, _ = asked.write([question], limit=self.tokens, temperature=self.temperature, seed=0)
-        return self.score(said)
+        return self.score(self.say([question], seconds=self.seconds, seed=0))
 
     def question(self, reply: str, example: Example) -> str:
         """What the judge reads. A reply cannot end its own place early."""

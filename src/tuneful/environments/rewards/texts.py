@@ -56,15 +56,12 @@ class Regex(Weighted):
     @field_validator("pattern")
     @classmethod
     def _is_a_pattern(cls, pattern: str) -> str:
-        try:
-            regex.compile(pattern, regex.DOTALL)
-        except regex.error as error:
-            raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+        compiled(pattern)
         return pattern
 
     @model_validator(mode="after")
     def _has_a_group(self) -> Self:
-        if self.compare and not regex.compile(self.pattern, regex.DOTALL).groups:
+        if self.compare and not compiled(self.pattern).groups:
             raise ValueError(f"compare: '{self.pattern}' has no group to compare; put round brackets around the answer")
         return self
 
@@ -72,24 +69,32 @@ class Regex(Weighted):
         return [] if self.pattern else ["regex: say with `pattern` what a reply should look like"]
 
     def __call__(self, reply: str, example: Example) -> float:
-        found = _search(self.pattern, reply, whole=self.whole)
+        found = last_found(self.pattern, reply, whole=self.whole)
         if not self.compare or found is None:
             return float(found is not None)
         return float(plain(found, case=False) == plain(reference(example), case=False))
 
 
-def _search(pattern: str, text: str, *, whole: bool) -> str | None:
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """Raises ValueError if it is no pattern."""
+    try:
+        return regex.compile(pattern, regex.DOTALL)
+    except regex.error as error:
+        raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+
+
+def last_found(pattern: str, text: str, *, whole: bool = False) -> str | None:
     """What the first group found at the last place, the whole place where there is no group; None: it is not there."""
-    compiled = regex.compile(pattern, regex.DOTALL)
+    read = compiled(pattern)
     places = {"timeout": SECONDS, "concurrent": True}  # other threads go on, and a pattern without end has one
     if whole:
-        one = compiled.fullmatch(text, **places)
+        one = read.fullmatch(text, **places)
         found = [] if one is None else [one]
     else:
-        found = list(compiled.finditer(text, **places))
+        found = list(read.finditer(text, **places))
     if not found:
         return None
-    return (found[-1].group(1) if compiled.groups else found[-1].group()) or ""
+    return (found[-1].group(1) if read.groups else found[-1].group()) or ""
 
 
 class Length(Weighted):
