@@ -220,14 +220,14 @@ def check_environment(environment: Environment, examples: Sequence[Example] = ()
         for seed in (0, 1):
             chance = np.random.default_rng([number, seed])
             replies = [REPLIES[place] for place in chance.integers(len(REPLIES), size=environment.turns)]
-            games = [_played(environment, example, seed, replies) for _ in range(2)]
+            games = [_episode(environment, example, seed, replies) for _ in range(2)]
             assert games[0] == games[1], "the same example, seed and replies give another episode"
 
 
 REPLIES = ("", "yes", "3", "north", "I do not know.\n" * 50, "{}", '{"name": 1}', "<b>", "１２", "\x00\ud800")
 
 
-def _played(environment: Environment, example: Example, seed: int, replies: Sequence[str]) -> list[Any]:
+def _episode(environment: Environment, example: Example, seed: int, replies: Sequence[str]) -> list[Any]:
     """All that an episode says."""
     held = Play(environment, [(example, seed)])
     [game] = held.games
