@@ -51,7 +51,7 @@ class Lora(Spec):
     """Only so many layers, counted from the top; what lies below is then computed once for each row. None: all."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
-    turns: Literal["same", "added"] = "same"
+    turns: Literal["same", "added", "merged"] = "same"
     """With schedule lifelong, and when a run learns one task more: what a task learns in. same: the LoRA of the tasks
     before, which goes on learning. added: a LoRA of its own of this rank beside theirs, which stay as they are; all of
     them are saved as one, of the sum of their ranks."""

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from tuneful.adapters import Lora
-from tuneful.adapters.turns import attach_added, wide
+from tuneful.adapters.turns import attach_added, attach_merged, wide
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import Adapter, Attached
 from tuneful.recipe import Recipe
@@ -55,7 +55,10 @@ def attach_turns(recipe: Recipe, module: nn.Module, adapter: Adapter, *, labels:
     before = _before(recipe, adapter)
     if adapter.turns == "added":
         return attach_added(adapter, module, labels=labels, before=before, first=_first(recipe), tasks=_tasks(recipe))
-    return (wide(adapter, before) if before else adapter).attach(module, labels=labels)
+    whole = wide(adapter, before) if before else adapter
+    if adapter.turns == "merged":
+        return attach_merged(whole, module, labels=labels)
+    return whole.attach(module, labels=labels)
 
 
 def _first(recipe: Recipe) -> int:
