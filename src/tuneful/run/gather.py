@@ -14,6 +14,7 @@ from tuneful.data.labels import LabelSet
 from tuneful.data.names import Names
 from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe, Task
+from tuneful.run.added import check_turns
 from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.rollouts import made, makes_its_own
@@ -48,6 +49,7 @@ def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
         raise RecipeError(problems)
     check_gradient(recipe)
     check_each(recipe)
+    check_turns(recipe)
     if len(recipe.tasks) > 1:
         recipe = settled_each(settled(recipe))
         return recipe, _together(recipe, say)
