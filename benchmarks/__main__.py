@@ -8,7 +8,7 @@ import sys
 from benchmarks.few import few, few_clinc, unlabelled
 from benchmarks.growth import curves, growth
 from benchmarks.memory import memory
-from benchmarks.parts import classify, layers, prompt, quantised, writing
+from benchmarks.parts import classify, layers, prompt, quantised, rewards, writing
 from benchmarks.quality import banking77, chinese, perplexity
 from benchmarks.results import keep
 from benchmarks.sitting import outside, wait_until_quiet
@@ -17,7 +17,7 @@ from benchmarks.start import start
 from benchmarks.streaming import rows
 
 MEASURED = (
-    start, sft, mixed, prompt, layers, quantised, classify, writing, heldout, curves, growth, rows, memory,
+    start, sft, mixed, prompt, layers, quantised, classify, writing, rewards, heldout, curves, growth, rows, memory,
     banking77, perplexity, chinese, few, few_clinc, unlabelled,
 )  # fmt: skip
 SECTIONS = {function.__name__: function for function in MEASURED}

@@ -55,6 +55,26 @@ def writing(data: Path, peers: Path, rounds: int) -> list[Line]:
     ]
 
 
+def rewards(data: Path, peers: Path, rounds: int) -> list[Line]:
+    """GRPO on small sums, 4 prompts of 8 answers of up to 32 tokens an update, LoRA of rank 16, beside TRL."""
+    model = ["--model", str(locate("smollm2-135m", lambda _: None))]
+    sitting = Sitting()
+    commands = {
+        "tuneful": [sys.executable, "-m", "benchmarks.play"],
+        "trl": peer(peers, "grpo_trl.py", model, "--dtype", "fp32"),
+        "trl, bf16": peer(peers, "grpo_trl.py", model, "--dtype", "bf16"),
+    }
+    sitting.run(commands, rounds)
+    best = min(("trl", "trl, bf16"), key=lambda name: sitting.median(name, "seconds_per_step"))
+    speed = sitting.median(best, "seconds_per_step") / sitting.median("tuneful", "seconds_per_step")
+    memory = sitting.median("tuneful", "peak_rss_mb") / sitting.median(best, "peak_rss_mb")
+    return [
+        *_speeds(sitting, "seconds_per_step", "s an update"),
+        at_least("TRL at its best / tuneful, seconds an update", speed, 5.0),
+        at_most("tuneful / the same, memory", memory, 0.35),
+    ]
+
+
 def quantised(data: Path, peers: Path, rounds: int) -> list[Line]:
     """The work of `sft` over frozen layers in bf16, int8 and nf4: what that costs, spares and loses."""
     work = work_of(data / "rasbt_instruct" / "instruction-data.json")
