@@ -12,7 +12,7 @@ import torch
 from tuneful.core.types import Example, Layout, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.data.played import Played
-from tuneful.objectives import Grpo, ReinforcePlusPlus, Rloo
+from tuneful.objectives import Grpo, OnPolicyDistil, ReinforcePlusPlus, Rloo
 from tuneful.objectives.policy_gradient import PolicyGradient
 
 NAN = float("nan")
@@ -162,3 +162,13 @@ def test_variants_of_the_ratio_by_hand() -> None:
     total, slope, _ = loss(weighed, now, [played([-1.0, -1.0], 2.0, weighed)])
     assert slope.tolist() == pytest.approx([-1.2 * 2 / 2, -0.5 * 2 / 2]), "tokens beyond the clip still learn"
     assert total == pytest.approx(-(1.2 * 2 * now[0] + 0.5 * 2 * now[1]) / 2)
+
+
+def test_every_token_is_worth_what_the_teacher_says_of_it() -> None:
+    """The costs are log (p / p of the teacher); rewards are not read, but an answer that broke teaches nothing."""
+    costs = [[np.array([0.5, -0.25]), np.array([3.0]), np.array([1.0])]]
+    found = OnPolicyDistil(teacher="x").advantages(np.array([[0.0, 9.0, NAN]]), costs)[0]
+    assert [tokens.tolist() for tokens in found] == [[-0.5, 0.25], [-3], [0]]
+    assert OnPolicyDistil(teacher="x").weighs_costs
+    assert not Grpo().weighs_costs
+    assert Grpo(kl=0.1).weighs_costs

@@ -15,10 +15,12 @@ import tuneful
 from tuneful.core.errors import InputError, RecipeError
 from tuneful.evaluation.page import page as page_of
 from tuneful.evaluation.words import words
+from tuneful.objectives import OnPolicyDistil
 from tuneful.recipe import from_mapping
 from tuneful.run.assess import compare
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import prepare
+from tuneful.run.rollouts import teacher_of
 from work import whole_and_parts, write_rows
 
 REWARDS = '''
@@ -137,6 +139,28 @@ def test_hints_teach_what_is_never_got_right_alone(data: Path, generator_folder:
     assert hints[-1] < max(hints)
     assert found["alone"] == 0
     assert found["hints"] > 0.9
+
+
+def test_a_model_learns_what_a_teacher_would_have_written(
+    run: tuneful.Run, data: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    """The teacher is the run that learned to say a; rewards are measured, and no part of what is learned."""
+    objective = {"kind": "on_policy_distil", "teacher": str(run.path)}
+    settings = {**SMALL, **by(data, "letters"), "schedule.steps": 20, "objective": json.dumps(objective)}
+    del settings["objective.truncated"]
+    made = tuneful.fit(data / "asks.jsonl", model=str(generator_folder), out=tmp_path / "run", settings=settings)
+    found = made.report["quality"]["reward"]
+    assert found["tuned"] > found["base"] + 0.3
+    nats = [one.metrics["kl"] for one in RunFolder(made.path).read_records() if one.kind == "train"]
+    assert np.mean(nats[-3:]) < 0.5 * np.mean(nats[:3])
+
+
+def test_a_teacher_is_named_and_reads_the_same_tokens(data: Path, generator_folder: Path, reader_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"learns from a teacher; name a run"):
+        refused(data, generator_folder, {**by(data, "nothing"), "objective": "on_policy_distil"})
+    made = prepare(recipe_of(data, generator_folder))
+    with pytest.raises(RecipeError, match="does not read the same tokens"):
+        teacher_of(OnPolicyDistil(teacher=str(reader_folder)), made.processor)
 
 
 def test_how_an_update_is_cut_changes_nothing(data: Path, generator_folder: Path, tmp_path: Path) -> None:

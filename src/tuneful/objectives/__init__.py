@@ -7,6 +7,7 @@ from tuneful.objectives.denoise import Denoise
 from tuneful.objectives.kto import Kto
 from tuneful.objectives.masked import Masked
 from tuneful.objectives.next_token import NextToken
+from tuneful.objectives.on_policy_distil import OnPolicyDistil
 from tuneful.objectives.policy_gradient import Grpo, ReinforcePlusPlus, Rloo
 from tuneful.objectives.preference import Dpo
 from tuneful.objectives.prototype import Prototype
@@ -14,8 +15,8 @@ from tuneful.objectives.retrieve import Retrieve
 from tuneful.objectives.without_reference import Orpo, Simpo
 
 __all__ = [
-    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken", "Orpo", "Prototype",
-    "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
+    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken", "OnPolicyDistil",
+    "Orpo", "Prototype", "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
 ]  # fmt: skip
 
 OBJECTIVES: Table[Spec] = Table(
@@ -35,6 +36,7 @@ OBJECTIVES: Table[Spec] = Table(
         Grpo,
         Rloo,
         ReinforcePlusPlus,
+        OnPolicyDistil,
     ],
     group="tuneful.objectives",
 )

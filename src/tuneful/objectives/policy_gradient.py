@@ -27,6 +27,7 @@ class PolicyGradient(Spec):
     after the answers were drawn r is 1, so its gradient is that of -A log p, and nothing is clipped."""
 
     layout: ClassVar[Layout] = Layout.ROLLOUTS
+    compares: ClassVar[Literal["before", "teacher"]] = "before"  # with what `costs` compare
 
     clip_low: NonNegativeFloat = 0.2
     """How far r may fall below 1 and still count."""
@@ -39,9 +40,14 @@ class PolicyGradient(Spec):
     truncated: bool = False
     """Answers that the limit cut are learned from, too. Otherwise they count nothing, in the denominator either."""
 
+    @property
+    def weighs_costs(self) -> bool:
+        """Costs are asked for; otherwise they are zeros."""
+        return self.kl > 0 or self.compares == "teacher"
+
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
         """Of each answer an advantage for each of its tokens; rewards are not a number where there is none. `costs` are
-        log (p / p before tuning) of the tokens, or zeros where kl is 0."""
+        log (p / p before tuning) of the tokens, or zeros where nobody asks."""
         total_PG = rewards_PG - self.kl * np.array([[float(cost.sum()) for cost in group] for group in costs])
         found_PG = np.nan_to_num(self.compared(total_PG))
         return [

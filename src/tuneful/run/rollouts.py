@@ -14,6 +14,7 @@ from tuneful.adapters import Lora
 from tuneful.core.device import world
 from tuneful.core.environment import Environment, Lacks, MakesExamples
 from tuneful.core.errors import DataError, RecipeError
+from tuneful.core.policy import Policy
 from tuneful.core.types import Dropped, Example, Layout, Record, Row, Said
 from tuneful.data.formats import FORMATS, Format
 from tuneful.data.names import Name
@@ -22,6 +23,7 @@ from tuneful.data.splits import MOST
 from tuneful.environments import Play
 from tuneful.models.playing import Player
 from tuneful.models.processors import TextProcessor
+from tuneful.objectives import OnPolicyDistil
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import OWN
 from tuneful.run.folder import RunFolder
@@ -98,6 +100,8 @@ def _problems(recipe: Recipe, *, writes: bool, streams: bool) -> Iterator[str]:
     for name in ("select", "balance", "generated", "patch", "mentions", "unlabelled", "teacher", "labels"):
         if getattr(data, name, None) not in (None, [], False):
             yield f"data.{name}: was not made for {what} in this version; leave it out"
+    if isinstance(recipe.task.objective, OnPolicyDistil) and recipe.task.objective.teacher is None:
+        yield "objective.teacher: on_policy_distil learns from a teacher; name a run or a model of the same family"
     if recipe.augment:
         yield f"augment: was not made for {what} in this version; leave it out"
     if streams:
@@ -165,7 +169,22 @@ def played(schedule: Any, recipe: Recipe, processor: TextProcessor) -> Any:
     """The schedule with a player, where the model learns from its own answers."""
     if not isinstance(schedule, RolloutSteps):
         return schedule
-    return schedule.played_by(player_of(recipe, processor), cast(Any, recipe.task.objective))
+    objective = cast(Any, recipe.task.objective)
+    return schedule.played_by(player_of(recipe, processor), objective, teacher_of(objective, processor))
+
+
+def teacher_of(objective: Any, processor: TextProcessor) -> Policy | None:
+    """The policy of the model that says how likely a token should have been, if one does. Raises RecipeError."""
+    if not isinstance(objective, OnPolicyDistil):
+        return None
+    from tuneful.run.tuned import open_model  # which itself prepares recipes
+
+    tuned = open_model(str(objective.teacher))
+    if not tuned.policy.network.causal or tuned.processor.tokenizer.get_vocab() != processor.tokenizer.get_vocab():
+        raise RecipeError([f"objective.teacher: {objective.teacher} does not read the same tokens as the model, so it "
+                           "cannot say how likely they are; take a model of the same family"])  # fmt: skip
+    tuned.policy.module.eval()
+    return tuned.policy
 
 
 def planned(schedule: object, rows: Sequence[Row]) -> Sequence[Row]:

@@ -78,12 +78,12 @@ class RolloutSteps:
     def __len__(self) -> int:
         return self.total
 
-    def played_by(self, player: Player, objective: Learns) -> RolloutSteps:
-        """The same, with who plays and what is learned of it."""
+    def played_by(self, player: Player, objective: Learns, teacher: Policy | None = None) -> RolloutSteps:
+        """The same, with who plays, what is learned of it, and who says how likely it should have been."""
         told = self.settings
         rounds = Rounds(
             self.rows, self.collate, player, objective, prompts=told.prompts, answers=told.answers, redraw=told.redraw,
-            micro_tokens=self.cut.micro_tokens, seed=self.seed, hints=Hints(told.hints),
+            micro_tokens=self.cut.micro_tokens, seed=self.seed, hints=Hints(told.hints), teacher=teacher,
         )  # fmt: skip
         return replace(self, rounds=rounds)
 

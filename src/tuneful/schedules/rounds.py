@@ -28,7 +28,7 @@ class Learns(Protocol):
     """What an objective says of answers and their rewards."""
 
     @property
-    def kl(self) -> float: ...
+    def weighs_costs(self) -> bool: ...
     @property
     def truncated(self) -> bool: ...
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]: ...
@@ -81,6 +81,8 @@ class Rounds:
     micro_tokens: int
     seed: int
     hints: Hints = field(default_factory=Hints)
+    spent: list[float] = field(default_factory=list)  # nats an answer, in the mean, of each draw of the round
+    teacher: Policy | None = None  # whose log-probabilities are compared, in place of the model's before tuning
 
     def drawn(self, policy: Policy, number: int) -> Round:
         """A round: answers to its prompts, and to others where those all did alike."""
@@ -99,6 +101,9 @@ class Rounds:
                 break
         learned.sort(key=lambda row: row.ids.tolist())
         spent = {"drawn_again": float(attempt), "sampling_seconds": time.perf_counter() - began}
+        if self.spent:
+            spent["kl"] = self.spent[0]
+            self.spent.clear()
         if self.hints.wanted is not None:
             spent["hint"] = self.hints.share
             self.hints.after(metrics["reward"])
@@ -134,6 +139,8 @@ class Rounds:
         ])  # fmt: skip
         plain = [[self._played(row, one) for one in group] for row, group in zip(rows, tried, strict=True)]
         costs = self._costs(policy, plain)
+        if self.objective.weighs_costs:
+            self.spent.append(float(np.mean([cost.sum() for group in costs for cost in group])))
         advantages = self.objective.advantages(rewards, costs)
         learned, silent, groups = list[Played](), 0.0, 0
         for group, own, gains in zip(plain, counts, advantages, strict=True):
@@ -157,8 +164,8 @@ class Rounds:
         )  # fmt: skip
 
     def _costs(self, policy: Policy, plain: Sequence[Sequence[Played]]) -> list[list[np.ndarray]]:
-        """Of every token that was written log (p / p before tuning); zeros where nobody asks."""
-        if not self.objective.kl:
+        """Of every token that was written log (p / p before tuning), or of the teacher; zeros where nobody asks."""
+        if not self.objective.weighs_costs:
             return [[np.zeros(len(row.drawn)) for row in group] for group in plain]
         rows = [row for group in plain for row in group]
         order = [
@@ -172,10 +179,11 @@ class Rounds:
         return [[row.drawn - was[next(told)] for row in group] for group in plain]
 
     def _before(self, policy: Policy, batch: Batch, rows: Sequence[Row]) -> list[np.ndarray]:
-        """Of each row the log-probabilities before tuning of what was written."""
+        """Of each row the log-probabilities before tuning, or of the teacher, of what was written."""
         batch = place(batch, policy.device)
         with torch.no_grad(), policy.gathered():
-            logprobs = policy.reference(batch).token_logprobs(batch.targets["tokens"], batch.targets["where"])
+            read = policy.reference(batch) if self.teacher is None else self.teacher.read(batch.inputs)
+            logprobs = read.token_logprobs(batch.targets["tokens"], batch.targets["where"])
         policy.forget()
         ends = np.cumsum([row.learned for row in rows])[:-1]
         return np.split(logprobs.float().cpu().numpy(), ends)
