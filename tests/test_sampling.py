@@ -17,6 +17,7 @@ from tuneful.core.types import Completion
 from tuneful.models import cached, sampling
 from tuneful.models.examine import examine
 from tuneful.models.sampling import Generator
+from tuneful.models.writing import drawn
 
 COMMON = list(range(20, 31))
 PROMPTS = {
@@ -134,3 +135,11 @@ def test_a_text_may_end_an_answer(name: str) -> None:
         assert answer.stopped == (wanted in text)
         assert list(answer.ids) == ids[: len(answer.ids)]
     assert 2 <= len(found[0].ids) <= 4
+
+
+def test_tokens_are_drawn_as_often_as_their_shares_say() -> None:
+    shares = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0]).expand(20_000, 6)
+    found = drawn(shares, torch.Generator().manual_seed(0)).squeeze(1)
+    often = torch.bincount(found, minlength=6) / len(found)
+    assert often[[0, 2, 5]].tolist() == [0, 0, 0]
+    assert often[[1, 3, 4]].tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.015)

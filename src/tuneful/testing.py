@@ -116,7 +116,7 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
             example = Example(Place("tiny", number), text=text, positive="cd" * (6 - number), negatives=(f"e{number}",))
             rows += build([example], layout, loaded.processor, 64).rows
         elif layout.plays:
-            rows.append(_played(loaded, number, text))
+            rows.append(_as_drawn(loaded, number, text))
         elif layout.labelled:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))
@@ -127,7 +127,7 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
     return rows
 
 
-def _played(loaded: Loaded, number: int, text: str) -> Row:
+def _as_drawn(loaded: Loaded, number: int, text: str) -> Row:
     """An answer as if the model had drawn it, better or worse than expected."""
     turns = [Message("user", f"say {text}"), Message("assistant", text)]
     encoded = loaded.processor.conversation(turns)[0]

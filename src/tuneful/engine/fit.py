@@ -162,7 +162,7 @@ def _passes(
     """Forward and backward over the batches; `units` are those of the whole step by task."""
     parameters = list(policy.trainable().values())
     everything, alongside = sum(units.values()) or 1.0, sum(map(bool, units.values())) or 1
-    metrics: dict[str, float] = defaultdict(float)
+    metrics: dict[str, float] = defaultdict(float, loss=0.0, units=0.0, read=0.0)  # of a step without batches, too
     learned = [task for task, count in units.items() if count]
     by_task = len(learned) > 1 or any(batch.beside for batch in step.batches)  # of several, the last to end too
     if by_task:

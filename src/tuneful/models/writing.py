@@ -149,7 +149,7 @@ class Writing:
         if self.temperature == 0:
             return logits_BV.argmax(-1), []
         shares = torch.softmax(logits_BV / self.temperature, -1)
-        tokens = torch.multinomial(shares, 1, generator=self.random)
+        tokens = drawn(shares, self.random)
         return tokens.squeeze(1), [shares.gather(1, tokens).log().squeeze(1).tolist()]
 
     def _ends(self, found: list[int]) -> bool:
@@ -160,6 +160,13 @@ class Writing:
         text = self.processor.decode(found) if self.stops else ""
         places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
         return min(places, default=None)
+
+
+def drawn(shares_BV: Tensor, random: torch.Generator) -> Tensor:
+    """(B, 1) by lot, each as likely as its share: one number a row is drawn, where `torch.multinomial` draws V."""
+    ends = shares_BV.double().cumsum(-1)
+    lots = torch.rand(len(ends), 1, generator=random, device=ends.device, dtype=ends.dtype) * ends[:, -1:]
+    return torch.searchsorted(ends, lots, right=True).clamp(max=ends.shape[1] - 1)
 
 
 def write(

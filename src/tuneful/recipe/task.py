@@ -166,8 +166,10 @@ class Task(Spec):
     @classmethod
     def _makes_its_own(cls, value: Any) -> Any:
         """An environment may need no data."""
-        if not isinstance(value, dict) or value.get("environment") in (None, *NOTHING):
+        if not isinstance(value, dict) or "environment" not in value:
             return value
+        if value["environment"] in NOTHING:
+            return {key: item for key, item in value.items() if key != "environment"}
         data = spelt_out("data", value.get("data", {}))
         open_still = isinstance(data, dict) and "source" not in data
         return {**value, "data": {**data, "source": OWN}} if open_still else value

@@ -38,6 +38,7 @@ from tuneful.run.plan import rate_again
 from tuneful.run.preferred import examine_answers
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
+from tuneful.run.rollouts import never_apart
 from tuneful.run.saving import save_weights
 from tuneful.run.several import Worth, each_task, lost, together
 from tuneful.run.turns import history, keep_solved
@@ -127,7 +128,7 @@ def _measured(
         groups=treated.groups,
         forgetting={**forgotten, **more(built, examined)},
         data=with_selection(
-            _data(built, folder, progress, chosen, [*routing.routed(sent), *(examined.notes if examined else ())], say),
+            _data(built, folder, progress, chosen, [*routing.routed(sent), *_noted(examined, folder)], say),
             built.prepared.selection,
             _compared(folder),
         ),
@@ -202,6 +203,11 @@ def _of_one(built: Built) -> dict[str, Any]:
         return forgetting.generator_forgetting(built.policy, prepared.processor, collate)
     rows = forgetting.sentence_rows(prepared.processor)
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
+
+
+def _noted(examined: Examined | None, folder: RunFolder) -> list[Said]:
+    """What a report says beside the scores."""
+    return [*(examined.notes if examined else ()), *never_apart(folder.read_records())]
 
 
 def _data(

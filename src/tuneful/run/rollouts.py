@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -14,7 +14,7 @@ from tuneful.adapters import Lora
 from tuneful.core.device import world
 from tuneful.core.environment import Environment, Lacks, MakesExamples
 from tuneful.core.errors import DataError, RecipeError
-from tuneful.core.types import Dropped, Example, Layout, Row
+from tuneful.core.types import Dropped, Example, Layout, Record, Row, Said
 from tuneful.data.formats import FORMATS, Format
 from tuneful.data.names import Name
 from tuneful.data.rows import Rows
@@ -24,6 +24,8 @@ from tuneful.models.playing import Player
 from tuneful.models.processors import TextProcessor
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import OWN
+from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.schedules import Rollouts
 from tuneful.schedules.rollouts import RolloutSteps
 
@@ -153,6 +155,12 @@ def player_of(recipe: Recipe, processor: TextProcessor) -> Player:
     return Player(processor, partial(Play, environment), recipe.schedule.new_tokens, limit)
 
 
+def player_of_run(folder: RunFolder, processor: TextProcessor) -> Player | None:
+    """Who plays what a finished run has learned to play; None where that is nothing."""
+    recipe = recipe_of(folder.read_json(folder.lock)) if folder.exists() else None
+    return None if recipe is None or recipe.task.environment is None else player_of(recipe, processor)
+
+
 def played(schedule: Any, recipe: Recipe, processor: TextProcessor) -> Any:
     """The schedule with a player, where the model learns from its own answers."""
     if not isinstance(schedule, RolloutSteps):
@@ -170,5 +178,8 @@ def planned(schedule: object, rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in long for _ in range(schedule.answers)]
 
 
-def facts(recipe: Recipe) -> Mapping[str, Any]:
-    return {"environment": None if recipe.task.environment is None else recipe.task.environment.kind}
+def never_apart(records: Iterable[Record]) -> list[Said]:
+    """Says so where most updates had nothing to learn from."""
+    spreads = [record.metrics["spread"] for record in records if "spread" in record.metrics]
+    alike = sum(not spread for spread in spreads)
+    return [Said("never_apart", {"percent": round(100 * alike / len(spreads))})] if 2 * alike > len(spreads) else []
