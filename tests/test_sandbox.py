@@ -26,7 +26,9 @@ def test_right_wrong_and_half_right() -> None:
     verdict = run("def add(a, b): return a - b", TESTS)
     assert verdict.passed == (False, False)
     assert verdict.faults == ("AssertionError:", "AssertionError:")
-    assert run("def add(a, b) return", TESTS).faults[0].startswith("the code is no Python")
+    assert run("def add(a, b) return", TESTS).faults[0].startswith("the code raised SyntaxError")
+    for text in ("a" + "[0]" * 200_000, "-" * 100_000 + "1", "(" * 100_000, "\0", "\ud800"):
+        assert run(text, TESTS).passed == (False, False)
     with pytest.raises(SyntaxError):
         run(ADD, ["assert"])
 

@@ -51,13 +51,9 @@ class Verdict:
 
 def run(code: str, tests: Sequence[str], limits: Limits = Limits()) -> Verdict:
     """Run the code and then each test, in the names that the code left. A test passes if it raises nothing. Raises
-    SyntaxError for tests that are no Python."""
+    SyntaxError for tests that are no Python. The code is not even compiled here, which a long text can crash."""
     for number, test in enumerate(tests):
         compile(test, f"test {number + 1}", "exec", dont_inherit=True)
-    try:
-        compile(code, "reply", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return Verdict((False,) * len(tests), (f"the code is no Python: {error}",) * len(tests), "")
     nonce = secrets.token_hex(16)
     job = {"code": code, "tests": list(tests), "nonce": nonce, "seconds": limits.seconds, "megabytes": limits.megabytes}
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as printed:

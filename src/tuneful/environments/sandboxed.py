@@ -147,9 +147,8 @@ def main() -> None:
     # What the verdict is made of is made before the code runs, which may change whatever this process can name.
     passed = [f"{job['nonce']} {number} passed\n".encode() for number in range(len(job["tests"]))]
     failed = [f"{job['nonce']} {number} failed ".encode() for number in range(len(job["tests"]))]
-    program = compile(job["code"], "reply", "exec", dont_inherit=True)
     tests = [compile(test, f"test {number + 1}", "exec", dont_inherit=True) for number, test in enumerate(job["tests"])]
-    run, base, told = exec, BaseException, _told
+    run, base, told, code = exec, BaseException, _told, job["code"]
     folder = os.path.realpath(os.getcwd())
     limit(job["seconds"], job["megabytes"])
     if sys.platform == "linux":
@@ -159,7 +158,7 @@ def main() -> None:
     del job
     names: dict[str, object] = {"__name__": "reply"}
     try:
-        run(program, names)
+        run(compile(code, "reply", "exec", dont_inherit=True), names)
     except base as error:
         for one in failed:
             write(pipe, one + told("the code raised ", error))

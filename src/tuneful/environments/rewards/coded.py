@@ -6,9 +6,8 @@ import ast
 import os
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
-from tuneful.core.device import cores
 from tuneful.core.types import Example
 from tuneful.environments.rewards.reference import Slow, fenced, wanted
 from tuneful.environments.sandbox import Limits, run
@@ -27,7 +26,7 @@ class UnitTests(Slow):
     """Of a processor, that code and tests may take; three times as much by the clock."""
     megabytes: PositiveInt = 512
     """Of memory."""
-    at_once: PositiveInt = Field(default_factory=cores)
+    at_once: PositiveInt = 2
     """Replies tested at the same moment."""
     every: bool = False
     """1 if every test passes, else 0."""
