@@ -601,7 +601,8 @@ def test_a_small_task_is_looked_at_as_often_as_a_large_one(tmp_path: Path, gener
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schedule": "lifelong"}, "takes schedule mixture"),
+        ({"schedule": {"kind": "lifelong", "replay": 0.1}}, "so nothing need come back"),
+        ({"adapter": {**OWN, "turns": "added"}, "schedule": "lifelong"}, "adapter.turns: every task has"),
         ({"schedule": {"kind": "mixture", "temperature": 3}}, "schedule.temperature: each task draws its rows"),
         ({"gradient": "pcgrad"}, "gradient: tasks with adapters of their own share no gradient"),
         ({"regularisers": ["l2_sp"]}, "regularisers: is about one model"),

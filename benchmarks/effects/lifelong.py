@@ -6,7 +6,7 @@ class; another order of the areas a seed. After the last one every text is told 
 areas need it; `sums` keeps no row at all: the encoder stays as it is and the head is solved from sums over its
 classes.
 
-`lifelong_lora`: LoRA of rank 8 under a class head that learns, 12 training rows of a class, ten epochs, nothing kept.
+`lifelong_lora`: LoRA of rank 8 under a class head that learns, 12 training rows of a class, five epochs, nothing kept.
 `same` goes on with one; `added` learns one for each area, and `orthogonal` keeps it apart from those before; `merged`
 keeps a part of what each area moved; `ewc` holds what earlier areas need."""
 
@@ -30,7 +30,7 @@ from tuneful.run.progress import Progress
 from tuneful.run.train import train
 from tuneful.run.turns import ENDED, scores
 
-EPOCHS, OFTEN = 1.0, 10.0
+EPOCHS, OFTEN = 1.0, 5.0
 ALL, FEW = 100, 12  # training rows of a class
 PLAIN = {"kind": "lifelong", "replay": 0, "epochs": EPOCHS}
 ARMS: dict[str, dict[str, Any]] = {

@@ -56,8 +56,8 @@ class Lora(Spec):
     before, which goes on learning. added: a LoRA of its own of this rank beside theirs, which stay as they are; all of
     them are saved as one, of the sum of their ranks."""
     each_task: bool = False
-    """With schedule mixture: every task learns an adapter of its own, as it would in a run of its own, all of them in
-    one pass over the base; when the run answers, it is said which, or found out."""
+    """With several tasks: every task learns an adapter of its own, as it would in a run of its own; with schedule
+    mixture all of them in one pass over the base. When the run answers, it is said which, or found out."""
     router: Literal["centroid", "learned"] = "centroid"
     """With `each_task`: how a text finds its adapter when nobody says whose it is. centroid: by the nearest mean of the
     tasks' training rows in the base model's space; learned: by a head solved on these rows."""

@@ -20,7 +20,7 @@ from tuneful.engine.update import Sum, Updater
 from tuneful.models.load import Loaded
 from tuneful.recipe import Recipe
 from tuneful.run.added import attach_turns
-from tuneful.schedules import Mixture
+from tuneful.schedules import Lifelong, Mixture
 from tuneful.schedules.beside import BesideSteps
 from tuneful.schedules.epochs import Cut, Epochs, EpochSteps
 
@@ -47,10 +47,14 @@ def check_each(recipe: Recipe) -> None:
 
 
 def _against(recipe: Recipe) -> Iterator[str]:
-    if recipe.start is not None:
-        yield f"{KEY}: a run whose tasks have adapters of their own is not taught further; fit the new task alone"
-    elif not isinstance(recipe.schedule, Mixture):
-        yield f"{KEY}: several tasks learn beside one another, which takes schedule mixture; leave one of the two out"
+    turns = recipe.schedule if isinstance(recipe.schedule, Lifelong) else None
+    if turns is None and not isinstance(recipe.schedule, Mixture):
+        yield f"{KEY}: is for several tasks, which takes schedule mixture or lifelong; leave one of the two out"
+    if turns is not None and ((turns.replay and "replay" in turns.model_fields_set) or turns.own_text):
+        yield (f"schedule.replay, own_text: what a task has learned lies in an adapter that no other moves ({KEY}), so "
+               "nothing need come back; leave them out")  # fmt: skip
+    if isinstance(recipe.adapter, Lora) and recipe.adapter.turns != "same":
+        yield f"adapter.turns: every task has an adapter of its own ({KEY}), and is read by no other; leave it out"
     if isinstance(recipe.adapter, Lora) and recipe.adapter.dora:
         yield "adapter.dora: measures whole weights, which tasks with adapters of their own share; leave it out"
     usual = Mixture()
@@ -88,12 +92,15 @@ def check_read(recipe: Recipe, layout: Layout) -> None:
 
 
 def settled_each(recipe: Recipe) -> Recipe:
-    """Layers are not computed twice, as the second time nobody would say whose tokens are whose; a later run is taught
-    nothing, so nothing is kept for it."""
+    """Layers are not computed twice, as the second time nobody would say whose tokens are whose; and of tasks in turn
+    no row comes back, as nothing can be forgotten."""
     if not each_of(recipe):
         return recipe
     optimiser = recipe.optimiser.model_copy(update={"gradient_checkpointing": False})
-    return recipe.model_copy(update={"optimiser": optimiser, "save": recipe.save.model_copy(update={"memory": 0.0})})
+    schedule = recipe.schedule
+    if isinstance(schedule, Lifelong):
+        schedule = schedule.model_copy(update={"replay": 0.0})
+    return recipe.model_copy(update={"optimiser": optimiser, "schedule": schedule})
 
 
 def of_task(rows: Sequence[Row], task: str) -> list[Row]:

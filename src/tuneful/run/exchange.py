@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 LOCK = "recipe.lock.json"
 REPORT = "report.json"  # the first to go and the last to come: without one a folder is being changed
 OWN = (
-    REPORT, "recipe.yaml", "recipe.lock.json", "records.jsonl", "checkpoints", "adapter", "model", "memory",
+    REPORT, "recipe.yaml", "recipe.lock.json", "records.jsonl", "checkpoints", "adapter", "adapters", "model", "memory",
     "answers.jsonl", "choice.json", "compared.json", "missed.json", "decisions.json", "report.html", "README.md",
 )  # fmt: skip
 

@@ -94,6 +94,11 @@ def recipe_to_forget(folder: RunFolder, rows: str, overrides: Sequence[str], say
             f"{folder.path} has a head that was solved, and no update takes a row out of what it was solved from; tune "
             "it anew without these rows, which takes no longer than reading the others"
         )
+    if isinstance(decided.adapter, Lora) and decided.adapter.each_task:
+        raise RunFolderError(
+            f"{folder.path} has an adapter for each of its tasks, and none is unlearned by itself yet; tune the one "
+            "that knew these rows anew without them"
+        )
     before = sum(name.startswith(FORGOTTEN) for name in memory.matrix)
     name = f"{FORGOTTEN} ({before + 1})" if before else FORGOTTEN
     task = {

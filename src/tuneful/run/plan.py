@@ -216,7 +216,7 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
 def _trainable(resolved: Resolved, size: Size) -> int:
     adapter = resolved.adapter
     if isinstance(adapter, Lora):
-        several = max(1, len(resolved.each))
+        several = max(1, len(each_of(resolved.recipe)))
         return round(
             several
             * size.low_rank(rank_of(resolved.recipe, adapter))

@@ -121,9 +121,11 @@ def resolve(
 
 
 def _each(recipe: Recipe, rows: Sequence[Row], layout: Layout) -> dict[str, OwnPlan]:
-    """What a run of each task alone would decide; empty where they learn together."""
+    """What a run of each task alone would decide; empty where they learn together, or in turn."""
     check_read(recipe, layout)
-    found = {}
+    found: dict[str, OwnPlan] = {}
+    if isinstance(recipe.schedule, Lifelong):  # one after the other
+        return found
     for task in each_of(recipe):
         own, given = of_task(rows, task), recipe.optimiser
         if not own:

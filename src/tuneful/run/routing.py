@@ -17,6 +17,7 @@ from tuneful.evaluation.heads import solved
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.each import classes_of, each_of, of_task
+from tuneful.run.folder import RunFolder
 from tuneful.run.router import KINDS, Router, read_routers, save_routers, seen
 
 MOST = 300  # training rows of a task that are looked at
@@ -33,8 +34,13 @@ def routers(built: Built) -> dict[str, Router]:
     known = [_some(of_task(built.prepared.rows("train"), task)) for task in tasks]
     found_TRD = [seen(built.policy, rows) for rows in known]
     whose = torch.tensor([number for number, rows in enumerate(known) for _ in rows])
+    means_TD = torch.stack([found.mean(0) for found in found_TRD])
+    if built.start is not None:  # of earlier tasks a few rows are left, and the mean of all there were
+        _, earlier = read_routers(RunFolder(built.start).adapters)
+        before_TD = earlier["centroid"].probe.weight
+        means_TD[: len(before_TD)] = before_TD.to(means_TD)
     probes = {
-        "centroid": nearest(torch.stack([found.mean(0) for found in found_TRD])),
+        "centroid": nearest(means_TD),
         "learned": solved(torch.cat(found_TRD), whose, len(tasks), built.recipe.seed),
     }
     return {kind: Router(tasks, probes[kind], classes_of(built.prepared)) for kind in KINDS}

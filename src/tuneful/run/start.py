@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tuneful.adapters.each import AttachedEach
 from tuneful.adapters.turns import AttachedAdded, widened
 from tuneful.adapters.weights import head_names
 from tuneful.core.errors import RunFolderError
@@ -32,13 +33,32 @@ def go_on(policy: Policy, prepared: Prepared, say: Say) -> None:
             f"{start} was tuned from another model than {prepared.recipe.model} (its weights differ), so its adapter "
             "does not fit; give the model it was tuned from"
         )
-    tuned = open_model(start, say)
+    tuned = open_model(start, say, routes=True)
     values: Mapping[str, Tensor] = dict(tuned.policy.module.named_parameters())
     if isinstance(policy.attached, AttachedAdded):
         values = widened(values, policy.trainable())
     where = places(tuned.labels, prepared.labels)
-    carry_over(values, policy.trainable(), where, heads=head_names(policy.module) if where else (), name=start)
+    carry_over(
+        values,
+        _of_earlier(policy, tuned.policy, start),
+        where,
+        heads=head_names(policy.module) if where else (),
+        name=start,
+    )
     policy.forget()
+
+
+def _of_earlier(policy: Policy, tuned: Policy, start: str) -> Mapping[str, nn.Parameter]:
+    """What learned in the run before: where each task has an adapter of its own, all but those of new tasks. Raises
+    RunFolderError."""
+    ours, theirs = policy.attached, tuned.attached
+    if isinstance(ours, AttachedEach) != isinstance(theirs, AttachedEach):
+        raise RunFolderError(f"{start} was tuned by another adapter (adapter.each_task); leave adapter out")
+    if not isinstance(ours, AttachedEach) or not isinstance(theirs, AttachedEach):
+        return policy.trainable()
+    if theirs.tasks != ours.tasks[: len(theirs.tasks)]:
+        raise RunFolderError(f"{start} has adapters of {', '.join(theirs.tasks)}, which must come first, in this order")
+    return {name: weight for task in theirs.tasks for name, weight in ours.learned_by(task).items()}
 
 
 def places(old: LabelSet | None, new: LabelSet | None) -> list[int]:
