@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.effects import coach
 from benchmarks.effects.augment import augment
 from benchmarks.effects.cost import cost, cost_fair
+from benchmarks.effects.curriculum import curriculum
 from benchmarks.effects.curve import curve
 from benchmarks.effects.erasure import erasure
 from benchmarks.effects.fairness import planted
@@ -31,6 +32,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "coach_fit": coach.effect_of_fit,
     "cost": cost,
     "cost_fair": cost_fair,
+    "curriculum": curriculum,
     "curve": curve,
     "default_set": default_set,
     "erasure": erasure,

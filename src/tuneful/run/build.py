@@ -39,6 +39,7 @@ from tuneful.recipe import Recipe
 from tuneful.regularisers import Dropout
 from tuneful.run.each import attach, each_of, steps_of, updaters_of
 from tuneful.run.groups import begun, names_of, stratified
+from tuneful.run.hardness import paced
 from tuneful.run.inherited import labels_of
 from tuneful.run.own_text import shown_again
 from tuneful.run.plan import keeps_below, matrix_rate, work_of
@@ -165,7 +166,7 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
         resolved.rows_per_step, recipe.optimiser.micro_tokens, world(), rank(), even=even,
         whole=prepared.layout.compares,
     )  # fmt: skip
-    schedule = _drawn(prepared, collate, cut)
+    schedule = paced(_drawn(prepared, collate, cut), prepared, policy, collate)
     schedule = twinned(stratified(on_the_way(schedule, prepared), recipe), prepared)
     schedule = played(schedule, recipe, prepared.processor)
     if isinstance(schedule, LifelongSteps):

@@ -58,7 +58,7 @@ def _against(recipe: Recipe) -> Iterator[str]:
     if isinstance(recipe.adapter, Lora) and recipe.adapter.dora:
         yield "adapter.dora: measures whole weights, which tasks with adapters of their own share; leave it out"
     usual = Mixture()
-    for name in ("temperature", "cap", "apart") if isinstance(recipe.schedule, Mixture) else ():
+    for name in ("temperature", "cap", "apart", "curriculum") if isinstance(recipe.schedule, Mixture) else ():
         if getattr(recipe.schedule, name) != getattr(usual, name):
             yield f"schedule.{name}: each task draws its rows as in a run of its own ({KEY}); leave it out"
     for name in OF_ONE:

@@ -12,6 +12,7 @@ from tuneful.run.folder import RunFolder
 
 # Of the recipe as it was given, what a run that goes on does alike; the rest is decided anew.
 INHERITED = ("trust_remote_code", "precision", "memory", "optimiser", "evaluate", "save", "regularisers", "gates")
+TOGETHER = ("affinity", "affinity_every")  # of `evaluate`, what is about tasks that are learned together
 NOTES, PLACE = "memory.json", "inherits"
 
 
@@ -22,7 +23,10 @@ def inherited(folder: RunFolder) -> Mapping[str, Any]:
         kept: Mapping[str, Any] = notes[PLACE]
         return kept
     given = given_of(folder)
-    return {key: given[key] for key in INHERITED if key in given}
+    taken = {key: given[key] for key in INHERITED if key in given}
+    if isinstance(taken.get("evaluate"), Mapping):  # a task that is taught by itself is not learned together with any
+        taken["evaluate"] = {key: value for key, value in taken["evaluate"].items() if key not in TOGETHER}
+    return taken
 
 
 def given_of(folder: RunFolder) -> Mapping[str, Any]:

@@ -17,11 +17,13 @@ from tuneful.core.files import write_text
 from tuneful.core.ranks import first_alone, together
 from tuneful.core.types import Record
 from tuneful.data.balance import Jtt
+from tuneful.data.duplicates import said_in
 from tuneful.evaluation.conflicts import conflicts
 from tuneful.evaluation.kinds import of_kinds
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.recipe import Recipe
 from tuneful.run.affinity import told_affinity
+from tuneful.run.between import foreign, languages
 from tuneful.run.build import Built
 from tuneful.run.finish import cost_of, curves_of, finish
 from tuneful.run.folder import RunFolder, safe
@@ -72,6 +74,9 @@ def prepared_kinds(kinds: Mapping[str, Recipe], say: Say) -> dict[str, Prepared]
             found[name] = prepared_for(kind, lambda words, name=name: say(f"{name}: {words}"))  # type: ignore[misc]
         except RecipeError as error:
             raise RecipeError([f"{name}: {problem}" for problem in error.problems]) from None
+    said = {name: [said_in(row.example) for row in one.rows("train")] for name, one in found.items()}
+    for name in foreign(said):
+        found[name].xray.notes.extend(languages(said))
     return apart(found)
 
 

@@ -69,7 +69,11 @@ def _problems(recipe: Recipe) -> Iterator[str]:
 def _of(recipe: Recipe, schedule: Mixture, tasks: Sequence[Task]) -> Recipe:
     """What is about all tasks together is the whole run's: gradients, weights, and how many updates it makes."""
     name = "+".join(task.name for task in tasks)
-    learned = schedule.model_copy(update={"steps": None}) if len(tasks) > 1 else Epochs(epochs=schedule.epochs)
+    learned = (
+        schedule.model_copy(update={"steps": None})
+        if len(tasks) > 1
+        else Epochs(epochs=schedule.epochs, curriculum=schedule.curriculum)
+    )
     return recipe.model_copy(update={
         "gates": _gates(recipe, tasks), "evaluate": _measured(recipe, tasks),
         "name": f"{recipe.name}: {name}" if recipe.name else name,

@@ -25,12 +25,14 @@ from tuneful.models.size import Size
 from tuneful.objectives import Retrieve
 from tuneful.recipe import Recipe
 from tuneful.run.augment import check_augment
+from tuneful.run.between import between
 from tuneful.run.comparable import comparable
 from tuneful.run.decided import Decided, decide
 from tuneful.run.defaults import told
 from tuneful.run.encoded import Encoded, encode
 from tuneful.run.gather import Gathered, gather
 from tuneful.run.groups import check_groups
+from tuneful.run.hardness import check_curriculum, told_curriculum
 from tuneful.run.learned import Learned, learn
 from tuneful.run.pairs import check_together, searched
 from tuneful.run.patched import check_measured, measured
@@ -145,6 +147,8 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     resolved = _resolved(decided, rows, learned, stream, planned_mb() if free_mb is None else free_mb, say)
     found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
     taught = resolved.recipe.schedule.learns(learned.repeated)
+    found.notes.extend(told_curriculum(resolved))
+    found.notes.extend(between(recipe, rows.parts.train))
     found.notes.extend(check_groups(resolved, rows.labels, taught, streams=stream is not None))
     found.notes.extend(comparable(resolved.recipe, rows.labels, learned.built, streams=stream is not None))
     found.notes.extend(check_repair(resolved, rows.labels, learned.built, decided.folder, streams=stream is not None))
@@ -202,6 +206,7 @@ def _resolved(
     resolved = fitted(resolved, planned(recipe.schedule, taught), decided.size, say, free_mb)
     check_together(resolved, taught)
     check_updates(recipe, resolved.steps)
+    check_curriculum(recipe, learned.objective.layout, taught, streams=stream is not None)
     check_augment(recipe, resolved, taught, streams=stream is not None)
     return resolved
 

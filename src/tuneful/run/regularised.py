@@ -125,6 +125,7 @@ def check_updates(recipe: Recipe, steps: int) -> None:
     """Raises RecipeError for what changes updates where a head is solved without any."""
     named = [name for name in ("regularisers", "average", "soup", "interpolate") if getattr(recipe, name)]
     named += ["gradient"] if isinstance(recipe.gradient, Climbs) else []
+    named += ["schedule.curriculum"] if getattr(recipe.schedule, "curriculum", None) else []
     if named and not steps:
         raise RecipeError([f"{name}: this head is solved at one go, so there are no updates; leave {name} out"
                            for name in named])  # fmt: skip

@@ -130,7 +130,9 @@ def tokens_seen(prepared: Prepared) -> np.ndarray | None:
     seen = set(np.concatenate([row.ids for row in prepared.repeated]).tolist())
     if isinstance(objective, objectives.Masked) and objective.token is not None:
         seen.add(objective.token)
-    redrawn = recipe.soup or isinstance(recipe.task.data.balance, Jtt)  # by further runs, or by the second training
+    # By further runs, by the second training, or in an order that is known once the model has read the rows.
+    curriculum = getattr(recipe.schedule, "curriculum", None)
+    redrawn = recipe.soup or isinstance(recipe.task.data.balance, Jtt) or curriculum is not None
     if comparing_twins(recipe) or (recipe.augment and redrawn):
         return None
     if recipe.augment:

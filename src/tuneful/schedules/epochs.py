@@ -16,6 +16,7 @@ from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Drawn, Row, Step
 from tuneful.schedules.ahead import ahead
+from tuneful.schedules.curriculum import CURRICULA, Curriculum, Pace
 
 AHEAD = 4  # steps of streamed rows that wait to be learned
 LEAST = 8  # tokens at once, below which memory is not what is wrong
@@ -32,6 +33,8 @@ class Epochs(Spec):
     """How often each row is seen; parts of an epoch are allowed. None: the objective's own number."""
     steps: PositiveInt | None = None
     """Updates; given, it stands instead of `epochs`."""
+    curriculum: CURRICULA.field | None = None  # type: ignore[name-defined]
+    """From easy rows to hard ones: by `length`, or by the model's own `loss` before it learns. None: by lot alone."""
 
     def learns(self, rows: Sequence[Row]) -> list[Row]:
         """Those with something to learn as they stand; others wait for a schedule that labels them."""
@@ -39,7 +42,8 @@ class Epochs(Spec):
 
     def over(self, rows: Sequence[Row] | Streamed, collate: Collate, cut: Cut, *, total: int, seed: int) -> EpochSteps:
         """The steps of a run."""
-        return EpochSteps(rows if isinstance(rows, Streamed) else self.learns(rows), collate, cut, total, seed)
+        rows = rows if isinstance(rows, Streamed) else self.learns(rows)
+        return EpochSteps(rows, collate, cut, total, seed, pace=pace_of(self.curriculum))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class EpochSteps:
     vary: Vary | None = None
     strata: Callable[[Row], Hashable] | None = None  # of which each step gets its share
     apart: Callable[[Row], str] | None = None  # rows for which this differs are not read together
+    pace: Pace | None = None  # how soon each row may be drawn; rows that are held
 
     def __len__(self) -> int:
         return self.total
@@ -115,7 +120,13 @@ class EpochSteps:
         """The rows of each step, as they are in it."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
         again = order
+        shares = None if self.pace is None else self.pace.shares(rows)
         for number in range(start, self.total):
+            if shares is not None and (early := self._early(rows, shares, number)) is not None:
+                keys = zip(early.tolist(), occurrences(early).tolist(), strict=True)
+                # No epoch has this number, so these visits are no others.
+                yield self._varied([rows[place] for place in early.tolist()], self.total + number, list(keys))
+                continue
             if number // self.steps_per_epoch != epoch:
                 epoch = number // self.steps_per_epoch
                 order = self._order(rows, epoch)
@@ -124,8 +135,22 @@ class EpochSteps:
             places, keys = order[part].tolist(), zip(order[part].tolist(), again[part].tolist(), strict=True)
             yield self._varied([rows[place] for place in places], epoch, list(keys))
 
+    def _early(self, rows: Sequence[Row], shares: np.ndarray, number: int) -> np.ndarray | None:
+        """The rows of a step that may not draw from all; None for one that may."""
+        part = self._part(number)
+        size = part.stop - part.start
+        assert self.pace is not None
+        open_R = self.pace.places(shares, number, self.total, size)
+        if open_R is None:
+            return None
+        order = self._ordered([rows[place] for place in open_R.tolist()], [self.seed, self.total + number])
+        return open_R[order[:size]]
+
     def _order(self, rows: Sequence[Row], epoch: int) -> np.ndarray:
-        times, key = [row.times for row in rows], [self.seed, epoch]
+        return self._ordered(rows, [self.seed, epoch])
+
+    def _ordered(self, rows: Sequence[Row], key: Sequence[int]) -> np.ndarray:
+        times = [row.times for row in rows]
         if self.strata is None:
             return order_of(times, key)
         names: dict[Hashable, int] = {}
@@ -218,6 +243,11 @@ class EpochSteps:
             place, half = parts.index(longest), len(longest) // 2
             parts[place : place + 1] = [longest[:half], longest[half:]]
         return parts
+
+
+def pace_of(curriculum: Curriculum | None) -> Pace | None:
+    """By length, until somebody knows better."""
+    return None if curriculum is None else Pace(curriculum)
 
 
 def order_of(times: Sequence[float], key: Sequence[int], strata: np.ndarray | None = None) -> np.ndarray:

@@ -13,7 +13,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from tuneful.core.errors import RecipeError
 from tuneful.core.spec import Spec
 from tuneful.core.types import Row
-from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
+from tuneful.schedules.curriculum import CURRICULA
+from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed, pace_of
 
 
 class Mixture(Spec):
@@ -37,6 +38,9 @@ class Mixture(Spec):
     """Updates that draw as many rows as there are, so often. None: the objective's own number."""
     steps: PositiveInt | None = None
     """Updates; given, it stands instead of `epochs`."""
+    curriculum: CURRICULA.field | None = None  # type: ignore[name-defined]
+    """From easy rows of each task to hard ones: by `length`, or by the model's own `loss` before it learns. None: by
+    lot alone."""
 
     def learns(self, rows: Sequence[Row]) -> list[Row]:
         """Those with something to learn, as often beside others as their tasks are drawn."""
@@ -55,7 +59,8 @@ class Mixture(Spec):
         if isinstance(rows, Streamed):
             raise RecipeError(["schedule: 'mixture' draws from rows that are held; set data.streaming=false"])
         apart = task_of if self.apart else None
-        return EpochSteps(self.learns(rows), collate, cut, total, seed, strata=task_of, apart=apart)
+        return EpochSteps(self.learns(rows), collate, cut, total, seed, strata=task_of, apart=apart,
+                          pace=pace_of(self.curriculum))  # fmt: skip
 
 
 def task_of(row: Row) -> str:
