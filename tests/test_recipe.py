@@ -73,7 +73,7 @@ def test_all_faults_at_once_with_what_was_meant() -> None:
     text = "\n".join(found)
     for expected in (
         "tasks.0.data.lable: no such setting. Did you mean 'label'?",
-        "tasks.0.objective: there is no objective 'next_tokn'. Did you mean 'next_token'? Known: classify, contrast, denoise, dpo, grpo, kto, masked, next_token, orpo, prototype",
+        "tasks.0.objective: there is no objective 'next_tokn'. Did you mean 'next_token'? Known: classify, contrast, denoise, dpo, grpo, kto, masked, next_token, on_policy_distil, orpo, prototype",
         "optimiser.learnin_rate: no such setting. Did you mean 'learning_rate'?",
         "schedule.epochs: should be greater than 0; found -1",
         "adapter.rank: should be greater than 0; found 0",
