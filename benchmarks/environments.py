@@ -37,6 +37,8 @@ def main() -> None:
     loaded = load(str(pull(EMBEDDED[args.model])))
     policy = Policy(loaded.network, Lora().attach(loaded.module, labels=False))
     for name, environment in WORLDS.items():
+        if args.only not in name:
+            continue
         if problems := getattr(environment, "lacking", list)():
             print(json.dumps({"environment": name, "skipped": problems[0]}), flush=True)
             continue
@@ -57,6 +59,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--only", default="", help="Environments that have this in their names.")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--new-tokens", type=int, default=24)
