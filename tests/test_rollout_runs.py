@@ -267,6 +267,10 @@ def test_an_environment_may_make_its_own_rows(generator_folder: Path, tmp_path: 
 def test_rows_of_its_own_need_no_data(generator_folder: Path) -> None:
     recipe, _ = from_mapping({"environment": "grid_world", "model": str(generator_folder)}, [])
     assert recipe.schedule.kind == "rollouts"
-    assert len(prepare(recipe).rows("train")) == 256
+    found = prepare(recipe)
+    assert len(found.rows("train")) == 256
+    worlds = [{repr(row.example.label) for row in found.rows(part)} for part in ("train", "validation", "test")]
+    assert not worlds[0] & worlds[1], "no world is in two parts"
+    assert not worlds[2] & (worlds[0] | worlds[1])
     with pytest.raises(InputError, match="judges answers to rows that it is given; name a source"):
         prepare(from_mapping({"environment": "single_turn", "model": str(generator_folder)}, [])[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneful.adapters import Lora
 from tuneful.core.device import world
-from tuneful.core.environment import Environment, Lacks, MakesExamples
+from tuneful.core.environment import PARTS, Environment, Lacks, MakesExamples
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.types import Dropped, Example, Layout, Record, Row, Said
@@ -41,7 +41,8 @@ def makes_its_own(recipe: Recipe) -> bool:
 
 
 def made(recipe: Recipe) -> tuple[Format, dict[str, list[Example]], str]:
-    """What an environment makes, each part by another seed, with a name for all of it. Raises RecipeError."""
+    """What an environment makes, each part by a seed that has no world in common with the others', with a name for all
+    of it. Raises RecipeError."""
     environment, data = recipe.task.environment, recipe.task.data
     assert environment is not None
     if not isinstance(environment, MakesExamples):
@@ -50,10 +51,10 @@ def made(recipe: Recipe) -> tuple[Format, dict[str, list[Example]], str]:
     count = Name.of(data.sources[0].path).limit or ROWS
     sizes = {"train": count, "validation": _share(data.validation, count, "validation"),
              "test": _share(data.test, count, "test")}  # fmt: skip
-    seeds = np.random.SeedSequence(recipe.seed).generate_state(len(sizes))
+    first = int(np.random.SeedSequence(recipe.seed).generate_state(1)[0]) // PARTS * PARTS
     parts = {
-        part: environment.examples(size, int(seed)) if size else []
-        for (part, size), seed in zip(sizes.items(), seeds, strict=True)
+        part: environment.examples(size, first + number) if size else []
+        for number, (part, size) in enumerate(sizes.items())
     }
     told = repr([environment.model_dump(mode="json"), sizes, recipe.seed])  # type: ignore[attr-defined]
     return next(form for form in FORMATS if form.name == "messages"), parts, hashlib.sha256(told.encode()).hexdigest()
