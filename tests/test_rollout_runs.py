@@ -207,6 +207,8 @@ def test_a_judge_that_fails_is_data(data: Path, generator_folder: Path, tmp_path
         ({"objective": "next_token"}, "from its own, with rewards, a model learns by grpo"),
         ({"environment": "none", "objective": "grpo"}, "'grpo' learns from answers that something judges"),
         ({"adapter.dropout": 0.1}, "answers are drawn without dropout"),
+        ({"regularisers": "dropout"}, "dropout disturbs what is learned, and answers were drawn undisturbed"),
+        ({"regularisers": "label_smoothing"}, "here a model learns from its own"),
         ({"augment": "typos"}, "augment: was not made for a model's own answers"),
         ({"optimiser.rows_per_step": 3}, "schedule.prompts and schedule.answers say how much"),
         ({"schedule.answers": 1}, "schedule.answers"),
@@ -230,6 +232,16 @@ def test_a_prompt_without_room_for_an_answer_is_dropped(data: Path, generator_fo
     assert len(found.xray.dropped) == 40
     assert "with 5,000 for an answer that is more than 512" in found.xray.dropped[0].reason
     assert found.xray.problems
+
+
+def test_several_tasks_are_refused(data: Path, generator_folder: Path) -> None:
+    one = {"data": {"source": str(data / "asks.jsonl")}}
+    given = {
+        "model": str(generator_folder),
+        "tasks": [{**one, "name": "a"}, {**one, "name": "b", "environment": "single_turn"}],
+    }
+    with pytest.raises(InputError, match="make a run of its own of that task"):
+        prepare(from_mapping(given, [])[0])
 
 
 def test_an_encoder_is_refused(data: Path, reader_folder: Path) -> None:

@@ -79,6 +79,7 @@ class Answer(StrEnum):
     LABELS = "labels"  # any of several, each for itself
     NUMBER = "number"
     CHOICE = "choice"  # which of two answers is better, or whether one is wanted
+    OWN = "own"  # one of the vocabulary, which the model drew itself
     NONE = "none"  # rows are told apart
 
 

@@ -29,6 +29,7 @@ SAID = {
     Answer.LABELS: "here each is several labels",
     Answer.NUMBER: "these are numbers",
     Answer.CHOICE: "here whole answers are preferred",
+    Answer.OWN: "here a model learns from its own",
     Answer.NONE: "an encoder by itself gives none",
 }
 
@@ -39,6 +40,8 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
         return Answer.TOKENS
     if layout.prefers:
         return Answer.CHOICE
+    if layout.plays:
+        return Answer.OWN
     target = next((row.target for row in rows if row.target is not None), None)
     if layout is not Layout.LABELS or target is None:
         return Answer.NONE

@@ -15,6 +15,8 @@ from tuneful.core.device import world
 from tuneful.core.environment import PARTS, Environment, Lacks, MakesExamples
 from tuneful.core.errors import DataError, RecipeError
 from tuneful.core.policy import Policy
+from tuneful.core.protocols import Disturbs
+from tuneful.core.spec import kind_of
 from tuneful.core.types import Dropped, Example, Layout, Record, Row, Said
 from tuneful.data.formats import FORMATS, Format
 from tuneful.data.names import Name
@@ -68,6 +70,9 @@ def check_environment(recipe: Recipe, layout: Layout, *, writes: bool, streams: 
     """Raises RecipeError for what is missing, means nothing here, or was not made for it yet."""
     played, tried = layout.plays, isinstance(recipe.schedule, Rollouts)
     environment = recipe.task.environment
+    if len(recipe.tasks) > 1 and any(task.environment is not None for task in recipe.tasks):
+        raise RecipeError(["tasks: what an environment judges is learned by itself in this version; make a run of its "
+                           "own of that task"])  # fmt: skip
     if not (played or tried or environment is not None):
         return
     problems = list(_apart(recipe, layout))
@@ -103,6 +108,8 @@ def _problems(recipe: Recipe, *, writes: bool, streams: bool) -> Iterator[str]:
             yield f"data.{name}: was not made for {what} in this version; leave it out"
     if isinstance(recipe.task.objective, OnPolicyDistil) and recipe.task.objective.teacher is None:
         yield "objective.teacher: on_policy_distil learns from a teacher; name a run or a model of the same family"
+    if kinds := [kind_of(type(part)) for part in recipe.regularisers if isinstance(part, Disturbs)]:
+        yield f"regularisers: {kinds[0]} disturbs what is learned, and answers were drawn undisturbed; leave it out"
     if recipe.augment:
         yield f"augment: was not made for {what} in this version; leave it out"
     if streams:
