@@ -93,7 +93,10 @@ def _what(
 
 def _time(cost: dict[str, Any]) -> str:
     chosen = f", and {minutes(cost['choosing_seconds'])} of trying ways" if cost["choosing_seconds"] else ""
-    return f"{minutes(cost['seconds'])}, predicted {minutes(cost['predicted']['seconds'])}{chosen}"
+    measured = f", and {minutes(cost['measuring_seconds'])} of measuring" if cost.get("measuring_seconds") else ""
+    return (
+        f"{minutes(cost['seconds'])} of training, predicted {minutes(cost['predicted']['seconds'])}{chosen}{measured}"
+    )
 
 
 def _speed(cost: dict[str, Any]) -> str:
@@ -147,7 +150,7 @@ def _facts(report: dict[str, Any], language: str) -> list[tuple[str, str]]:
         )
     if found := forgot.get("affinity"):
         facts.append(("together", sentence(found, say)))
-    if told := lessons(report, say):
+    if (told := lessons(report, say)) and not forgot.get("merged"):  # of which the verdict speaks
         facts.append(("earlier tasks", say["between_sentences"].join(told)))
     return facts
 

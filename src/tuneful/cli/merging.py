@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tuneful.cli.quiet import quiet_libraries
-from tuneful.core.errors import InputError
+from tuneful.core.errors import GateBroken, InputError
 
 HOW = ("linear", "ties", "dare_ties", "dare_linear", "svd")
 """As `adapters/merging.py` knows them, which would bring torch."""
@@ -51,7 +51,11 @@ def merge(
     say = (lambda _: None) if as_json else note
     report = merge_runs(runs, path, asked, language=language, command=command, say=say)
     print_json(report) if as_json else show(report, RunFolder(path), language)
-    check_merged(report)
+    try:
+        check_merged(report)
+    except GateBroken as error:
+        error.told = not as_json  # the verdict has said so
+        raise
 
 
 def numbers_in(text: str) -> list[float]:

@@ -9,7 +9,7 @@ class TunefulError(Exception):
     """Something a person should read; `exit_code` is what the command line ends with."""
 
     exit_code = 1
-    told = False  # of several ranks, the first one has the same error and says it
+    told = False  # said already: of several ranks by the first one, or with what stands above
 
 
 class InputError(TunefulError):

@@ -12,6 +12,7 @@ from tuneful.evaluation.markdown import listed, plain, table
 from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
 from tuneful.evaluation.repaired import cuts, repaired
+from tuneful.evaluation.routed import routed
 from tuneful.evaluation.usage import usage
 from tuneful.evaluation.words import words
 from tuneful.models.embedded import EMBEDDED
@@ -102,6 +103,8 @@ def _quality(report: Mapping[str, Any], language: str, say: Say) -> list[str]:
         lines.append(listed(told, say))
     if each := tasks.each_task(report, say):
         lines += [plain(each["sentence"]), table(each["columns"], each["rows"]), each["caption"]]
+    if whose := routed(report, say):
+        lines += [plain(whose["sentence"]), table(whose["columns"], whose["rows"])]
     if helps := affinity.heat(report, say):
         lines.append(plain(helps["sentence"]))
     if runs := merged.table(report, say):

@@ -8,6 +8,7 @@ from typing import Any
 from tuneful.evaluation import affinity, fairer, merged, phrases, tasks
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.repaired import repaired
+from tuneful.evaluation.routed import routed
 
 Report = Mapping[str, Any]
 SIGNS = {"yes": "✓", "no": "✗", "unclear": "?"}
@@ -236,6 +237,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "each_task": tasks.each_task,
     "heat": tasks.heat,
     "affinity": affinity.heat,
+    "routed": routed,
     "lessons": tasks.lessons,
     "merged": merged.table,
     "ways": ways,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,6 +99,7 @@ def _measured(
     should_stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], Sequence[Mapping[str, Any]]]:
     """The report, and the answers to the test rows."""
+    began = time.perf_counter()
     measures = built.recipe.evaluate.enabled
     chosen = folder.read_json(folder.choice) if folder.choice.exists() else {}
     examined = None
@@ -123,7 +125,12 @@ def _measured(
         examined=examined,
         limits=built.recipe.gates.model_dump(),
         generalisation=generalisation,
-        cost={**cost_of(built, progress, chosen), **_before_training(built, folder), "watching_seconds": watching},
+        cost={
+            **cost_of(built, progress, chosen),
+            **_before_training(built, folder),
+            "watching_seconds": watching,
+            "measuring_seconds": round(time.perf_counter() - began, 2),
+        },
         bias=treated.bias,
         groups=treated.groups,
         forgetting={**forgotten, **more(built, examined)},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from tuneful.core.errors import RecipeError
-from tuneful.core.types import Dropped, Example
+from tuneful.core.types import Dropped, Example, Said
 from tuneful.data.formats import Format, detect, understand
 from tuneful.data.labels import LabelSet
 from tuneful.data.names import Names
@@ -19,7 +19,17 @@ from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.rollouts import made, makes_its_own
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
-from tuneful.run.tasks import Found, against_affinity, alone, check_gradient, check_tasks, joined, settled, sha256_of
+from tuneful.run.tasks import (
+    LABELLED,
+    Found,
+    against_affinity,
+    alone,
+    check_gradient,
+    check_tasks,
+    joined,
+    settled,
+    sha256_of,
+)
 from tuneful.run.teacher import as_labelled, taught
 from tuneful.run.unlearning import against_unlearning
 
@@ -40,6 +50,7 @@ class Gathered:
     teaches: bool = False  # all labels are a teacher's
     names_only: bool = False  # of the classes nothing but the names is known
     leaked: Sequence[Dropped] = ()  # rows that said the same as others of their task, which are held out
+    taken: Sequence[Said] = ()  # columns of labels that nobody named
 
 
 def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
@@ -77,7 +88,10 @@ def _together(recipe: Recipe, say: Say) -> Gathered:
     dropped = [row for one in read_of for row in one.dropped]
     nothing = {"validation": 0.0, "test": 0.0}
     sha256 = sha256_of([one.sha256 for one in read_of])
-    return Gathered(all_of.form, all_of.examples, dropped, all_of.weights, nothing, sha256, leaked=all_of.leaked)
+    taken = [note for one in read_of for note in one.taken]
+    return Gathered(
+        all_of.form, all_of.examples, dropped, all_of.weights, nothing, sha256, leaked=all_of.leaked, taken=taken
+    )  # fmt: skip
 
 
 def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
@@ -95,7 +109,21 @@ def _read(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
         held = dict(held_out(data, found.rows))
         return recipe, Gathered(found.form, found.examples, found.dropped, {}, held, found.sha256, found)
     tables = [(s.weight, read(s.path, encoding=data.encoding, seed=recipe.seed, say=say)) for s in data.sources]
-    return recipe, Gathered(*_understand(recipe, tables), held, _sha256(tables))
+    understood = _understand(recipe, tables)
+    return recipe, Gathered(*understood, held, _sha256(tables), taken=_taken(recipe, understood[0], tables))
+
+
+def _taken(recipe: Recipe, form: Format, tables: Sequence[tuple[float, Mapping[str, Sequence[Raw]]]]) -> list[Said]:
+    """Which column of each file was taken for that of the labels, where nobody named one and it is not called so."""
+    data = recipe.task.data
+    if form.name not in LABELLED or "label" in data.columns:
+        return []
+    found: dict[str, str] = {}
+    for rows in (rows for _, table in tables for rows in table.values() if rows):
+        column = detect(rows, data.columns, data.layout)[1].by_part.get("label", "label")
+        if column != "label":
+            found.setdefault(column, rows[0].place.source)
+    return [Said("label_column", {"column": column, "source": source}) for column, source in found.items()]
 
 
 def _taught(recipe: Recipe, gathered: Gathered, say: Say) -> Gathered:

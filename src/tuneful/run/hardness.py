@@ -67,11 +67,13 @@ def check_curriculum(recipe: Recipe, layout: Layout, rows: Sequence[Row], *, str
 
 def told_curriculum(resolved: Resolved) -> list[Said]:
     """For the report."""
-    curriculum: Any = curriculum_of(resolved.recipe)
+    curriculum = curriculum_of(resolved.recipe)
     if curriculum is None:
         return []
     updates = int(np.ceil(curriculum.until * resolved.steps))
-    return [Said(f"curriculum_{curriculum.kind}", {"start": round(100 * curriculum.start), "updates": updates})]
+    facts = {"start": round(100 * curriculum.start), "updates": updates}
+    by_loss = isinstance(curriculum, Loss)
+    return [Said("curriculum_loss", facts) if by_loss else Said("curriculum_length", facts)]
 
 
 def paced(schedule: Any, prepared: Prepared, policy: Policy, collate: Collator) -> Any:

@@ -148,6 +148,7 @@ def prepare(recipe: Recipe, say: Say = lambda _: None, *, free_mb: int | None = 
     found.notes.extend(_notes_of_defaults(resolved, learned, stream, decided.size))
     taught = resolved.recipe.schedule.learns(learned.repeated)
     found.notes.extend(told_curriculum(resolved))
+    found.notes.extend(decided.gathered.taken)
     found.notes.extend(between(recipe, rows.parts.train))
     found.notes.extend(check_groups(resolved, rows.labels, taught, streams=stream is not None))
     found.notes.extend(comparable(resolved.recipe, rows.labels, learned.built, streams=stream is not None))
