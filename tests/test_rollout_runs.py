@@ -21,7 +21,7 @@ from tuneful.run.assess import compare
 from tuneful.run.folder import RunFolder
 from tuneful.run.prepare import prepare
 from tuneful.run.rollouts import teacher_of
-from work import whole_and_parts, write_rows
+from work import typed, whole_and_parts, write_rows
 
 REWARDS = '''
 def letters(reply, example):
@@ -274,6 +274,17 @@ def test_an_environment_may_make_its_own_rows(generator_folder: Path, tmp_path: 
     assert "reward" in made.report["quality"]
     answers = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
     assert answers[0]["base"].startswith("> "), "what it said, and what it heard"
+
+
+def test_the_terminal_tells_of_such_a_run(generator_folder: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "environment": "grid_world", "schedule.steps": 1, "schedule.new_tokens": 2, "data.test": 2,
+                "data.validation": 0, "schedule.prompts": 1, "schedule.answers": 2}  # fmt: skip
+    given = [f"--set={key}={value}" for key, value in settings.items()]
+    said = typed("fit", "environment#3", "--model", generator_folder, "--out", "run", *given, cwd=tmp_path)
+    assert said.exit_code == 0, said.output
+    assert "reward" in said.output
+    assert "of the matrix rate" not in said.output, "how much would be written was only guessed"
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["cost"]["utilisation"] is None
 
 
 def test_rows_of_its_own_need_no_data(generator_folder: Path) -> None:

@@ -106,7 +106,8 @@ def _speed(cost: dict[str, Any]) -> str:
         if shared >= 0.01
         else ""
     )
-    return f"{cost['tokens_per_second']:,.0f} tokens/s, {cost['utilisation']:.0%} of the matrix rate{saved}"
+    used = "" if cost["utilisation"] is None else f", {cost['utilisation']:.0%} of the matrix rate"
+    return f"{cost['tokens_per_second']:,.0f} tokens/s{used}{saved}"
 
 
 def _losses(found: dict[str, Any]) -> str:

@@ -267,7 +267,9 @@ def cost_of(built: Built, progress: Progress, chosen: Mapping[str, Any]) -> dict
         "tokens": progress.tokens,
         "tokens_shared": progress.tokens - progress.read,
         "tokens_per_second": round(progress.tokens / seconds, 1),
-        "utilisation": round(_utilisation(built, progress.step / max(1, built.cost.steps), seconds), 3),
+        "utilisation": None
+        if isinstance(built.schedule, RolloutSteps)  # how much will be written is only guessed
+        else round(_utilisation(built, progress.step / max(1, built.cost.steps), seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "trainable_parameters": sum(p.numel() for p in built.policy.trainable().values()),
         "parameters": count(built.policy.module),
