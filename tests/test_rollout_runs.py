@@ -34,6 +34,11 @@ def nothing(reply, example):
 def raises(reply, example):
     raise KeyError("no such thing")
 
+def picky(reply, example):
+    if reply == "aaa":
+        raise ValueError("not that again")
+    return 0.5
+
 def sometimes(reply, example):
     return "much" if "b" in reply else letters(reply, example)
 '''
@@ -76,7 +81,8 @@ def test_what_earns_more_is_said_more_often(run: tuneful.Run) -> None:
     assert found["trivial"] == 1, "the commonest expected answer is nothing but a"
     assert report["verdict"]["helped"] != "yes", "saying the same to everything does better"
     records = [one for one in RunFolder(run.path).read_records() if one.kind == "train"]
-    assert records[0].metrics["ratio"] == pytest.approx(1, abs=1e-4), "sampler and trainer say the same of a token"
+    ratios = [one.metrics["ratio"] for one in records if one.metrics["rows"]]
+    assert ratios == pytest.approx([1] * len(ratios), abs=1e-4), "sampler and trainer say the same of a token"
     assert records[-1].metrics["reward"] > records[0].metrics["reward"] + 0.3
     assert records[0].metrics["reward/python"] == records[0].metrics["reward"]
     assert records[-1].metrics["entropy"] < records[0].metrics["entropy"]
@@ -136,7 +142,7 @@ def test_hints_teach_what_is_never_got_right_alone(data: Path, generator_folder:
         records = [one for one in RunFolder(made.path).read_records() if one.kind == "train"]
     hints = [one.metrics["hint"] for one in records]
     assert hints[0] == 0.5
-    assert hints[-1] < max(hints)
+    assert hints[-1] < 0.2 < max(hints)
     assert found["alone"] == 0
     assert found["hints"] > 0.9
 
@@ -183,7 +189,6 @@ def test_equal_rewards_move_nothing(data: Path, generator_folder: Path, tmp_path
     assert [one.metrics["gradient_norm"] for one in records] == [0, 0]
     assert [one.metrics["spread"] for one in records] == [0, 0]
     assert made.report["quality"]["reward"]["delta"] == 0
-    assert made.report["forgetting"] == {} or made.report["forgetting"].get("kl_from_base") in (None, 0.0)
     assert "never_apart" in {note["key"] for note in made.report["data"]["notes"]}
 
 
@@ -209,6 +214,10 @@ def test_a_judge_that_fails_is_data(data: Path, generator_folder: Path, tmp_path
         ({"adapter.dropout": 0.1}, "answers are drawn without dropout"),
         ({"regularisers": "dropout"}, "dropout disturbs what is learned, and answers were drawn undisturbed"),
         ({"regularisers": "label_smoothing"}, "here a model learns from its own"),
+        ({"evaluate.new_tokens": 9}, "answers are measured as long as they are learned"),
+        ({"evaluate.verify": json.dumps({"kind": "python", "path": "nowhere.py:f"})}, "evaluate.verify: python: "),
+        ({"objective": json.dumps({"kind": "on_policy_distil", "teacher": "x", "kl": 0.1})}, "the teacher says how"),
+        ({"environment": "guess_number", "schedule.hints": 0.5}, "hints: begin an only answer"),
         ({"augment": "typos"}, "augment: was not made for a model's own answers"),
         ({"optimiser.rows_per_step": 3}, "schedule.prompts and schedule.answers say how much"),
         ({"schedule.answers": 1}, "schedule.answers"),
@@ -221,7 +230,7 @@ def test_what_does_not_go_together_is_refused(
     changes: dict[str, Any], expected: str, data: Path, generator_folder: Path
 ) -> None:
     settings = {**by(data, "letters"), **changes}
-    if settings.get("environment") == "none":
+    if "environment" in settings:
         settings.pop("environment.rewards")
     with pytest.raises(InputError, match=expected.replace("'", ".")):
         refused(data, generator_folder, settings)
@@ -261,6 +270,24 @@ def test_two_runs_are_compared_by_reward(run: tuneful.Run, data: Path, generator
     assert line["metric"] == "reward"
     assert line["values"][1] == pytest.approx(run.report["quality"]["reward"]["tuned"])
     assert line["delta"] > 0.2
+
+
+def test_a_run_of_few_rows_goes_on_and_cut_answers_are_told(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    """Fewer training rows than prompts of an update; by default nothing is learned of what was cut."""
+    more = {"data.source": f"{data / 'asks.jsonl'}#14", "data.test": 4, "data.validation": 4, "schedule.prompts": 8,
+            "schedule.steps": 3, "checkpoint.every": 1, "objective.truncated": False, "schedule.new_tokens": 2}  # fmt: skip
+    _, parts = whole_and_parts(recipe_of(data, generator_folder, **more), tmp_path, after=1)
+    report = parts.read_json(parts.report)
+    assert "never_whole" in {note["key"] for note in report["data"]["notes"]}
+    records = [one.metrics for one in parts.read_records() if one.kind == "train"]
+    assert all(one["truncated"] > 0.5 for one in records)
+
+
+def test_a_rule_that_its_judge_refuses_is_left_out(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, **by(data, "picky"), "schedule.steps": 1}
+    made = tuneful.fit(data / "asks.jsonl", model=str(generator_folder), out=tmp_path / "run", settings=settings)
+    assert made.report["quality"]["reward"].get("trivial") is None
+    assert made.report["quality"]["reward"]["n"] == 8
 
 
 def test_an_environment_may_make_its_own_rows(generator_folder: Path, tmp_path: Path) -> None:

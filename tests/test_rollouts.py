@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from tuneful.core.environment import Turn
-from tuneful.core.types import Example, Layout, Message, Place, Row
+from tuneful.core.errors import DataError
+from tuneful.core.types import Completion, Example, Layout, Message, Place, Row
 from tuneful.data.layouts import Collator
 from tuneful.environments import Play
 from tuneful.models.playing import Player, Tried
-from tuneful.objectives import Grpo
+from tuneful.objectives import Grpo, Rloo
 from tuneful.schedules.rewarded import figures
 from tuneful.schedules.rollouts import Rollouts
 from tuneful.schedules.rounds import Hints, Rounds
@@ -182,6 +183,7 @@ def test_other_prompts_stand_in_for_those_that_teach_nothing() -> None:
     play = Given(groups)
     found = rounds(play, Grpo(scale="none"), prompts(9), redraw=2).drawn(None, 0)  # type: ignore[arg-type]
     assert list(map(len, play.asked)) == [2, 1], "once again, one prompt"
+    assert not set(play.asked[0]) & set(play.asked[1]), "another one"
     assert found.units == 1, "of the second prompt's answers that which is worth the mean, and none of the first's"
     assert len(found.rows) == 2 + 3
     assert found.metrics["drawn_again"] == 1
@@ -225,21 +227,72 @@ def test_the_cost_of_an_answer_is_measured_against_the_model_before_tuning(made:
         assert np.abs(cost).max() > 1e-3
 
 
-def test_a_schedule_knows_nothing_of_streams() -> None:
-    assert Rollouts().learns(prompts(3))[0].counts is False
+def test_prompts_are_learned_although_nothing_of_them_is() -> None:
+    assert len(Rollouts().learns(prompts(3))) == 3
+
+
+def test_a_round_of_which_nothing_could_be_said_asks_for_no_costs() -> None:
+    groups = [told([0, 0, 0], broken=[0, 1, 2]), told([0, 0, 0], broken=[0, 1, 2])]
+    for group in groups:
+        for one in group:
+            one.ids, one.written, one.drawn, one.replies = [], [], [], []
+    found = rounds(Given(groups), Rloo(), prompts(2)).drawn(None, 0)  # type: ignore[arg-type]
+    assert (found.rows, found.units) == ([], 0)
+    assert "reward" not in found.metrics
+    assert found.metrics["broken"] == 1
+
+
+def test_advantages_are_those_of_the_whole_update_however_often_it_was_drawn() -> None:
+    """Of two groups alike the second came in place of one that taught nothing."""
+    groups = [told([1, 1, 1]), told([1, 0, 0]), told([1, 0, 0])]
+    found = rounds(Given(groups), Grpo(), prompts(9), redraw=1).drawn(None, 0)  # type: ignore[arg-type]
+    gains = sorted(float(row.advantages[0]) for row in found.rows)
+    spread = float(np.std([1, 0, 0, 1, 0, 0], ddof=1)) + 1e-4
+    assert gains == pytest.approx(sorted([2 / 3 / spread, -1 / 3 / spread, -1 / 3 / spread] * 2))
+
+
+def test_a_difference_of_rounding_is_none_and_a_cost_makes_none() -> None:
+    groups = [told([0.1, 0.1, 0.1]), told([0.1, 0.1, 0.1])]
+    found = rounds(Given(groups), Grpo(), prompts(9), redraw=0).drawn(None, 0)  # type: ignore[arg-type]
+    assert not found.rows
+    costs = [[np.array([0.3]), np.array([-0.2]), np.array([0.5])]]
+    gains = Grpo(kl=0.01).advantages(np.array([[0.0, 0.0, 0.0]]), costs)[0]
+    assert [float(gain[0]) for gain in gains] == pytest.approx([-0.001, 0.004, -0.003])
+
+
+def test_what_the_template_refuses_breaks_one_episode(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, *told: Any) -> Any:
+        raise DataError("no such turn")
+
+    monkeypatch.setattr(type(made.processor), "behind", refuse)
+    ((one,),) = player(made, Talk(2)).play(made.policy, [(example(), 0)], seed=1)
+    assert one.broken == "no such turn"
+    assert np.isnan(one.reward)
 
 
 def test_a_hint_is_read_and_not_learned(made: Any) -> None:
     asked = Example(Place("test", 1), messages=(Message("user", "say it"), Message("assistant", "abcdef")))
     ((plain,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1)
     ((helped,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1, hints=[0.5])
-    assert helped.hint == "abc"
     assert helped.replies[0].startswith("abc")
     assert helped.ids[: helped.prompt] == plain.ids[: plain.prompt]
-    assert min(helped.written) == helped.prompt + len(helped.ids[helped.prompt : min(helped.written)])
-    assert made.processor.decode(helped.ids[helped.prompt : min(helped.written)]) == "abc"
+    shown = helped.ids[helped.prompt : min(helped.written)]
+    assert tuple(shown) == helped.hint
+    assert made.processor.decode(shown) == "abc"
     ((most,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1, hints=[0.99])
-    assert most.hint == "abcde", "something is left to write"
+    assert made.processor.decode(most.hint) == "abcde", "something is left to write"
+
+
+def test_a_hint_is_of_the_last_answer_and_one_text_with_what_follows(made: Any) -> None:
+    words = "\u6211\u4eec"  # three bytes each
+    turns = (Message("user", "a"), Message("assistant", "xyz"), Message("user", "b"), Message("assistant", words))
+    asked = Example(Place("test", 1), messages=turns)
+    ((helped,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1, hints=[0.34])
+    whole = list(made.processor.tokenizer(words, add_special_tokens=False)["input_ids"])
+    assert list(helped.hint) == whole[:2]
+    one = Tried(helped.game, [], 0, hint=helped.hint)
+    player(made, Talk(1))._said(one, Completion(tuple(whole[2:]), "?", stopped=True))
+    assert one.replies == [words]
 
 
 def test_hints_grow_while_little_is_earned_and_end_when_enough_is() -> None:

@@ -41,6 +41,15 @@ def drops(module: nn.Module) -> bool:
     return False
 
 
+def stop_dropping(module: nn.Module) -> None:
+    """Nothing inside is dropped any more, whatever its mode."""
+    for child in module.modules():
+        if isinstance(child, nn.Dropout):
+            child.p = 0.0
+        if isinstance(getattr(child, "attention_dropout", None), float):
+            child.attention_dropout = 0.0  # type: ignore[assignment]
+
+
 def hidden_dropouts(module: nn.Module) -> list[nn.Dropout]:
     """Those on states, not on attention; that of LoRA is its own."""
     return [

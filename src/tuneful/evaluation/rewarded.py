@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from tuneful.core.device import give_back_freed_memory
 from tuneful.core.environment import Reward
 from tuneful.core.policy import Policy
 from tuneful.core.types import Row, Said
+from tuneful.environments.in_time import Failed, answers, finite
 from tuneful.evaluation.compare import Examined, Score, score
 from tuneful.evaluation.metrics import METRICS, REWARD_METRICS, words
 from tuneful.evaluation.settings import Evaluate
 from tuneful.models.playing import Player, Tried
 
 SEED = 0  # of the episodes that are measured
+PATIENCE = 60.0  # seconds that judging a reply once more may take
 PIECE = 4  # words that are said again
 
 
@@ -34,24 +37,30 @@ def examine_rewarded(
     rewards = {system: [one.reward for one in own] for system, own in played.items()}
     if (constant := commonest(train)) is not None:
         rewards["trivial"] = _always(player, rows, constant)
-    known = np.flatnonzero(~np.isnan(np.array(list(rewards.values()))).any(0)).tolist()  # rewarded in every system
+    both = np.array([rewards["base"], rewards["tuned"]])
+    known = np.flatnonzero(~np.isnan(both).any(0)).tolist()  # rewarded before and after
     if not known:
-        broken = next(one.game.broken for own in played.values() for one in own if one.game.broken)
-        return Examined([], settings.primary or REWARD_METRICS[0], [], [Said("all_broken", {"why": broken})])
+        return Examined([], settings.primary or REWARD_METRICS[0], [], [Said("all_broken", {"why": _why(played)})])
+    if np.isnan([rewards.get("trivial", [0.0] * len(rows))[place] for place in known]).any():
+        del rewards["trivial"]  # what judges answers does not take this one everywhere
     told = {system: [values[place] for place in known] for system, values in rewards.items()}
     scores = [score(METRICS["reward"], known, told)]
     if settings.verify:
         verified = {system: _verified(own, rows, settings.verify) for system, own in played.items()}
-        scores.append(score(METRICS["verified"], known, {s: [own[at] for at in known] for s, own in verified.items()}))
-    answers = [_shown(rows[place], {system: own[place] for system, own in played.items()}) for place in known]
-    for place, answer in enumerate(answers):
+        sure = [at for at in known if not any(np.isnan(own[at]) for own in verified.values())]
+        if sure:
+            scores.append(
+                score(METRICS["verified"], sure, {s: [own[at] for at in sure] for s, own in verified.items()})
+            )
+    listed = [_shown(rows[place], {system: own[place] for system, own in played.items()}) for place in known]
+    for place, answer in enumerate(listed):
         answer["rewards"] = {system: values[place] for system, values in told.items()}
         if settings.verify:
             answer["verified"] = {system: own[known[place]] for system, own in verified.items()}
     notes = [Said("answers_written", {"n": len(rows), **_habits(played)}), *_parts(played), *_hacked(scores)]
     if len(known) < len(rows):
         notes.append(Said("some_broken", {"n": len(rows) - len(known), "of": len(rows), "why": _why(played)}))
-    return Examined(scores, settings.primary or REWARD_METRICS[0], answers, notes)
+    return Examined(scores, settings.primary or REWARD_METRICS[0], listed, notes)
 
 
 def played_out(policy: Policy, player: Player, rows: Sequence[Row], *, original: bool = False) -> list[Tried]:
@@ -84,18 +93,14 @@ def _always(player: Player, rows: Sequence[Row], reply: str) -> list[float]:
 
 
 def _verified(played: Sequence[Tried], rows: Sequence[Row], rewards: Sequence[Reward]) -> list[float]:
-    """What judges say of the last replies that nothing was learned from; 0 of a judge that fails."""
-    return [
-        sum(reward.weight * _asked(reward, one.replies[-1] if one.replies else "", row) for reward in rewards)
-        for one, row in zip(played, rows, strict=True)
-    ]
+    """What judges say of the last replies that nothing was learned from; not a number where one fails."""
 
+    def job(one: Tried, row: Row) -> float:
+        reply = one.replies[-1] if one.replies else ""
+        return sum(reward.weight * finite(reward(reply, row.example), reward.kind) for reward in rewards)
 
-def _asked(reward: Reward, reply: str, row: Row) -> float:
-    try:
-        return float(reward(reply, row.example))
-    except Exception:  # noqa: BLE001 - whatever a reward of somebody's own may raise
-        return 0.0
+    found = answers([partial(job, one, row) for one, row in zip(played, rows, strict=True)], patience=PATIENCE)
+    return [float("nan") if isinstance(value, Failed) else value for value in found]
 
 
 def _expected(row: Row) -> str:
@@ -175,4 +180,5 @@ def _hacked(scores: Sequence[Score]) -> list[Said]:
 
 
 def _why(played: Mapping[str, Sequence[Tried]]) -> str:
-    return next((one.game.broken for own in played.values() for one in own if one.game.broken), "")
+    """The first reason why an answer has no reward."""
+    return next((one.broken for own in played.values() for one in own if one.broken), "no prompt leaves room to answer")

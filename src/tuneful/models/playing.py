@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tuneful.core.environment import Game, Games
+from tuneful.core.errors import DataError
 from tuneful.core.policy import Policy
 from tuneful.core.types import Completion, Example
 from tuneful.models.processors import TextProcessor
@@ -32,20 +33,26 @@ class Tried:
     drawn: list[float] = field(default_factory=list)  # log-probabilities of these when they were drawn
     replies: list[str] = field(default_factory=list)
     truncated: bool = False  # a reply was cut by its limit, or there was no room for another
-    hint: str = ""  # what the first reply begins with: given, and not written by the model
+    hint: tuple[int, ...] = ()  # what the first reply begins with: given, and not written by the model
+    fault: str = ""  # why the conversation could not be put before the model
+
+    @property
+    def broken(self) -> str:
+        """Why there is no reward."""
+        return self.game.broken or self.fault
 
     @property
     def reward(self) -> float:
-        """Of all replies; not a number where there is none."""
-        return float("nan") if self.game.broken else float(self.game.reward)
+        """Of all replies; not a number where nothing could be said, or judged."""
+        return float(self.game.reward) if self.replies and not self.broken else float("nan")
 
-    def say(self, answer: Completion) -> None:
-        """What the model wrote, with what it ended with."""
+    def say(self, answer: Completion, text: str) -> None:
+        """What the model wrote, with what it ended with; `text` is the whole reply."""
         said = [*answer.ids, *answer.end]
         self.written += range(len(self.ids), len(self.ids) + len(said))
         self.ids += said
         self.drawn += answer.logprobs
-        self.replies.append(answer.text if self.replies else self.hint + answer.text)
+        self.replies.append(text)
         self.truncated |= not answer.stopped
 
     def end(self) -> None:
@@ -93,7 +100,7 @@ class Player:
             key = [seed, turn]
             said = self._written(policy, [tried[n].ids for n in numbers], key, temperature, original)
             for number, answer in zip(numbers, said, strict=True):
-                tried[number].say(answer)
+                self._said(tried[number], answer)
             games.reply({number: tried[number].replies[-1] for number in numbers})
             for number in set(numbers) & set(games.open):
                 self._heard(tried[number])
@@ -101,20 +108,33 @@ class Player:
         return [tried[start : start + count] for start in range(0, len(tried), count)]
 
     def _begun(self, game: Game) -> Tried:
-        ids = [] if game.broken else self.processor.prompt(game.messages, game.tools).ids.tolist()
+        if game.broken:
+            return Tried(game, [], 0)
+        try:
+            ids = self.processor.prompt(game.messages, game.tools).ids.tolist()
+        except DataError as problem:
+            return Tried(game, [], 0, fault=str(problem))
         return Tried(game, ids, len(ids))
+
+    def _said(self, tried: Tried, answer: Completion) -> None:
+        """A hint and what was written behind it are one text: a letter may lie across the seam."""
+        hinted = tried.hint and not tried.replies
+        tried.say(answer, self.processor.decode([*tried.hint, *answer.ids]) if hinted else answer.text)
 
     def _help(self, tried: Tried, example: Example, share: float) -> None:
         """Puts the beginning of the expected answer behind the prompt, all but a token of it at most."""
-        if not share or tried.game.broken or not example.messages or example.messages[-1].role != "assistant":
+        if not share or tried.broken or not has_answer(example):
             return
-        encoded = self.processor.conversation(example.messages, example.tools)[-1]
+        earlier = [replace(message, train=False) for message in example.messages[:-1]]
+        encoded = self.processor.conversation([*earlier, example.messages[-1]], example.tools)[-1]
         answer = [int(token) for token in encoded.ids[encoded.learn > 0] if int(token) not in self.processor.stop_ids]
         shown = answer[: min(int(share * len(answer) + 0.5), len(answer) - 1)]
         tried.ids += shown
-        tried.hint = self.processor.decode(shown)
+        tried.hint = tuple(shown)
 
     def _has_room(self, tried: Tried) -> bool:
+        if tried.fault:
+            return False
         room = len(tried.ids) + self.new_tokens <= self.longest
         if not room:
             tried.end()
@@ -123,7 +143,10 @@ class Player:
     def _heard(self, tried: Tried) -> None:
         messages = tried.game.messages
         place = max(number for number, message in enumerate(messages) if message.role == "assistant")
-        tried.hear(self.processor.behind(messages, place, tried.game.tools))
+        try:
+            tried.hear(self.processor.behind(messages, place, tried.game.tools))
+        except DataError as problem:  # of a template that takes no such turn
+            tried.fault = str(problem)
 
     def _written(
         self, policy: Policy, texts: Sequence[list[int]], key: Sequence[int], temperature: float, original: bool
@@ -141,6 +164,11 @@ class Player:
             )  # fmt: skip
             found.update(zip([place for at in own.values() for place in at], answers, strict=True))
         return [found[place] for place in range(len(texts))]
+
+
+def has_answer(example: Example) -> bool:
+    """It says itself what would be right."""
+    return bool(example.messages) and example.messages[-1].role == "assistant"
 
 
 def _drawn_from(key: Sequence[int]) -> int:

@@ -31,7 +31,7 @@ PLAIN_TEMPLATE = (
 )
 ENDLESS = 1 << 20  # tokenizers without a limit report numbers like 1e30
 FALLBACK_TOKENS = 2048
-SAID = "what was said before"  # stands for an answer whose surroundings are wanted
+SAID = "said-before-7f3a91c6"  # stands for an answer whose surroundings are wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tuneful.objectives.policy_gradient import PolicyGradient
 
@@ -26,6 +26,17 @@ class OnPolicyDistil(PolicyGradient):
     """A run, or the name or folder of a model that writes."""
     truncated: bool = True
     """Answers that the limit cut are learned from, too: their tokens are judged one by one."""
+
+    @property
+    def compares_answers(self) -> bool:
+        return False
+
+    @model_validator(mode="after")
+    def _has_one_measure(self) -> OnPolicyDistil:
+        if self.kl:
+            raise ValueError("kl: the teacher says how likely every token should be, and the model before tuning is "
+                             "not asked; leave it out")  # fmt: skip
+        return self
 
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
         return [

@@ -19,6 +19,7 @@ from tuneful.core.spec import Spec
 from tuneful.core.types import Batch, Layout, Terms
 
 LEAST = 1e-4  # added to a standard deviation
+ALIKE = 1e-9  # of values that differ by no more than rounding
 
 
 class PolicyGradient(Spec):
@@ -41,6 +42,11 @@ class PolicyGradient(Spec):
     """Answers that the limit cut are learned from, too. Otherwise they count nothing, in the denominator either."""
 
     @property
+    def compares_answers(self) -> bool:
+        """Answers to one prompt that are all worth the same teach nothing."""
+        return True
+
+    @property
     def weighs_costs(self) -> bool:
         """Costs are asked for; otherwise they are zeros."""
         return self.kl > 0 or self.compares == "teacher"
@@ -48,16 +54,21 @@ class PolicyGradient(Spec):
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
         """Of each answer an advantage for each of its tokens; rewards are not a number where there is none. `costs` are
         log (p / p before tuning) of the tokens, or zeros where nobody asks."""
-        total_PG = rewards_PG - self.kl * np.array([[float(cost.sum()) for cost in group] for group in costs])
-        found_PG = np.nan_to_num(self.compared(total_PG))
+        spent_PG = np.array([[float(cost.sum()) for cost in group] for group in costs])
+        spent_PG[np.isnan(rewards_PG)] = np.nan
+        found_PG = np.nan_to_num(self.scaled(self.above(rewards_PG), rewards_PG) - self.kl * self.above(spent_PG))
         return [
             [np.full(len(cost), advantage, dtype=np.float32) for advantage, cost in zip(own, group, strict=True)]
             for own, group in zip(found_PG, costs, strict=True)
         ]
 
-    def compared(self, rewards_PG: np.ndarray) -> np.ndarray:
-        """(P, G) how much better than expected each reward is; not a number where there is none."""
-        raise NotImplementedError
+    def above(self, values_PG: np.ndarray) -> np.ndarray:
+        """(P, G) by how much each is above the mean of its prompt; not a number where there is none."""
+        return _above(values_PG)
+
+    def scaled(self, above_PG: np.ndarray, rewards_PG: np.ndarray) -> np.ndarray:
+        """Advantages, in a unit of their own."""
+        return above_PG
 
     def share(self, tokens: int, limit: int) -> tuple[float, float]:
         """The weight of each of an answer's tokens, and what the answer adds to the denominator; `limit` is how many
@@ -69,18 +80,25 @@ class PolicyGradient(Spec):
         now_M = outputs.token_logprobs(batch.targets["tokens"], batch.targets["where"])
         moved_M, advantages_M = now_M - batch.targets["drawn"], batch.targets["advantages"]
         ratios_M = self.ratios(moved_M, batch.targets["rows"])
-        held_M = ratios_M.clamp(1 - self.clip_low, 1 + self.clip_high)
+        held_M = self.held(ratios_M)
         losses_M = self.losses(now_M, ratios_M, held_M, advantages_M)
         with torch.no_grad():
             counts_M = (batch.weights > 0).float()
             told = counts_M.sum().clamp(min=1)
-            clipped = (((ratios_M - held_M) * advantages_M > 0).float() * counts_M).sum() / told
+            clipped = (self.clips(ratios_M, held_M, advantages_M).float() * counts_M).sum() / told
             metrics = {"clipped": float(clipped), "ratio": float((ratios_M * counts_M).sum() / told)}
         return Terms(losses=losses_M, outputs=outputs, metrics=metrics)
 
     def ratios(self, moved_M: Tensor, rows_M: Tensor) -> Tensor:
         """(M,) p / p when drawn."""
         return moved_M.exp()
+
+    def held(self, ratios_M: Tensor) -> Tensor:
+        return ratios_M.clamp(1 - self.clip_low, 1 + self.clip_high)
+
+    def clips(self, ratios_M: Tensor, held_M: Tensor, advantages_M: Tensor) -> Tensor:
+        """(M,) bool: the token has moved so far that it learns less, or nothing."""
+        return (ratios_M - held_M) * advantages_M > 0
 
     def losses(self, now_M: Tensor, ratios_M: Tensor, held_M: Tensor, advantages_M: Tensor) -> Tensor:
         """(M,)"""
@@ -113,8 +131,7 @@ class Grpo(PolicyGradient):
     loss: Literal["clip", "cispo"] = "clip"
     """What becomes of a token whose probability has changed much."""
 
-    def compared(self, rewards_PG: np.ndarray) -> np.ndarray:
-        above_PG = rewards_PG - _mean(rewards_PG)
+    def scaled(self, above_PG: np.ndarray, rewards_PG: np.ndarray) -> np.ndarray:
         if self.scale == "group":
             return above_PG / (_spread(rewards_PG, axis=1) + LEAST)
         return above_PG / (_spread(rewards_PG) + LEAST) if self.scale == "batch" else above_PG
@@ -131,9 +148,15 @@ class Grpo(PolicyGradient):
         sums = moved_M.new_zeros(count).index_add(0, rows_M, moved_M)
         return (sums / torch.bincount(rows_M, minlength=count).clamp(min=1)).exp()[rows_M]
 
+    def held(self, ratios_M: Tensor) -> Tensor:
+        return ratios_M.clamp(max=1 + self.clip_high) if self.loss == "cispo" else super().held(ratios_M)
+
+    def clips(self, ratios_M: Tensor, held_M: Tensor, advantages_M: Tensor) -> Tensor:
+        return ratios_M > held_M if self.loss == "cispo" else super().clips(ratios_M, held_M, advantages_M)
+
     def losses(self, now_M: Tensor, ratios_M: Tensor, held_M: Tensor, advantages_M: Tensor) -> Tensor:
         if self.loss == "cispo":
-            return -ratios_M.detach().clamp(max=1 + self.clip_high) * advantages_M * now_M
+            return -held_M.detach() * advantages_M * now_M
         return super().losses(now_M, ratios_M, held_M, advantages_M)
 
 
@@ -145,9 +168,10 @@ class Rloo(PolicyGradient):
     kl: NonNegativeFloat = 0.03
     """What a reward loses for each nat by which an answer is likelier than before tuning."""
 
-    def compared(self, rewards_PG: np.ndarray) -> np.ndarray:
-        count_P1 = np.sum(~np.isnan(rewards_PG), axis=1, keepdims=True)
-        return (rewards_PG - _mean(rewards_PG)) * (count_P1 / np.maximum(1, count_P1 - 1))
+    def above(self, values_PG: np.ndarray) -> np.ndarray:
+        """Above the mean of the others."""
+        count_P1 = np.sum(~np.isnan(values_PG), axis=1, keepdims=True)
+        return _above(values_PG) * (count_P1 / np.maximum(1, count_P1 - 1))
 
     def share(self, tokens: int, limit: int) -> tuple[float, float]:
         return 1.0, 1.0
@@ -155,8 +179,8 @@ class Rloo(PolicyGradient):
 
 class ReinforcePlusPlus(PolicyGradient):
     """REINFORCE++ (Hu 2025, arXiv:2501.03262): what is left of the reward behind a token, the cost of the tokens from
-    it on taken away, brought to mean 0 and deviation 1 over all tokens of an update. It needs but one answer a prompt.
-    """
+    it on taken away, brought to mean 0 and deviation 1 over all tokens of an update. Answers to one prompt are not
+    compared, so a few are enough (`schedule.answers`)."""
 
     kind: Literal["reinforce_plus_plus"] = "reinforce_plus_plus"
     kl: NonNegativeFloat = 0.01
@@ -164,8 +188,12 @@ class ReinforcePlusPlus(PolicyGradient):
     baseline: bool = False
     """First takes away the mean reward of the answers to the same prompt."""
 
+    @property
+    def compares_answers(self) -> bool:
+        return self.baseline
+
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:
-        above_PG = rewards_PG - _mean(rewards_PG) if self.baseline else rewards_PG
+        above_PG = self.above(rewards_PG) if self.baseline else rewards_PG
         left = [
             [reward - self.kl * cost[::-1].cumsum()[::-1] for reward, cost in zip(own, group, strict=True)]
             for own, group in zip(above_PG, costs, strict=True)
@@ -173,14 +201,22 @@ class ReinforcePlusPlus(PolicyGradient):
         known = [tokens for group in left for tokens in group if len(tokens) and not np.isnan(tokens[0])]
         everything = np.concatenate(known) if known else np.zeros(1)
         mean, spread = everything.mean(), everything.std()
-        if spread < LEAST * LEAST:
-            return [[np.zeros(len(tokens), dtype=np.float32) for tokens in group] for group in left]
+        if np.isnan(above_PG).all() or np.nanmax(above_PG) - np.nanmin(above_PG) <= ALIKE:
+            spread = 1.0  # what is left is the cost of the tokens alone, which is not to be made large
         return [
             [np.nan_to_num((tokens - mean) / (spread + LEAST)).astype(np.float32) for tokens in group] for group in left
         ]
 
     def share(self, tokens: int, limit: int) -> tuple[float, float]:
         return 1.0, float(tokens)
+
+
+def _above(values_PG: np.ndarray) -> np.ndarray:
+    """The mean of the prompt taken away; what differs by rounding alone is alike."""
+    found = values_PG - _mean(values_PG)
+    known_PG = np.where(np.isnan(values_PG), _mean(values_PG), values_PG)
+    alike_P1 = known_PG.max(axis=1, keepdims=True) - known_PG.min(axis=1, keepdims=True) <= ALIKE
+    return np.where(alike_P1 & ~np.isnan(values_PG), 0.0, found)
 
 
 def _mean(rewards_PG: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from tuneful.core.types import Row
 from tuneful.recipe import Recipe
 from tuneful.run.each import each_of
 from tuneful.run.watch import Watch
+from tuneful.schedules import Rollouts
 
 
 @dataclass(slots=True)
@@ -82,6 +83,9 @@ def watching(recipe: Recipe) -> Watch:
     patience = recipe.evaluate.patience
     if tasks := each_of(recipe):
         return WatchEach(patience, members={task: Watch(patience) for task in tasks})
+    if isinstance(recipe.schedule, Rollouts):  # nothing may be earned for long before something is
+        given = "patience" in recipe.evaluate.model_fields_set
+        return Watch(patience if given else 0, later=True)
     return Watch(patience)
 
 

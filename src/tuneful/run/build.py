@@ -13,6 +13,7 @@ from tuneful.adapters.full import AttachedWeights
 from tuneful.adapters.fused import forget_between_passes
 from tuneful.adapters.weights import head_names
 from tuneful.core.device import cache_folder, pick_device, prepare_process, rank, seed_everything, seed_own, world
+from tuneful.core.dropout import stop_dropping
 from tuneful.core.errors import RecipeError
 from tuneful.core.files import keep_newest
 from tuneful.core.layers import frozen_depth, heights
@@ -158,6 +159,8 @@ def schedule_of(prepared: Prepared, policy: Policy, collate: Collator) -> Steps:
     """What is learned when, by a model that is ready to learn."""
     recipe, resolved = prepared.recipe, prepared.resolved
     policy.module.train()
+    if prepared.layout.plays:  # answers are drawn without dropout, and learned as they were drawn
+        stop_dropping(policy.module)
     if recipe.optimiser.gradient_checkpointing:
         compute_twice(policy.module)
     prepare_training(policy.module)

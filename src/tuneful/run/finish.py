@@ -135,7 +135,7 @@ def _measured(
         groups=treated.groups,
         forgetting={**forgotten, **more(built, examined)},
         data=with_selection(
-            _data(built, folder, progress, chosen, [*routing.routed(sent), *_noted(examined, folder)], say),
+            _data(built, folder, progress, chosen, [*routing.routed(sent), *_noted(built, examined, folder)], say),
             built.prepared.selection,
             _compared(folder),
         ),
@@ -212,9 +212,9 @@ def _of_one(built: Built) -> dict[str, Any]:
     return forgetting.encoder_forgetting(built.policy, rows, Collator(Layout.LABELS))
 
 
-def _noted(examined: Examined | None, folder: RunFolder) -> list[Said]:
+def _noted(built: Built, examined: Examined | None, folder: RunFolder) -> list[Said]:
     """What a report says beside the scores."""
-    return [*(examined.notes if examined else ()), *never_apart(folder.read_records())]
+    return [*(examined.notes if examined else ()), *never_apart(built.recipe, folder.read_records())]
 
 
 def _data(
@@ -288,9 +288,10 @@ def _utilisation(built: Built, share: float, seconds: float) -> float:
 def curves_of(folder: RunFolder) -> dict[str, Any]:
     """What the page draws: the loss of training and validation over the updates; accuracy where there are classes."""
     curves: dict[str, list[list[float]]] = {"train": [], "validation": []}
-    for record in folder.read_records():
-        if record.kind in ("train", "validation"):
-            rewarded = "reward" in record.metrics  # its loss says nothing of how well it does
+    records = list(folder.read_records())
+    rewarded = any("reward" in record.metrics for record in records)  # then the loss says nothing of how well it does
+    for record in records:
+        if record.kind in ("train", "validation") and (not rewarded or "reward" in record.metrics):
             value = -record.metrics["reward"] if rewarded else record.metrics["loss"]
             curves[record.kind].append([record.step, round(value, 5)])
         if record.kind == "validation" and "accuracy" in record.metrics:

@@ -10,6 +10,7 @@ from tuneful.core.device import rank, world
 from tuneful.core.types import Batch, Layout, Row
 from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
 from tuneful.evaluation.rewarded import played_out, some
+from tuneful.objectives import OnPolicyDistil
 from tuneful.run.build import Built
 from tuneful.run.each import of_task
 from tuneful.run.prepare import Prepared
@@ -30,8 +31,8 @@ def looked_at(built: Built, step: int | None = None) -> list[Row]:
     resolved, rows = built.prepared.resolved, built.prepared.rows("validation")
     if isinstance(built.schedule, EpisodeSteps):
         return rows if built.schedule.classes_in(rows) > 1 else []
-    if isinstance(built.schedule, RolloutSteps):
-        return rows[:LEAST_LOOKED]
+    if isinstance(built.schedule, RolloutSteps):  # a teacher says more than rewards do
+        return [] if isinstance(resolved.objective, OnPolicyDistil) else rows[:LEAST_LOOKED]
     if resolved.each:
         due = {task: own for task, own in resolved.each.items() if step is None or own.due(step)}
         most = {task: own.look_every * own.rows_per_step // 2 for task, own in due.items()}
@@ -73,7 +74,7 @@ def _of_answers(built: Built, schedule: RolloutSteps, rows: Sequence[Row]) -> di
     """Minus the mean reward of the likeliest answers, which stands for a loss, and what they look like."""
     assert schedule.rounds is not None
     told = figures([[one] for one in played_out(built.policy, schedule.rounds.player, rows)])
-    return {"loss": -told["reward"], **{name: value for name, value in told.items() if name in LOOKED_AT}}
+    return {"loss": -told.get("reward", -np.inf), **{name: value for name, value in told.items() if name in LOOKED_AT}}
 
 
 def sampled(prepared: Prepared) -> dict[str, list[Row]]:

@@ -129,7 +129,7 @@ def _below(resolved: Resolved, size: Size) -> int:
 
 def keeps_below(recipe: Recipe, layout: Layout) -> bool:
     """What lies beneath is computed once for each row, as each is read the same every time."""
-    return not (layout.alone or recipe.augment or comparing_twins(recipe) or each_of(recipe))
+    return not (layout.alone or layout.plays or recipe.augment or comparing_twins(recipe) or each_of(recipe))
 
 
 def _names_tokens(layout: Layout) -> bool:
@@ -208,7 +208,8 @@ def _largest_batch(resolved: Resolved, rows: Sequence[Row]) -> int:
     """The longest row, or the longest of updates drawn as training draws them, cut at `micro_tokens`."""
     lengths = np.array([len(row) for row in rows] or [1])
     drawn = np.random.default_rng([resolved.recipe.seed, 0]).permutation(lengths)
-    updates = np.array_split(drawn, -(-len(lengths) // resolved.rows_per_step))[: max(1, resolved.steps)]
+    together = resolved.rows_per_step * getattr(resolved.recipe.schedule, "answers", 1)
+    updates = np.array_split(drawn, -(-len(lengths) // together))[: max(1, resolved.steps)]
     longest = max(int(update.sum()) for update in updates)
     return max(int(lengths.max()), min(longest, resolved.recipe.optimiser.micro_tokens))
 

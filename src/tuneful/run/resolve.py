@@ -231,6 +231,8 @@ def _written_out(found: Resolved, limit: int, rate: float) -> Resolved:
     optimiser: dict[str, Any] = {"learning_rate": rate, "rows_per_step": found.rows_per_step}
     schedule = {"epochs": found.epochs or None, "steps": found.steps or None}
     looks: dict[str, Any] = {"every": found.look_every}
+    if isinstance(recipe.schedule, Rollouts):  # the schedule says how many rows an update has
+        optimiser = {"learning_rate": rate}
     if found.each:  # every task has its own, which is found again from what was given
         optimiser, schedule, looks = {"learning_rate": rate}, {}, {}
     if found.objective.layout is Layout.REBUILT and "head_rate" not in recipe.optimiser.model_fields_set:

@@ -22,7 +22,7 @@ from tuneful.data.names import Name
 from tuneful.data.rows import Rows
 from tuneful.data.splits import MOST
 from tuneful.environments import Play
-from tuneful.models.playing import Player
+from tuneful.models.playing import Player, has_answer
 from tuneful.models.processors import TextProcessor
 from tuneful.objectives import OnPolicyDistil
 from tuneful.recipe import Recipe
@@ -33,6 +33,7 @@ from tuneful.schedules import Rollouts
 from tuneful.schedules.rollouts import RolloutSteps
 
 ROWS = 256  # that an environment makes, where nobody says
+HALF = 0.5
 SHOWN = 0  # the episode seed of what a run shows and measures
 
 
@@ -69,6 +70,9 @@ def check_environment(recipe: Recipe, layout: Layout, *, writes: bool, streams: 
     """Raises RecipeError for what is missing, means nothing here, or was not made for it yet."""
     played, tried = layout.plays, isinstance(recipe.schedule, Rollouts)
     environment = recipe.task.environment
+    if recipe.evaluate.verify and not layout.plays:
+        raise RecipeError(["evaluate.verify: judges what a model learned to write from rewards, and here it learns "
+                           "otherwise; leave it out"])  # fmt: skip
     if len(recipe.tasks) > 1 and any(task.environment is not None for task in recipe.tasks):
         raise RecipeError(["tasks: what an environment judges is learned by itself in this version; make a run of its "
                            "own of that task"])  # fmt: skip
@@ -79,6 +83,8 @@ def check_environment(recipe: Recipe, layout: Layout, *, writes: bool, streams: 
         problems = list(_problems(recipe, writes=writes, streams=streams))
     if not problems and isinstance(environment, Lacks):
         problems = [f"environment: {words}" for words in environment.lacking()]
+    lacking = [one for one in recipe.evaluate.verify if isinstance(one, Lacks)]
+    problems += [f"evaluate.verify: {words}" for one in lacking for words in one.lacking()]
     if problems:
         raise RecipeError(problems)
 
@@ -118,10 +124,13 @@ def _problems(recipe: Recipe, *, writes: bool, streams: bool) -> Iterator[str]:
     if recipe.soup or recipe.evaluate.canaries:
         name = "soup" if recipe.soup else "evaluate.canaries"
         yield f"{name}: was not made for {what} in this version; leave it out"
+    if recipe.evaluate.new_tokens is not None:
+        yield "evaluate.new_tokens: answers are measured as long as they are learned, schedule.new_tokens; leave it out"
+    if recipe.schedule.hints is not None and getattr(recipe.task.environment, "turns", 1) != 1:
+        yield "schedule.hints: begin an only answer, and here there are several turns; leave it out"
     if isinstance(recipe.adapter, Lora) and recipe.adapter.dropout:
         yield "adapter.dropout: answers are drawn without dropout, so they are learned without; leave it out"
-    given = recipe.optimiser  # a lock file says the number, too
-    if given.rows_per_step not in (None, recipe.schedule.prompts) or given.tokens_per_step is not None:
+    if recipe.optimiser.rows_per_step is not None or recipe.optimiser.tokens_per_step is not None:
         yield "optimiser: schedule.prompts and schedule.answers say how much an update has; leave rows_per_step out"
 
 
@@ -176,6 +185,8 @@ def played(schedule: Any, recipe: Recipe, processor: TextProcessor) -> Any:
     """The schedule with a player, where the model learns from its own answers."""
     if not isinstance(schedule, RolloutSteps):
         return schedule
+    if schedule.settings.hints is not None and not any(has_answer(row.example) for row in schedule.rows):
+        raise RecipeError(["schedule.hints: are parts of the rows' own answers, and no row has one; leave it out"])
     objective = cast(Any, recipe.task.objective)
     return schedule.played_by(player_of(recipe, processor), objective, teacher_of(objective, processor))
 
@@ -195,17 +206,24 @@ def teacher_of(objective: Any, processor: TextProcessor) -> Policy | None:
 
 
 def planned(schedule: object, rows: Sequence[Row]) -> Sequence[Row]:
-    """Rows as they will be learned, for what a run will cost: answers half as long as they may be."""
+    """Rows as they will be learned, for what a run will cost: answers half as long as they may be, but for one."""
     if not isinstance(schedule, Rollouts):
         return rows
     more = np.zeros(max(1, schedule.new_tokens // 2), dtype=np.int32)
     learn = np.ones(len(more), dtype=np.float32)
     long = [replace(row, ids=np.r_[row.ids, more], learn=np.r_[row.learn, learn]) for row in rows]
-    return [row for row in long for _ in range(schedule.answers)]
+    whole = np.zeros(len(long[0]) + schedule.new_tokens - len(more), dtype=np.int32) if long else more
+    found = [row for row in long for _ in range(schedule.answers)]
+    return [replace(found[0], ids=whole, learn=np.ones(len(whole), dtype=np.float32)), *found[1:]] if found else found
 
 
-def never_apart(records: Iterable[Record]) -> list[Said]:
-    """Says so where most updates had nothing to learn from."""
-    spreads = [record.metrics["spread"] for record in records if "spread" in record.metrics]
-    alike = sum(not spread for spread in spreads)
-    return [Said("never_apart", {"percent": round(100 * alike / len(spreads))})] if 2 * alike > len(spreads) else []
+def never_apart(recipe: Recipe, records: Iterable[Record]) -> list[Said]:
+    """Says so where most updates had nothing to learn from: answers were cut, or all worth the same."""
+    drawn = [record.metrics for record in records if "spread" in record.metrics]
+    idle = [metrics for metrics in drawn if not metrics["rows"]]
+    if 2 * len(idle) <= len(drawn):
+        return []
+    cut, broken = (np.mean([metrics[name] for metrics in idle]) for name in ("truncated", "broken"))
+    whole = not getattr(recipe.task.objective, "truncated", True)
+    key = "never_judged" if broken > HALF else "never_whole" if whole and cut > HALF else "never_apart"
+    return [Said(key, {"percent": round(100 * len(idle) / len(drawn))})]

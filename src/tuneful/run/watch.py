@@ -21,6 +21,7 @@ class Watch:
     looked-at rows; between equals, and for all else, the loss decides."""
 
     patience: int
+    later: bool = False  # of equal looks the later is better
     rows: int = 0  # looked at each time
     best: tuple[float, float] = (float("inf"), float("inf"))  # what is watched, smaller is better
     best_step: int = 0
@@ -54,7 +55,7 @@ class Watch:
         chance = math.sqrt(share * (1 - share) / self.rows) if self.rows else 0.0
         if abs(now[0] - self.best[0]) > chance + ROUNDING:
             return now[0] < self.best[0]
-        return now[1] < self.best[1]
+        return now[1] < self.best[1] or (self.later and now[1] == self.best[1])
 
     @property
     def over(self) -> bool:

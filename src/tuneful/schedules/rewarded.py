@@ -13,18 +13,18 @@ ALIKE = 1e-9  # of rewards
 
 
 def figures(groups: Sequence[Sequence[Tried]]) -> Mapping[str, float]:
-    """Of answers with a reward its mean, and of what it is made of; the share of prompts whose answers differ in it; of
-    all answers the length in tokens and turns; the share that was cut, and that broke; and nats a token, an estimate of
-    the entropy by what was drawn."""
+    """Of answers with a reward, if any has one, its mean, and of what it is made of; the share of prompts whose answers
+    differ in it; of all answers the length in tokens and turns; the share that was cut, and that broke; and nats a
+    token, an estimate of the entropy by what was drawn."""
     tried = [one for group in groups for one in group]
-    rewarded = [one for one in tried if not one.game.broken]
+    rewarded = [one for one in tried if not np.isnan(one.reward)]
     found = {
-        "reward": _mean([one.reward for one in rewarded]),
+        **({"reward": _mean([one.reward for one in rewarded])} if rewarded else {}),
         "spread": _mean([float(np.nanmax(own) - np.nanmin(own) > ALIKE) for own in _rewards(groups)]),
         "length": _mean([float(len(one.written)) for one in tried]),
         "turns": _mean([float(len(one.replies)) for one in tried]),
         "truncated": _mean([float(one.truncated) for one in tried]),
-        "broken": _mean([float(bool(one.game.broken)) for one in tried]),
+        "broken": _mean([float(bool(one.broken)) for one in tried]),
         "entropy": -_mean([logprob for one in tried for logprob in one.drawn]),
         "written": float(sum(len(one.written) for one in tried)),
     }
@@ -38,7 +38,7 @@ def parts_of(tried: Sequence[Tried]) -> dict[str, float]:
         for turn in one.game.turns:
             for name, value in turn.parts.items():
                 sums[name] += value
-    return {name: value / len(tried) for name, value in sorted(sums.items())}
+    return {name: value / max(1, len(tried)) for name, value in sorted(sums.items())}
 
 
 def _rewards(groups: Sequence[Sequence[Tried]]) -> list[np.ndarray]:

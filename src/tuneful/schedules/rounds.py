@@ -19,7 +19,7 @@ from tuneful.core.types import Batch, Row
 from tuneful.data.played import Played
 from tuneful.models.playing import Player, Tried
 from tuneful.schedules.epochs import Collate, cut_up, order_of
-from tuneful.schedules.rewarded import figures
+from tuneful.schedules.rewarded import ALIKE, figures
 
 FIRST, MORE, MOST, AROUND = 0.5, 0.05, 0.95, 0.25  # of the expected answer: at first, a round, at most, by lot
 
@@ -29,6 +29,8 @@ class Learns(Protocol):
 
     @property
     def weighs_costs(self) -> bool: ...
+    @property
+    def compares_answers(self) -> bool: ...
     @property
     def truncated(self) -> bool: ...
     def advantages(self, rewards_PG: np.ndarray, costs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]: ...
@@ -42,6 +44,14 @@ class Round:
     rows: list[Played]
     units: float = 0.0  # of answers that teach nothing and count in the denominator
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Answers to one prompt; `rewards` (G,) are not a number where an answer counts for nothing."""
+
+    plain: list[Played]
+    rewards: np.ndarray
 
 
 @dataclass(slots=True)
@@ -81,43 +91,46 @@ class Rounds:
     micro_tokens: int
     seed: int
     hints: Hints = field(default_factory=Hints)
-    spent: list[float] = field(default_factory=list)  # nats an answer, in the mean, of each draw of the round
     teacher: Policy | None = None  # whose log-probabilities are compared, in place of the model's before tuning
 
     def drawn(self, policy: Policy, number: int) -> Round:
         """A round: answers to its prompts, and to others where those all did alike."""
-        began, learned, units = time.perf_counter(), list[Played](), 0.0
+        began, kept, seen = time.perf_counter(), list[Group](), list[int]()
         metrics: Mapping[str, float] = {}
         wanted = min(self.prompts, len(self.rows))
         for attempt in range(self.redraw + 1):
-            rows = self._asked(number, attempt, wanted)
+            places = self._asked(number, attempt, wanted, seen)
+            if not places:
+                break
+            seen += places
+            rows = [self.rows[at] for at in places]
             tried = self._tried(policy, rows, [number, attempt])
-            found, silent, groups = self._learned(policy, rows, tried)
-            learned += found
-            units += silent
+            groups = [self._group(row, own) for row, own in zip(rows, tried, strict=True)]
             metrics = metrics or figures(tried)
-            wanted -= groups
+            teaching = [group for group in groups if self._teaches(group)]
+            kept += teaching if self.redraw else groups
+            wanted -= len(teaching)
             if not wanted:
                 break
-        learned.sort(key=lambda row: row.ids.tolist())
-        spent = {"drawn_again": float(attempt), "sampling_seconds": time.perf_counter() - began}
-        if self.spent:
-            spent["kl"] = self.spent[0]
-            self.spent.clear()
-        if self.hints.wanted is not None:
+        spent = {"drawn_again": float(len(seen) - min(self.prompts, len(self.rows)))}
+        if self.hints.wanted is not None and "reward" in metrics:
             spent["hint"] = self.hints.share
             self.hints.after(metrics["reward"])
-        return Round(learned, units, {**metrics, **spent})
+        found = self._learned(policy, kept)
+        found.metrics = {**metrics, **found.metrics, **spent, "sampling_seconds": time.perf_counter() - began}
+        return found
 
-    def _asked(self, number: int, attempt: int, count: int) -> list[Row]:
-        """Every prompt once an epoch; those that stand in for others are drawn by lot."""
+    def _asked(self, number: int, attempt: int, count: int, seen: Sequence[int]) -> list[int]:
+        """Every prompt once an epoch; those that stand in for others are drawn by lot from what was not asked yet."""
         if attempt:
-            rng = np.random.default_rng([self.seed, number, attempt])
-            return [self.rows[index] for index in rng.choice(len(self.rows), count, replace=False)]
+            rest = [at for at in range(len(self.rows)) if at not in seen]
+            return [rest[at] for at in np.random.default_rng([self.seed, number, attempt]).permutation(len(rest))][
+                :count
+            ]
         places = range(number * count, (number + 1) * count)
         orders = {epoch: order_of([1.0] * len(self.rows), [self.seed, epoch])
                   for epoch in {at // len(self.rows) for at in places}}  # fmt: skip
-        return [self.rows[orders[at // len(self.rows)][at % len(self.rows)]] for at in places]
+        return [int(orders[at // len(self.rows)][at % len(self.rows)]) for at in places]
 
     def _tried(self, policy: Policy, rows: Sequence[Row], key: Sequence[int]) -> list[list[Tried]]:
         """Answers to one prompt have one episode seed, so that they differ by nothing else."""
@@ -127,32 +140,36 @@ class Rounds:
         hints = self.hints.drawn(len(rows), last)
         return self.player.play(policy, asked, count=self.answers, seed=last, hints=hints)
 
-    def _learned(
-        self, policy: Policy, rows: Sequence[Row], tried: Sequence[Sequence[Tried]]
-    ) -> tuple[list[Played], float, int]:
-        """Rows with an advantage; what others add to the denominator, but of prompts that others stand in for; and how
-        many prompts teach anything."""
-        counts = [[self._counts(one) for one in group] for group in tried]
-        rewards = np.array([
-            [one.reward if counted else np.nan for one, counted in zip(group, own, strict=True)]
-            for group, own in zip(tried, counts, strict=True)
-        ])  # fmt: skip
-        plain = [[self._played(row, one) for one in group] for row, group in zip(rows, tried, strict=True)]
-        costs = self._costs(policy, plain)
-        if self.objective.weighs_costs:
-            self.spent.append(float(np.mean([cost.sum() for group in costs for cost in group])))
-        advantages = self.objective.advantages(rewards, costs)
-        learned, silent, groups = list[Played](), 0.0, 0
-        for group, own, gains in zip(plain, counts, advantages, strict=True):
-            told = [(row, gain) for row, counted, gain in zip(group, own, gains, strict=True) if counted]
-            found = [replace(row, advantages=gain) for row, gain in told if np.any(gain)]
-            silent += sum(row.units for row, gain in told if not np.any(gain)) if found or not self.redraw else 0.0
-            learned += found
-            groups += bool(found)
-        return learned, silent, groups
+    def _group(self, row: Row, tried: Sequence[Tried]) -> Group:
+        rewards = [one.reward if self._counts(one) else np.nan for one in tried]
+        return Group([self._played(row, one) for one in tried], np.array(rewards))
+
+    def _teaches(self, group: Group) -> bool:
+        known = group.rewards[~np.isnan(group.rewards)]
+        if not len(known) or not self.objective.compares_answers:
+            return bool(len(known))
+        return bool(known.max() - known.min() > ALIKE)
+
+    def _learned(self, policy: Policy, groups: Sequence[Group]) -> Round:
+        """Rows with an advantage, and what other answers to these prompts add to the denominator."""
+        if not groups:
+            return Round([])
+        costs = self._costs(policy, [group.plain for group in groups])
+        advantages = self.objective.advantages(np.array([group.rewards for group in groups]), costs)
+        told = [
+            (row, gain)
+            for group, gains in zip(groups, advantages, strict=True)
+            for row, reward, gain in zip(group.plain, group.rewards, gains, strict=True)
+            if not np.isnan(reward)
+        ]
+        learned = [replace(row, advantages=gain) for row, gain in told if np.any(gain)]
+        learned.sort(key=lambda row: row.ids.tolist())
+        spent = [float(cost.sum()) for group in costs for cost in group if len(cost)]
+        metrics = {"kl": float(np.mean(spent))} if self.objective.weighs_costs and spent else {}
+        return Round(learned, sum(row.units for row, gain in told if not np.any(gain)), metrics)
 
     def _counts(self, tried: Tried) -> bool:
-        return not np.isnan(tried.reward) and bool(tried.written) and (self.objective.truncated or not tried.truncated)
+        return not np.isnan(tried.reward) and (self.objective.truncated or not tried.truncated)
 
     def _played(self, row: Row, tried: Tried) -> Played:
         weight, units = self.objective.share(len(tried.written), self.player.new_tokens)
@@ -173,7 +190,8 @@ class Rounds:
         ]
         was = {index: row.drawn for index, row in enumerate(rows)}
         left = iter(order)
-        for part in cut_up([rows[index] for index in order], self.collate, self.micro_tokens, even=False):
+        parts = cut_up([rows[index] for index in order], self.collate, self.micro_tokens, even=False) if order else []
+        for part in parts:
             was.update(zip([next(left) for _ in part], self._before(policy, self.collate(part), part), strict=True))
         told = iter(range(len(rows)))
         return [[row.drawn - was[next(told)] for row in group] for group in plain]
