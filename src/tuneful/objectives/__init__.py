@@ -11,11 +11,12 @@ from tuneful.objectives.policy_gradient import Grpo, ReinforcePlusPlus, Rloo
 from tuneful.objectives.preference import Dpo
 from tuneful.objectives.prototype import Prototype
 from tuneful.objectives.retrieve import Retrieve
+from tuneful.objectives.reward_model import BradleyTerry
 from tuneful.objectives.without_reference import Orpo, Simpo
 
 __all__ = [
-    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken", "Orpo", "Prototype",
-    "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
+    "OBJECTIVES", "BradleyTerry", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken",
+    "Orpo", "Prototype", "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
 ]  # fmt: skip
 
 OBJECTIVES: Table[Spec] = Table(
@@ -32,6 +33,7 @@ OBJECTIVES: Table[Spec] = Table(
         Orpo,
         Simpo,
         Kto,
+        BradleyTerry,
         Grpo,
         Rloo,
         ReinforcePlusPlus,

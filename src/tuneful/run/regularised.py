@@ -37,7 +37,7 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
     """What is told of a unit of these rows."""
     if layout in (Layout.TOKENS, Layout.MASKED):
         return Answer.TOKENS
-    if layout.prefers:
+    if layout.prefers or layout.rates:
         return Answer.CHOICE
     target = next((row.target for row in rows if row.target is not None), None)
     if layout is not Layout.LABELS or target is None:

@@ -24,6 +24,7 @@ from tuneful.models.playing import Player
 from tuneful.models.processors import TextProcessor
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import OWN
+from tuneful.run import judges
 from tuneful.schedules import Rollouts
 from tuneful.schedules.rollouts import RolloutSteps
 
@@ -70,6 +71,8 @@ def check_environment(recipe: Recipe, layout: Layout, *, writes: bool, streams: 
         problems = list(_problems(recipe, writes=writes, streams=streams))
     if not problems and isinstance(environment, Lacks):
         problems = [f"environment: {words}" for words in environment.lacking()]
+    if not problems:
+        problems = list(judges.problems(recipe))
     if problems:
         raise RecipeError(problems)
 
@@ -150,7 +153,7 @@ def player_of(recipe: Recipe, processor: TextProcessor) -> Player:
     """Who plays; an episode has as many tokens as a row may have."""
     environment, limit = recipe.task.environment, recipe.task.data.max_tokens
     assert environment is not None and limit is not None  # preparing writes it out  # noqa: PT018
-    return Player(processor, partial(Play, environment), recipe.schedule.new_tokens, limit)
+    return Player(processor, partial(Play, judges.with_raters(environment)), recipe.schedule.new_tokens, limit)
 
 
 def played(schedule: Any, recipe: Recipe, processor: TextProcessor) -> Any:
