@@ -112,7 +112,7 @@ def recipe_of(data: Path, model: Path, **more: Any) -> Any:
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     updates: int, after: int, data: Path, generator_folder: Path, tmp_path: Path
 ) -> None:
-    more = {"schedule.updates": updates, "schedule.steps": 8, "objective.kl": 0.01, "evaluate.every": 4,
+    more = {"schedule.updates": updates, "schedule.steps": 8, "objective.kl": 0.01, "evaluate.every": 4, "schedule.hints": 0.5,
             "checkpoint.every": 1}  # fmt: skip
     whole, parts = whole_and_parts(recipe_of(data, generator_folder, **more), tmp_path, after=after)
     told = [[(one.step, one.metrics["loss"], one.metrics.get("reward")) for one in folder.read_records()
@@ -120,6 +120,23 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert told[0] == told[1]
     rewards = [reward is not None for _, _, reward in told[0]]
     assert rewards == [number % updates == 0 for number in range(8)], "answers are drawn once for so many updates"
+
+
+def test_hints_teach_what_is_never_got_right_alone(data: Path, generator_folder: Path, tmp_path: Path) -> None:
+    """At first all but a letter of the answer is shown, then less and less."""
+    rows = [{"prompt": f"say {number}", "completion": "aaa"} for number in range(40)]
+    asks = write_rows(tmp_path / "asks.jsonl", rows)
+    settings = {**SMALL, "environment.rewards": "contains", "schedule.steps": 40, "evaluate.every": 40}
+    found = {}
+    for name, more in {"alone": {}, "hints": {"schedule.hints": 0.5}}.items():
+        made = tuneful.fit(asks, model=str(generator_folder), out=tmp_path / name, settings={**settings, **more})
+        found[name] = made.report["quality"]["reward"]["tuned"]
+        records = [one for one in RunFolder(made.path).read_records() if one.kind == "train"]
+    hints = [one.metrics["hint"] for one in records]
+    assert hints[0] == 0.5
+    assert hints[-1] < max(hints)
+    assert found["alone"] == 0
+    assert found["hints"] > 0.9
 
 
 def test_how_an_update_is_cut_changes_nothing(data: Path, generator_folder: Path, tmp_path: Path) -> None:
@@ -208,3 +225,24 @@ def test_two_runs_are_compared_by_reward(run: tuneful.Run, data: Path, generator
     assert line["metric"] == "reward"
     assert line["values"][1] == pytest.approx(run.report["quality"]["reward"]["tuned"])
     assert line["delta"] > 0.2
+
+
+def test_an_environment_may_make_its_own_rows(generator_folder: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "environment": "guess_number", "schedule.steps": 2, "schedule.new_tokens": 3}
+    made = tuneful.fit("environment#12", model=str(generator_folder), out=tmp_path / "run", settings=settings)
+    lock = json.loads((tmp_path / "run" / "recipe.lock.json").read_text(encoding="utf-8"))["recipe"]
+    assert lock["tasks"][0]["environment"]["kind"] == "guess_number"
+    assert made.report["data"]["rows"] == {"train": 12, "validation": 4, "test": 8}
+    records = [one for one in RunFolder(made.path).read_records() if one.kind == "train"]
+    assert records[0].metrics["turns"] > 1
+    assert "reward" in made.report["quality"]
+    answers = [json.loads(line) for line in (tmp_path / "run" / "answers.jsonl").read_text().splitlines()]
+    assert answers[0]["base"].startswith("> "), "what it said, and what it heard"
+
+
+def test_rows_of_its_own_need_no_data(generator_folder: Path) -> None:
+    recipe, _ = from_mapping({"environment": "grid_world", "model": str(generator_folder)}, [])
+    assert recipe.schedule.kind == "rollouts"
+    assert len(prepare(recipe).rows("train")) == 256
+    with pytest.raises(InputError, match="judges answers to rows that it is given; name a source"):
+        prepare(from_mapping({"environment": "single_turn", "model": str(generator_folder)}, [])[0])

@@ -20,7 +20,7 @@ from tuneful.models.playing import Player, Tried
 from tuneful.objectives import Grpo
 from tuneful.schedules.rewarded import figures
 from tuneful.schedules.rollouts import Rollouts
-from tuneful.schedules.rounds import Rounds
+from tuneful.schedules.rounds import Hints, Rounds
 from tuneful.testing import tiny_policy
 
 
@@ -136,9 +136,10 @@ class Given:
     new_tokens = 10
 
     def __init__(self, groups: Sequence[list[Tried]]) -> None:
-        self.groups, self.asked = list(groups), []  # type: ignore[var-annotated]
+        self.groups, self.asked, self.hints = list(groups), [], []  # type: ignore[var-annotated]
 
-    def play(self, policy: Any, asked: Any, *, count: int, seed: int) -> Any:
+    def play(self, policy: Any, asked: Any, *, count: int, seed: int, hints: Any) -> Any:
+        self.hints.append(hints)
         self.asked.append([example.place.row for example, _ in asked])
         return [self.groups.pop(0) for _ in asked]
 
@@ -226,3 +227,28 @@ def test_the_cost_of_an_answer_is_measured_against_the_model_before_tuning(made:
 
 def test_a_schedule_knows_nothing_of_streams() -> None:
     assert Rollouts().learns(prompts(3))[0].counts is False
+
+
+def test_a_hint_is_read_and_not_learned(made: Any) -> None:
+    asked = Example(Place("test", 1), messages=(Message("user", "say it"), Message("assistant", "abcdef")))
+    ((plain,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1)
+    ((helped,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1, hints=[0.5])
+    assert helped.hint == "abc"
+    assert helped.replies[0].startswith("abc")
+    assert helped.ids[: helped.prompt] == plain.ids[: plain.prompt]
+    assert min(helped.written) == helped.prompt + len(helped.ids[helped.prompt : min(helped.written)])
+    assert made.processor.decode(helped.ids[helped.prompt : min(helped.written)]) == "abc"
+    ((most,),) = player(made, Talk(1)).play(made.policy, [(asked, 0)], seed=1, hints=[0.99])
+    assert most.hint == "abcde", "something is left to write"
+
+
+def test_hints_grow_while_little_is_earned_and_end_when_enough_is() -> None:
+    groups = [told([0, 0, 0.3])] * 2 + [told([1, 1, 0.5])] * 4
+    play = Given(groups)
+    made = rounds(play, Grpo(), prompts(2), hints=Hints(0.5))
+    told_of = [made.drawn(None, number).metrics["hint"] for number in range(3)]  # type: ignore[arg-type]
+    assert told_of == pytest.approx([0.5, 0.55, 0.5])
+    for share, drawn in zip(told_of, play.hints, strict=True):
+        assert len(set(drawn)) == 2, "some prompts are easier than others"
+        assert all(abs(one - share) <= 0.25 for one in drawn)
+    assert made.hints.share == pytest.approx(0.45)

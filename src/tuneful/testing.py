@@ -117,7 +117,7 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
             example = Example(Place("tiny", number), text=text, positive="cd" * (6 - number), negatives=(f"e{number}",))
             rows += build([example], layout, loaded.processor, 64).rows
         elif layout.plays:
-            rows.append(_played(loaded, number, text))
+            rows.append(_as_drawn(loaded, number, text))
         elif layout.labelled:
             encoded = loaded.processor.text(text, limit=64)
             rows.append(Row(Example(Place("tiny", number)), encoded.ids, encoded.learn, target=number % 3))
@@ -128,7 +128,7 @@ def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
     return rows
 
 
-def _played(loaded: Loaded, number: int, text: str) -> Row:
+def _as_drawn(loaded: Loaded, number: int, text: str) -> Row:
     """An answer as if the model had drawn it, better or worse than expected."""
     turns = [Message("user", f"say {text}"), Message("assistant", text)]
     encoded = loaded.processor.conversation(turns)[0]
@@ -221,14 +221,14 @@ def check_environment(environment: Environment, examples: Sequence[Example] = ()
         for seed in (0, 1):
             chance = np.random.default_rng([number, seed])
             replies = [REPLIES[place] for place in chance.integers(len(REPLIES), size=environment.turns)]
-            games = [_played(environment, example, seed, replies) for _ in range(2)]
+            games = [_episode(environment, example, seed, replies) for _ in range(2)]
             assert games[0] == games[1], "the same example, seed and replies give another episode"
 
 
 REPLIES = ("", "yes", "3", "north", "I do not know.\n" * 50, "{}", '{"name": 1}', "<b>", "１２", "\x00\ud800")
 
 
-def _played(environment: Environment, example: Example, seed: int, replies: Sequence[str]) -> list[Any]:
+def _episode(environment: Environment, example: Example, seed: int, replies: Sequence[str]) -> list[Any]:
     """All that an episode says."""
     held = Play(environment, [(example, seed)])
     [game] = held.games

@@ -51,6 +51,10 @@ class Lora(Spec):
     """Only so many layers, counted from the top; what lies below is then computed once for each row. None: all."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
     """Which layers: all linear ones, or a list of name endings such as [q_proj, v_proj]."""
+    turns: Literal["same", "added", "merged"] = "same"
+    """With schedule lifelong, and when a run learns one task more: what a task learns in. same: the LoRA of the tasks
+    before, which goes on learning. added: a LoRA of its own of this rank beside theirs, which stay as they are; all of
+    them are saved as one, of the sum of their ranks."""
     each_task: bool = False
     """With schedule mixture: every task learns an adapter of its own, as it would in a run of its own, all of them in
     one pass over the base; when the run answers, it is said which, or found out."""
@@ -173,6 +177,11 @@ class AttachedLora(Learning):
 
     def __init__(self, module: nn.Module, wrapped: Any) -> None:
         self._module, self._wrapped = module, wrapped
+
+    @property
+    def wrapped(self) -> Any:
+        """The same as PEFT has it."""
+        return self._wrapped
 
     @contextmanager
     def original(self) -> Iterator[nn.Module]:

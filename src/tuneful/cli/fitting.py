@@ -16,6 +16,7 @@ from tuneful.core.device import is_first, join_ranks, used_memory_mb
 from tuneful.core.errors import InputError, RunFolderError
 from tuneful.core.ranks import together
 from tuneful.core.types import Record
+from tuneful.evaluation.affinity import sentence
 from tuneful.evaluation.panels import sentences
 from tuneful.evaluation.phrases import gap_of
 from tuneful.evaluation.tasks import lessons
@@ -144,6 +145,8 @@ def _facts(report: dict[str, Any], language: str) -> list[tuple[str, str]]:
         facts.append(
             ("forgot", f"KL from base {forgot['kl_from_base']:.3f}; own text {own['before']} -> {own['after']}")
         )
+    if found := forgot.get("affinity"):
+        facts.append(("together", sentence(found, say)))
     if told := lessons(report, say):
         facts.append(("earlier tasks", say["between_sentences"].join(told)))
     return facts

@@ -149,6 +149,18 @@ class Updater:
         """This weight is one of its own."""
         return name in self._named
 
+    def seen(self, name: str) -> tuple[float, Tensor | None]:
+        """The highest rate of a weight, and the mean of the squares of its gradients so far, as Adam corrects it; None
+        before the first."""
+        parameter = self._named[name]
+        held = self._optimiser.state.get(parameter)
+        rate = self._peak * next(group["share"] for group in self._optimiser.param_groups
+                                 if any(member is parameter for member in group["params"]))  # fmt: skip
+        if not held:
+            return rate, None
+        squares: Tensor = held["exp_avg_sq"] / (1 - self.settings.beta2 ** float(held["step"]))
+        return rate, squares
+
     def state(self) -> dict[str, Tensor]:
         averaged = self._average.weights if self._average is not None else {}
         return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tuneful.evaluation import fairer, merged, phrases, sections, tasks
+from tuneful.evaluation import affinity, fairer, merged, phrases, sections, tasks
 from tuneful.evaluation.markdown import listed, plain, table
 from tuneful.evaluation.panels import gaps, sentences
 from tuneful.evaluation.phrases import Say
@@ -102,6 +102,8 @@ def _quality(report: Mapping[str, Any], language: str, say: Say) -> list[str]:
         lines.append(listed(told, say))
     if each := tasks.each_task(report, say):
         lines += [plain(each["sentence"]), table(each["columns"], each["rows"]), each["caption"]]
+    if helps := affinity.heat(report, say):
+        lines.append(plain(helps["sentence"]))
     if runs := merged.table(report, say):
         lines += [table(runs["columns"], runs["rows"]), runs["caption"]]
     return lines

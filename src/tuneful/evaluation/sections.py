@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tuneful.evaluation import fairer, merged, phrases, tasks
+from tuneful.evaluation import affinity, fairer, merged, phrases, tasks
 from tuneful.evaluation.phrases import SYSTEMS, Say
 from tuneful.evaluation.repaired import repaired
 
@@ -236,6 +236,7 @@ VIEWS: dict[str, Callable[[Report, Say], Any]] = {
     "repaired": repaired,
     "each_task": tasks.each_task,
     "heat": tasks.heat,
+    "affinity": affinity.heat,
     "lessons": tasks.lessons,
     "merged": merged.table,
     "ways": ways,

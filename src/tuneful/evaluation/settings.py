@@ -62,6 +62,11 @@ class Evaluate(Spec):
     by_group: bool = True
     """Measure how a classifier treats the groups of its test rows (data.group, and those that texts mention), and
     whether it answers otherwise when a text speaks of another group."""
+    affinity: bool = False
+    """Measure which of the tasks that are learned together helps which: what a step on one alone would take off the
+    loss of each other, over the run, which itself stays as it is. It takes a quarter more time or somewhat more."""
+    affinity_every: PositiveInt | None = None
+    """Updates between these measurements. None: so many that all of them take a quarter of the time of training."""
     bias: Literal["auto"] | list[PROBES.field] = "auto"  # type: ignore[name-defined]
     """Probes of what a model that writes finds likelier to be said of whom. auto: the built-in one, after ten seconds
     of training or more, or where a gate asks for it; none: nothing is asked."""

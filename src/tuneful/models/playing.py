@@ -32,6 +32,7 @@ class Tried:
     drawn: list[float] = field(default_factory=list)  # log-probabilities of these when they were drawn
     replies: list[str] = field(default_factory=list)
     truncated: bool = False  # a reply was cut by its limit, or there was no room for another
+    hint: str = ""  # what the first reply begins with: given, and not written by the model
 
     @property
     def reward(self) -> float:
@@ -44,7 +45,7 @@ class Tried:
         self.written += range(len(self.ids), len(self.ids) + len(said))
         self.ids += said
         self.drawn += answer.logprobs
-        self.replies.append(answer.text)
+        self.replies.append(answer.text if self.replies else self.hint + answer.text)
         self.truncated |= not answer.stopped
 
     def end(self) -> None:
@@ -77,11 +78,16 @@ class Player:
         temperature: float = 1.0,
         seed: int = 0,
         original: bool = False,
+        hints: Sequence[float] = (),
     ) -> list[list[Tried]]:
         """`count` episodes of each example with the seed of its episode. `seed` is that of what is drawn. `original`
-        asks the model as it was before tuning."""
+        asks the model as it was before tuning. `hints` are the shares of each example's own answer that the first reply
+        begins with."""
         games = self.begin([one for one in asked for _ in range(count)])
         tried = [self._begun(game) for game in games.games]
+        for place, share in enumerate(hints):
+            for one in tried[place * count : (place + 1) * count]:
+                self._help(one, asked[place][0], share)
         turn = 0
         while numbers := [number for number in games.open if self._has_room(tried[number])]:
             key = [seed, turn]
@@ -97,6 +103,16 @@ class Player:
     def _begun(self, game: Game) -> Tried:
         ids = [] if game.broken else self.processor.prompt(game.messages, game.tools).ids.tolist()
         return Tried(game, ids, len(ids))
+
+    def _help(self, tried: Tried, example: Example, share: float) -> None:
+        """Puts the beginning of the expected answer behind the prompt, all but a token of it at most."""
+        if not share or tried.game.broken or not example.messages or example.messages[-1].role != "assistant":
+            return
+        encoded = self.processor.conversation(example.messages, example.tools)[-1]
+        answer = [int(token) for token in encoded.ids[encoded.learn > 0] if int(token) not in self.processor.stop_ids]
+        shown = answer[: min(int(share * len(answer) + 0.5), len(answer) - 1)]
+        tried.ids += shown
+        tried.hint = self.processor.decode(shown)
 
     def _has_room(self, tried: Tried) -> bool:
         room = len(tried.ids) + self.new_tokens <= self.longest

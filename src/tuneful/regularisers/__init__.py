@@ -9,6 +9,7 @@ from tuneful.regularisers.fairness import Hsic, Mmd, ParityGap
 from tuneful.regularisers.memory import Previous
 from tuneful.regularisers.mixing import Mixup
 from tuneful.regularisers.noise import Neftune
+from tuneful.regularisers.orthogonal import Orthogonal
 from tuneful.regularisers.pairing import CounterfactualPairing
 from tuneful.regularisers.robust import GroupDro
 from tuneful.regularisers.smoothing import ConfidencePenalty, Dft, Focal, LabelSmoothing, RDrop
@@ -17,15 +18,16 @@ from tuneful.regularisers.weighing import Uncertainty
 
 __all__ = [
     "L2SP", "REGULARISERS", "Adversary", "ConfidencePenalty", "CounterfactualPairing", "Dft", "Dropout", "Ewc", "Focal",
-    "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "ParityGap", "Previous",
-    "RDrop", "ReferenceKL", "Uncertainty",
+    "Forget", "GroupDro", "Hsic", "LabelSmoothing", "LayerDrop", "Mixup", "Mmd", "Neftune", "Orthogonal", "ParityGap",
+    "Previous", "RDrop", "ReferenceKL", "Uncertainty",
 ]  # fmt: skip
 
 REGULARISERS: Table[Spec] = Table(
     "regulariser",
     [
         ReferenceKL, L2SP, LabelSmoothing, ConfidencePenalty, Focal, Dft, RDrop, Mixup, Neftune, Dropout, LayerDrop,
-        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Ewc, Forget, Uncertainty,
+        Mmd, Hsic, ParityGap, CounterfactualPairing, GroupDro, Adversary, Previous, Ewc, Orthogonal, Forget,
+        Uncertainty,
     ],
     group="tuneful.regularisers",
 )  # fmt: skip

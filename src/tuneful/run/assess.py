@@ -23,6 +23,7 @@ from tuneful.evaluation import generators, readers
 from tuneful.evaluation.compare import Examined, difference
 from tuneful.evaluation.metrics import METRICS, SEARCH_METRICS, Summed
 from tuneful.evaluation.retrieval import examine_retrieval
+from tuneful.evaluation.rewarded import examine_rewarded
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.verdict import as_json
 from tuneful.recipe import Data
@@ -32,6 +33,7 @@ from tuneful.run.lock import recipe_of
 from tuneful.run.preferences import FORMS
 from tuneful.run.preferred import examine_answers, examine_rated
 from tuneful.run.prepare import prepare
+from tuneful.run.rollouts import player_of_run
 from tuneful.run.router import of_their_tasks
 from tuneful.run.tuned import Tuned, is_bare, open_finder, open_model
 
@@ -72,6 +74,9 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
         train, test = [train[i] for i in sorted(order[:cut])], [train[i] for i in sorted(order[cut:])]
     if not test:
         raise DataError(f"{source} has too few rows to measure with: one row is an example, none is left")
+    if (player := player_of_run(RunFolder(Path(name)), tuned.processor)) is not None:
+        examined = examine_rewarded(tuned.policy, player, train, test, settings)
+        return _told(name, source, examined, dropped)
     examined = _examine(tuned, train, test, settings, RunFolder(Path(name)))
     return {**_told(name, source, examined, dropped), **by_group(tuned, test, say)}
 

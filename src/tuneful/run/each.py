@@ -19,6 +19,7 @@ from tuneful.engine.each import Updaters
 from tuneful.engine.update import Sum, Updater
 from tuneful.models.load import Loaded
 from tuneful.recipe import Recipe
+from tuneful.run.added import attach_turns
 from tuneful.schedules import Mixture
 from tuneful.schedules.beside import BesideSteps
 from tuneful.schedules.epochs import Cut, Epochs, EpochSteps
@@ -103,7 +104,7 @@ def attach(prepared: Prepared, loaded: Loaded, adapter: Adapter) -> Attached:
     """The adapter of a run, or those of its tasks. Raises RecipeError where this model does not read tasks packed."""
     tasks = each_of(prepared.recipe)
     if not tasks or not isinstance(adapter, Lora):
-        return adapter.attach(loaded.module, labels=prepared.starts_new)
+        return attach_turns(prepared.recipe, loaded.module, adapter, labels=prepared.starts_new)
     longest = max((len(row) for part in ("train", "validation", "test") for row in prepared.rows(part)), default=0)
     if not loaded.network.packed or not loaded.network.reaches(longest):
         raise RecipeError([f"{KEY}: rows of several tasks are read packed, which {prepared.recipe.model} does not "

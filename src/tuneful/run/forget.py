@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tuneful.adapters import Head
+from tuneful.adapters import Head, Lora
 from tuneful.core.device import world
 from tuneful.core.errors import RecipeError, RunFolderError
 from tuneful.core.types import FORGOTTEN, Record
@@ -102,9 +102,17 @@ def recipe_to_forget(folder: RunFolder, rows: str, overrides: Sequence[str], say
         "data": {"source": rows, "validation": 0, "test": 0},
     }
     schedule = {"kind": "lifelong", "behind": len(memory.tasks), "asymmetric": False, "epochs": EPOCHS, "mixed": MIXED}
-    recipe = onward(folder, task, schedule, overrides, say, regularisers=[Forget(), Previous()])
+    recipe = _whole(onward(folder, task, schedule, overrides, say, regularisers=[Forget(), Previous()]))
     _check_still(recipe, name, folder)
     return recipe
+
+
+def _whole(recipe: Recipe) -> Recipe:
+    """Merged with what was there, a part of what was unlearned would come back."""
+    adapter = recipe.adapter
+    if not isinstance(adapter, Lora) or adapter.turns != "merged":
+        return recipe
+    return recipe.model_copy(update={"adapter": adapter.model_copy(update={"turns": "same"})})
 
 
 def _check_still(recipe: Recipe, name: str, folder: RunFolder) -> None:

@@ -14,11 +14,12 @@ from tuneful.data.labels import LabelSet
 from tuneful.data.names import Names
 from tuneful.data.sources import Raw, read
 from tuneful.recipe import Recipe, Task
+from tuneful.run.added import check_turns
 from tuneful.run.each import check_each, settled_each
 from tuneful.run.few import by_name, data_has_names_only
 from tuneful.run.rollouts import made, makes_its_own
 from tuneful.run.streamed import Sampled, held_out, is_streamed, look, one_layout
-from tuneful.run.tasks import Found, alone, check_gradient, check_tasks, joined, settled, sha256_of
+from tuneful.run.tasks import Found, against_affinity, alone, check_gradient, check_tasks, joined, settled, sha256_of
 from tuneful.run.teacher import as_labelled, taught
 from tuneful.run.unlearning import against_unlearning
 
@@ -44,10 +45,11 @@ class Gathered:
 def gather(recipe: Recipe, say: Say) -> tuple[Recipe, Gathered]:
     """The recipe then says whether rows are held, and how classes are learned of which only the names are known. Raises
     InputError."""
-    if problems := list(against_unlearning(recipe)):
+    if problems := [*against_unlearning(recipe), *against_affinity(recipe)]:
         raise RecipeError(problems)
     check_gradient(recipe)
     check_each(recipe)
+    check_turns(recipe)
     if len(recipe.tasks) > 1:
         recipe = settled_each(settled(recipe))
         return recipe, _together(recipe, say)

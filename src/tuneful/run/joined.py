@@ -21,6 +21,7 @@ from tuneful.evaluation.conflicts import conflicts
 from tuneful.evaluation.kinds import of_kinds
 from tuneful.evaluation.report import compose, write_faces
 from tuneful.recipe import Recipe
+from tuneful.run.affinity import told_affinity
 from tuneful.run.build import Built
 from tuneful.run.finish import cost_of, curves_of, finish
 from tuneful.run.folder import RunFolder, safe
@@ -162,7 +163,8 @@ def _report(built: Built, folder: RunFolder, progress: Progress, records: list[R
     found = conflicts([record.metrics for record in records if record.kind == "train"], list(built.parts))
     return compose(
         name=str(built.recipe.name), examined=None, limits={}, cost=cost_of(built, progress, {}),
-        generalisation={}, bias={}, groups={}, forgetting={"conflicts": found} if found else {}, data={},
+        generalisation={}, bias={}, groups={}, data={},
+        forgetting={**({"conflicts": found} if found else {}), **told_affinity(built, folder)},
         provenance=provenance(built), curves=curves_of(folder), choice={}, repair={},
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from tuneful.run.few import writes
 from tuneful.run.gather import gather
 from tuneful.run.objective import reads
 from tuneful.run.regularised import comparing
-from tuneful.run.tasks import OF_ALL
+from tuneful.run.tasks import OF_ALL, against_affinity
 from tuneful.schedules import Epochs, Mixture
 
 Say = Callable[[str], None]
@@ -63,6 +63,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         yield "adapter.each_task: is for tasks of one kind, and these are of several; leave it out"
     if recipe.choose.enabled is True:
         yield "choose: a way of learning few labels is chosen for one task; leave it out"
+    yield from against_affinity(recipe)
 
 
 def _of(recipe: Recipe, schedule: Mixture, tasks: Sequence[Task]) -> Recipe:
@@ -95,8 +96,8 @@ def _gates(recipe: Recipe, tasks: Sequence[Task]) -> Gates:
 
 
 def _measured(recipe: Recipe, tasks: Sequence[Task]) -> Evaluate:
-    """What can be asked of this kind of task."""
-    asked = recipe.evaluate
+    """What can be asked of this kind of task; which helps which is asked of all together."""
+    asked = recipe.evaluate.model_copy(update={"affinity": False})
     return asked.model_copy(update={"canaries": 0, "bias": "auto"}) if _gives(tasks) in ("labels", "vectors") else asked
 
 

@@ -28,6 +28,7 @@ from tuneful.data.written import write_examples
 from tuneful.evaluation.compare import Examined
 from tuneful.models.load import load
 from tuneful.recipe import Recipe, from_mapping
+from tuneful.run.added import saved_lora
 from tuneful.run.build import Built, build_on, build_policy
 from tuneful.run.finish import finish
 from tuneful.run.folder import RunFolder
@@ -187,8 +188,8 @@ def _adapter(parents: Sequence[Parent], way: Way) -> dict[str, Any]:
     found: dict[str, Any] = adapter.model_dump(mode="json")
     if not isinstance(adapter, Lora):
         return found
-    rank = way.rank([parent.recipe.adapter.rank for parent in parents])  # type: ignore[union-attr]
-    return {**found, "rank": rank, "alpha": float(rank), "dropout": 0.0, "rslora": False}
+    rank = way.rank([int(saved_lora(parent.folder)["r"]) for parent in parents])
+    return {**found, "rank": rank, "alpha": float(rank), "dropout": 0.0, "rslora": False, "turns": "same"}
 
 
 def _with_sources(recipe: Recipe, lessons: Mapping[str, Lesson]) -> Recipe:

@@ -25,7 +25,8 @@ Say = Callable[[str], None]
 LEFT = ("augment", "gradient", "average", "soup", "interpolate", "repair")  # what is not taken over, and is said
 DECIDED = ("model", "adapter", "quantise", "seed", "name")  # of the recipe as it was run
 
-HOLDING, UNLEARNING = "ewc", "forget"  # what holds weights would hold what rows to be forgotten need as well
+UNLEARNING = "forget"
+HOLDING = {"ewc", "orthogonal"}  # what holds weights would hold what rows to be forgotten need as well
 
 
 def onward(
@@ -66,7 +67,7 @@ def _compatible(given: Any, more: Sequence[Spec]) -> tuple[list[dict[str, Any]],
     while tasks are learned in turn, and of losses in the place of another there is one."""
     found: list[Spec] = TypeAdapter(list[REGULARISERS.field]).validate_python(given)  # type: ignore[name-defined]
     kinds, replaced = set(map(_kind, more)), any(isinstance(part, Replaces) for part in more)
-    kinds |= {HOLDING} if UNLEARNING in kinds else set()
+    kinds |= HOLDING if UNLEARNING in kinds else set()
     own = [part for part in found if _kind(part) not in kinds]
     left = [_kind(one) for one in own if isinstance(one, ComparesGroups) or (replaced and isinstance(one, Replaces))]
     stay = [*(part for part in own if _kind(part) not in left), *more]

@@ -205,7 +205,7 @@ def _where(parent: Parent) -> str:
     """Which weights learned."""
     adapter = parent.recipe.adapter
     assert adapter is not None
-    kept = {"dropout", "rank", "alpha", "rslora"} if isinstance(adapter, Lora) else set()
+    kept = {"dropout", "rank", "alpha", "rslora", "turns"} if isinstance(adapter, Lora) else set()
     given = adapter.model_dump(exclude_defaults=True, exclude={"kind", *kept})
     return " ".join([adapter.kind, *(f"{name}={value}" for name, value in given.items())])
 

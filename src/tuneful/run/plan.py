@@ -24,6 +24,7 @@ from tuneful.objectives import Denoise, Dpo, Kto, Masked
 from tuneful.recipe import Recipe
 from tuneful.recipe.amounts import megabytes
 from tuneful.regularisers import Forget, Previous, RDrop
+from tuneful.run.added import rank_of
 from tuneful.run.each import each_of
 from tuneful.run.regularised import comparing_twins
 from tuneful.run.resolve import Resolved
@@ -216,7 +217,11 @@ def _trainable(resolved: Resolved, size: Size) -> int:
     adapter = resolved.adapter
     if isinstance(adapter, Lora):
         several = max(1, len(resolved.each))
-        return round(several * size.low_rank(adapter.rank) * (1 - _below(resolved, size) / max(1, size.layers)))
+        return round(
+            several
+            * size.low_rank(rank_of(resolved.recipe, adapter))
+            * (1 - _below(resolved, size) / max(1, size.layers))
+        )
     if isinstance(adapter, Head) and _names_tokens(resolved.objective.layout):
         return size.vocabulary
     if isinstance(adapter, TopLayers):

@@ -25,6 +25,8 @@ from tuneful.models.processors import TextProcessor
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import OWN
 from tuneful.run import judges
+from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of
 from tuneful.schedules import Rollouts
 from tuneful.schedules.rollouts import RolloutSteps
 
@@ -154,6 +156,12 @@ def player_of(recipe: Recipe, processor: TextProcessor) -> Player:
     environment, limit = recipe.task.environment, recipe.task.data.max_tokens
     assert environment is not None and limit is not None  # preparing writes it out  # noqa: PT018
     return Player(processor, partial(Play, judges.with_raters(environment)), recipe.schedule.new_tokens, limit)
+
+
+def player_of_run(folder: RunFolder, processor: TextProcessor) -> Player | None:
+    """Who plays what a finished run has learned to play; None where that is nothing."""
+    recipe = recipe_of(folder.read_json(folder.lock)) if folder.exists() else None
+    return None if recipe is None or recipe.task.environment is None else player_of(recipe, processor)
 
 
 def played(schedule: Any, recipe: Recipe, processor: TextProcessor) -> Any:

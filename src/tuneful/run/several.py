@@ -11,6 +11,7 @@ from tuneful.evaluation.by_task import by_task
 from tuneful.evaluation.compare import Examined
 from tuneful.evaluation.conflicts import conflicts
 from tuneful.evaluation.transfer import summary
+from tuneful.run.affinity import told_affinity
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
 from tuneful.run.memory import read_memory
@@ -31,12 +32,13 @@ def each_task(built: Built, examined: Examined | None) -> dict[str, Any]:
 
 
 def together(built: Built, folder: RunFolder) -> dict[str, Any]:
-    """Which of the tasks that are learned at once pull together; empty where no gradient rule measured it."""
+    """Which of the tasks that are learned at once pull together, as far as a gradient rule measured it, and which helps
+    which, as far as that was asked."""
     if len(built.recipe.tasks) < 2 or built.turns is not None:
         return {}
     updates = [record.metrics for record in folder.read_records() if record.kind == "train"]
     found = conflicts(updates, [task.name for task in built.recipe.tasks])
-    return {"conflicts": found} if found else {}
+    return {**({"conflicts": found} if found else {}), **told_affinity(built, folder)}
 
 
 def lost(built: Built, worth: Worth) -> dict[str, Any]:

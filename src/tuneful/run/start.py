@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from tuneful.adapters.turns import AttachedAdded, widened
 from tuneful.adapters.weights import head_names
 from tuneful.core.errors import RunFolderError
 from tuneful.core.policy import Policy
@@ -32,7 +33,9 @@ def go_on(policy: Policy, prepared: Prepared, say: Say) -> None:
             "does not fit; give the model it was tuned from"
         )
     tuned = open_model(start, say)
-    values = dict(tuned.policy.module.named_parameters())
+    values: Mapping[str, Tensor] = dict(tuned.policy.module.named_parameters())
+    if isinstance(policy.attached, AttachedAdded):
+        values = widened(values, policy.trainable())
     where = places(tuned.labels, prepared.labels)
     carry_over(values, policy.trainable(), where, heads=head_names(policy.module) if where else (), name=start)
     policy.forget()

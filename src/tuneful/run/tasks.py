@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any
 
+from tuneful.adapters import Head
 from tuneful.core.errors import RecipeError
 from tuneful.core.protocols import WeighsTasks
 from tuneful.core.spec import kind_of
-from tuneful.core.types import MEMORY, OWN_TEXT, Dropped, Example, Row
+from tuneful.core.types import MEMORY, OWN_TEXT, Dropped, Example, Layout, Row
 from tuneful.data.duplicates import said_in
 from tuneful.data.formats import Format
 from tuneful.data.labels import LabelSet, name_of
@@ -203,6 +204,30 @@ def check_gradient(recipe: Recipe) -> None:
     if isinstance(rule, AGem) and not (turns is not None and turns.replay and turns.mixed):
         raise RecipeError(["gradient: a_gem protects rows that come back, and none do here; take schedule lifelong "
                            "with a share of replay and of mixed, or leave it out"])  # fmt: skip
+
+
+def asks_affinity(recipe: Recipe) -> bool:
+    """Which task helps which is measured."""
+    return recipe.evaluate.affinity and recipe.evaluate.enabled
+
+
+def against_affinity(recipe: Recipe) -> Iterator[str]:
+    """What stands against it in a recipe, before any row is read."""
+    if not asks_affinity(recipe):
+        return
+    problems = {
+        "under adapter head nothing learns below the head, where tasks meet": isinstance(recipe.adapter, Head),
+        "tasks with adapters of their own share nothing that one could change for another": bool(each_of(recipe)),
+        "takes each weight a step further and back, and sharded spreads these over ranks": recipe.sharded,
+        "says which of several tasks help one another, and this run learns one": len(recipe.tasks) < 2,
+        "is about tasks that are learned together; of tasks in turn the report has forgetting.transfer": (
+            len(recipe.tasks) > 1 and not isinstance(recipe.schedule, Mixture)
+        ),
+        "draws rows by lot, and there are some that are told apart by rows of their class": any(
+            task.objective is not None and task.objective.layout is Layout.CLASSES for task in recipe.tasks
+        ),
+    }
+    yield from (f"evaluate.affinity: {why}; leave it out" for why, found in problems.items() if found)
 
 
 def settled(recipe: Recipe) -> Recipe:

@@ -15,6 +15,7 @@ from tuneful.core.protocols import KeepsTensors, Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Record, Said, Step
 from tuneful.engine.checkpoint import Saved, load_newest, newest_step, save_checkpoint
+from tuneful.run.affinity import looked_ahead
 from tuneful.run.apart import watching
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
@@ -81,6 +82,7 @@ def train(
                 continue
             progress.count(record)
             yield record
+            yield from looked_ahead(built, record.step)
             over = yield from look(built, progress.watch, record.step)
             if record.step < len(built.schedule):
                 yield from looked_up(built, record.step)  # before saving: a run that goes on aims alike

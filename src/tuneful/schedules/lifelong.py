@@ -16,6 +16,7 @@ from tuneful.core.errors import RecipeError
 from tuneful.core.policy import Policy
 from tuneful.core.protocols import Vary
 from tuneful.core.spec import Spec
+from tuneful.core.turns import TakesTurns
 from tuneful.core.types import MEMORY, OWN_TEXT, Batch, Boundary, Row, Step
 from tuneful.models.discriminant import Gaussians
 from tuneful.schedules.epochs import Collate, Cut, EpochSteps, Streamed
@@ -115,11 +116,16 @@ class LifelongSteps:
 
     def steps(self, policy: Policy, start: int = 0) -> Iterator[Step | Boundary]:
         begin, tasks = 0, self.tasks
+        told = policy.attached if policy and isinstance(policy.attached, TakesTurns) else None
         for place, (number, end) in enumerate(zip(range(self.settings.behind, len(tasks)), self.ends, strict=True)):
             if start < end:
+                if told is not None:
+                    told.begin_task(number)
                 yield from self.part(number, end - begin).steps(policy, max(0, start - begin))
             if start <= end and self.ended <= place:
                 self.ended = place + 1
+                if told is not None:
+                    told.end_task(number)
                 yield self.boundary(number)
             begin = end
 

@@ -16,7 +16,7 @@ from tuneful.core.types import Row, Step
 from tuneful.data.played import Played
 from tuneful.models.playing import Player
 from tuneful.schedules.epochs import Collate, Cut, Room, Streamed, cut_up
-from tuneful.schedules.rounds import Learns, Round, Rounds
+from tuneful.schedules.rounds import Hints, Learns, Round, Rounds
 
 KEPT = {"ids": np.int32, "learn": np.float32, "advantages": np.float32, "drawn": np.float32}  # arrays of a row
 
@@ -37,6 +37,11 @@ class Rollouts(Spec):
     redraw: NonNegativeInt = 1
     """Prompts whose answers are all worth the same teach nothing: so many times an update asks others instead (Yu et
     al. 2025, arXiv:2503.14476, section 3.2). 0: they count in the denominator, as first described."""
+    hints: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Begin each reply with a part of the row's own answer, so large that the mean reward is about this: about half of
+    it at first, then a twentieth more or less an update, until none is needed. For tasks that a small model never gets
+    right by itself, so that nothing tells its answers apart (AdaPrefix-GRPO, 2026, arXiv:2607.07674). Rewards should go
+    from 0 to 1. None: no hints."""
     updates: PositiveInt = 1
     """Updates that learn from the same answers."""
     epochs: PositiveFloat | None = None
@@ -78,7 +83,7 @@ class RolloutSteps:
         told = self.settings
         rounds = Rounds(
             self.rows, self.collate, player, objective, prompts=told.prompts, answers=told.answers, redraw=told.redraw,
-            micro_tokens=self.cut.micro_tokens, seed=self.seed,
+            micro_tokens=self.cut.micro_tokens, seed=self.seed, hints=Hints(told.hints),
         )  # fmt: skip
         return replace(self, rounds=rounds)
 
@@ -92,19 +97,22 @@ class RolloutSteps:
             yield self._step(self._round, room, first=first)
 
     def state(self) -> Mapping[str, Any]:
-        """The round that is under way, where several updates learn from one."""
+        """How large hints are, and the round that is under way, where several updates learn from one."""
+        share = {} if self.rounds is None else {"hint": self.rounds.hints.share}
         if self.settings.updates == 1 or self._round is None:
-            return {}
+            return share
         places = {id(row.example): number for number, row in enumerate(self.rows)}
         told = [
             {name: getattr(row, name).tolist() for name in KEPT}
             | {"row": places[id(row.example)], "prompt": row.prompt, "units": row.units}
             for row in self._round.rows
         ]
-        return {"rows": told, "units": self._round.units}
+        return {**share, "rows": told, "units": self._round.units}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        if state:
+        if self.rounds is not None and "hint" in state:
+            self.rounds.hints.share = state["hint"]
+        if "rows" in state:
             self._round = Round([self._row(told) for told in state["rows"]], state["units"])
 
     def _row(self, told: Mapping[str, Any]) -> Played:

@@ -21,6 +21,8 @@ from tuneful.models.playing import Player, Tried
 from tuneful.schedules.epochs import Collate, cut_up, order_of
 from tuneful.schedules.rewarded import figures
 
+FIRST, MORE, MOST, AROUND = 0.5, 0.05, 0.95, 0.25  # of the expected answer: at first, a round, at most, by lot
+
 
 class Learns(Protocol):
     """What an objective says of answers and their rewards."""
@@ -42,9 +44,32 @@ class Round:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Hints:
+    """Which share of the expected answer replies begin with, in the mean, so that about `wanted` is earned."""
+
+    wanted: float | None = None  # None: there are none
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.share = FIRST if self.wanted is not None else 0.0
+
+    def after(self, reward: float) -> None:
+        """A round earned so much."""
+        if self.wanted is not None:
+            self.share = min(MOST, max(0.0, self.share + (MORE if reward < self.wanted else -MORE)))
+
+    def drawn(self, count: int, key: int) -> list[float]:
+        """Of each prompt, by lot around the mean, so that some are easier than others; none any more where it is 0."""
+        if not self.share:
+            return []
+        lots = np.random.default_rng(key).uniform(-AROUND, AROUND, count)
+        return [float(share) for share in (self.share + lots).clip(0.0, MOST)]
+
+
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """A round is a function of its number and of the weights."""
+    """A round is a function of its number, of the weights, and of how large hints are."""
 
     rows: Sequence[Row]
     collate: Collate
@@ -55,6 +80,7 @@ class Rounds:
     redraw: int  # how often others are asked in place of prompts that teach nothing
     micro_tokens: int
     seed: int
+    hints: Hints = field(default_factory=Hints)
 
     def drawn(self, policy: Policy, number: int) -> Round:
         """A round: answers to its prompts, and to others where those all did alike."""
@@ -73,6 +99,9 @@ class Rounds:
                 break
         learned.sort(key=lambda row: row.ids.tolist())
         spent = {"drawn_again": float(attempt), "sampling_seconds": time.perf_counter() - began}
+        if self.hints.wanted is not None:
+            spent["hint"] = self.hints.share
+            self.hints.after(metrics["reward"])
         return Round(learned, units, {**metrics, **spent})
 
     def _asked(self, number: int, attempt: int, count: int) -> list[Row]:
@@ -89,7 +118,9 @@ class Rounds:
         """Answers to one prompt have one episode seed, so that they differ by nothing else."""
         seeds = np.random.SeedSequence([self.seed, *key]).generate_state(len(rows) + 1)
         asked = [(row.example, int(seed)) for row, seed in zip(rows, seeds, strict=False)]
-        return self.player.play(policy, asked, count=self.answers, seed=int(seeds[-1]))
+        last = int(seeds[-1])
+        hints = self.hints.drawn(len(rows), last)
+        return self.player.play(policy, asked, count=self.answers, seed=last, hints=hints)
 
     def _learned(
         self, policy: Policy, rows: Sequence[Row], tried: Sequence[Sequence[Tried]]
