@@ -25,6 +25,11 @@ class Best:
     rewards: tuple[float, ...]  # minus infinity for what the judge could not read
 
     @property
+    def known(self) -> bool:
+        """The judge could read one of them."""
+        return bool(np.isfinite(self.reward))
+
+    @property
     def mean(self) -> float:
         """Of the rewards of all answers: what one answer would get."""
         known = [reward for reward in self.rewards if np.isfinite(reward)]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
 from tuneful.core.errors import DataError, RunFolderError
 from tuneful.core.types import Example, Layout, Message, Place, Row
+from tuneful.data.formats import detect, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rewards import rated_answer
+from tuneful.data.sources import Raw
 from tuneful.evaluation.reward_model import read_rewards
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
@@ -20,6 +23,8 @@ from tuneful.run.tuned import Tuned, open_model
 
 Say = Callable[[str], None]
 Asked = str | Sequence[Message]
+DIGITS = 5
+ONLY = "answer"  # the one of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +55,48 @@ class Rater:
         found = dict(zip(rows, self._read(list(rows.values())), strict=True))
         return [float(found.get(answer, -np.inf)) for answer in answers]
 
-    def row(self, example: Example, answer: str) -> Row:
-        """What is read of one answer. Raises DataError."""
+    def of_rows(self, table: Sequence[Raw]) -> list[tuple[Example, Any]]:
+        """Rows of a prompt with an answer, each with its number; with one for each answer where they hold two. Raises
+        DataError."""
+        form, columns = detect(table, _present(self.model.columns, table))
+        examples, unusable = understand(table, form, columns)
+        if unusable:
+            raise DataError(f"{unusable[0].place}: {unusable[0].reason}")
+        found = [_parted(example) for example in examples]
+        rows = [self.row(asked, answer) for asked, answers in found for answer in answers.values()]
+        rewards = iter(round(float(reward), DIGITS) for reward in self._read(rows))
+        numbered = [{name: next(rewards) for name in answers} for _, answers in found]
+        return [(example, numbers.get(ONLY, numbers)) for example, numbers in zip(examples, numbered, strict=True)]
+
+    def row(self, asked: Example, answer: str | Sequence[Message]) -> Row:
+        """What is read of an answer to a prompt. Raises DataError."""
         processor = self.model.processor
+        said = (Message("assistant", answer),) if isinstance(answer, str) else answer
         try:
-            return rated_answer(example, (Message("assistant", answer),), processor, processor.max_tokens)
+            return rated_answer(asked, said, processor, processor.max_tokens)
         except DataError as problem:
-            raise DataError(f"{example.place}: {problem}") from None
+            raise DataError(f"{asked.place}: {problem}") from None
 
     def _read(self, rows: Sequence[Row]) -> np.ndarray:
         policy = self.model.policy
         with self._alone:
             return read_rewards(policy, rows, Collator(Layout.REWARDS, share=policy.network.shares))
+
+
+def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
+    """What training was told of the columns, as far as these rows have them."""
+    return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
+
+
+def _parted(example: Example) -> tuple[Example, dict[str, Sequence[Message]]]:
+    """What is asked, and the answers by name. Raises DataError."""
+    if example.chosen:
+        return example, {"chosen": example.chosen, "rejected": example.rejected}
+    *asked, last = example.messages or (Message("user", ""),)
+    if last.role != "assistant":
+        raise DataError(f"{example.place}: a reward model gives an answer a number, and there is none; give a column "
+                        "completion, or messages that end with the assistant's")  # fmt: skip
+    return replace(example, messages=tuple(asked)), {ONLY: (last,)}
 
 
 def turns(asked: Asked) -> tuple[Message, ...]:
