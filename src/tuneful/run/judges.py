@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tuneful.environments.judging import Rewarded
 from tuneful.environments.rewards import RewardModel
 from tuneful.evaluation.settings import Evaluate
 from tuneful.recipe import Recipe
+from tuneful.run.folder import RunFolder
 from tuneful.run.rating import Rater, objection, open_rater
 
 
@@ -39,10 +41,10 @@ def with_verifiers(settings: Evaluate) -> Evaluate:
 
 
 def _given(rewards: Sequence[Any]) -> list[Any]:
-    return [one.given(_rater(one.path)) if isinstance(one, RewardModel) else one for one in rewards]
+    return [one.given(_rater(one.path, RunFolder(Path(one.path)).lock.stat().st_mtime_ns)) if isinstance(one, RewardModel) else one for one in rewards]
 
 
 @lru_cache(maxsize=2)
-def _rater(path: str) -> Rater:
-    """Once for all that ask it."""
+def _rater(path: str, written: int) -> Rater:
+    """Once for all that ask it; `written` tells a run from a later one in the same folder."""
     return open_rater(path)
