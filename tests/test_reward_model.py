@@ -141,7 +141,7 @@ def test_how_much_of_a_reward_is_length() -> None:
 def test_rewards_come_in_the_order_of_the_rows(generator_folder: Path) -> None:
     policy, loaded = tiny_policy(generator_folder, layout=Layout.REWARDS)
     assert isinstance(policy, Policy)
-    rows = tiny_rows(loaded, Layout.REWARDS)
+    rows = tiny_rows(loaded, Layout.REWARDS)[::-1]  # not as they are read
     collate = Collator(Layout.REWARDS, share=True)
     together_T = read_rewards(policy, rows, collate)
     alone_T = np.concatenate([read_rewards(policy, [row], collate) for row in rows])

@@ -41,7 +41,12 @@ def with_verifiers(settings: Evaluate) -> Evaluate:
 
 
 def _given(rewards: Sequence[Any]) -> list[Any]:
-    return [one.given(_rater(one.path, RunFolder(Path(one.path)).lock.stat().st_mtime_ns)) if isinstance(one, RewardModel) else one for one in rewards]
+    return [
+        one.given(_rater(one.path, RunFolder(Path(one.path)).lock.stat().st_mtime_ns))
+        if isinstance(one, RewardModel)
+        else one
+        for one in rewards
+    ]
 
 
 @lru_cache(maxsize=2)
