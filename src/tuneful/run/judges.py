@@ -41,12 +41,11 @@ def with_verifiers(settings: Evaluate) -> Evaluate:
 
 
 def _given(rewards: Sequence[Any]) -> list[Any]:
-    return [
-        one.given(_rater(one.path, RunFolder(Path(one.path)).lock.stat().st_mtime_ns))
-        if isinstance(one, RewardModel)
-        else one
-        for one in rewards
-    ]
+    return [one.given(_of(one)) if isinstance(one, RewardModel) else one for one in rewards]
+
+
+def _of(reward: RewardModel) -> Rater:
+    return _rater(reward.path, RunFolder(Path(reward.path)).lock.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
