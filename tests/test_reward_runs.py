@@ -116,7 +116,7 @@ def test_going_on_equals_never_having_stopped(data: Path, generator_folder: Path
     ("changes", "expected"),
     [
         ({"augment": "typos"}, "augment: rewards are learned of answers that people compared"),
-        ({"sharded": "true"}, "sharded: rewards are learned"),
+        ({"sharded": "true"}, "sharded: a head that gives answers a number is not shared out"),
         ({"schedule": "selftrain"}, "schedule: 'selftrain' was not made for preferences"),
         ({"evaluate.primary": "accuracy"}, "accuracy is not measured for pairs of answers"),
         ({"regularisers": "r_drop"}, "here whole answers are preferred"),

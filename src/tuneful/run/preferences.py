@@ -66,7 +66,8 @@ def _problems(recipe: Recipe, layout: Layout, streams: bool) -> Iterator[str]:
     if not isinstance(recipe.schedule, Epochs | Mixture):
         yield f"schedule: '{recipe.schedule.kind}' was not made for {what} in this version; take epochs, or mixture"
     if recipe.sharded:
-        yield f"sharded: {KEPT[layout.rates]}, and not shared out in this version; leave it out for {what}"
+        kept = "a head that gives answers a number" if layout.rates else "what a model said before tuning"
+        yield f"sharded: {kept} is not shared out in this version; leave it out for {what}"
     if recipe.evaluate.canaries:
         yield f"evaluate.canaries: are learned as text, and this run learns {what}; leave them out"
     if recipe.start is not None:
