@@ -66,7 +66,7 @@ def with_length(margins_R: np.ndarray, rows: Sequence[Row]) -> Said:
     found, people = together(margins_R, longer_R), together(np.ones(len(rows)), longer_R)
     much = abs(found) > LARGE and abs(found) > abs(people) + max(LARGER, 2 / np.sqrt(len(rows)))
     facts = {"n": len(rows), "rewards": round(found, 2) + 0.0, "people": round(people, 2) + 0.0}
-    return Said("reward_is_length" if much else "reward_length", facts)
+    return Said("reward_is_length", facts) if much else Said("reward_length", facts)
 
 
 def together(one_R: np.ndarray, other_R: np.ndarray) -> float:

@@ -111,8 +111,8 @@ def notes(objective: Objective, built: Mapping[str, Rows]) -> list[Said]:
     rows = built["train"].rows
     if objective.layout in (Layout.PREFERENCES, Layout.REWARDS) and rows:
         longer = sum(_longer(row) for row in rows)
-        key = "chosen_longer_rated" if objective.layout.rates else "chosen_longer"
-        return [Said(key, {"percent": round(100 * longer / len(rows)), "n": len(rows)})]
+        facts = {"percent": round(100 * longer / len(rows)), "n": len(rows)}
+        return [Said("chosen_longer_rated", facts) if objective.layout.rates else Said("chosen_longer", facts)]
     if isinstance(objective, Kto):
         right = sum(row.example.label is True for row in rows)
         facts = {"wanted": right, "unwanted": len(rows) - right}
