@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuneful.recipe import Recipe
-    from tuneful.run import Run, fit, learn, load, merge, unlearn
+    from tuneful.run import Run, best_of, fit, learn, load, merge, rate, unlearn
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "Run", "__version__", "fit", "learn", "load", "merge", "unlearn"]
+__all__ = ["Recipe", "Run", "__version__", "best_of", "fit", "learn", "load", "merge", "rate", "unlearn"]
 
 
 def __getattr__(name: str) -> Any:
     # Importing tuneful must not import torch: names are fetched when they are first used.
-    if name in ("fit", "learn", "load", "merge", "unlearn", "Run"):
+    if name in ("best_of", "fit", "learn", "load", "merge", "rate", "unlearn", "Run"):
         import tuneful.run
 
         return getattr(tuneful.run, name)

@@ -20,7 +20,7 @@ from tuneful.data.layouts import Collator
 from tuneful.data.played import Played
 from tuneful.data.rows import build
 from tuneful.environments.running import Play
-from tuneful.models.heads import Labels, headless
+from tuneful.models.heads import REWARD, Labels, headless
 from tuneful.models.load import Loaded, load
 
 CHATML = (
@@ -96,6 +96,7 @@ def tiny_policy(
 ) -> tuple[Policy, Loaded]:
     """A tiny model with an adapter, on the CPU in float32."""
     labels = Labels(("no", "yes", "maybe"), "single_label_classification") if layout is Layout.LABELS else None
+    labels = REWARD if layout.rates else labels
     wanted = headless(layout) if layout.vectors else labels
     loaded = load(str(folder), labels=wanted, fills=layout is Layout.MASKED)
     attached = (adapter or Full()).attach(loaded.module, labels=labels is not None)
@@ -104,7 +105,7 @@ def tiny_policy(
 
 def tiny_rows(loaded: Loaded, layout: Layout, count: int = 6) -> list[Row]:
     """Rows of different length; those of a generator share a prefix."""
-    if layout.prefers:
+    if layout.prefers or layout.rates:
         return build([_answered(number, layout) for number in range(count)], layout, loaded.processor, 64).rows
     rows = []
     for number in range(count):

@@ -274,6 +274,8 @@ def audit(model_or_run: str, data: str | None, mitigate: bool, **asked: Any) -> 
 @click.option("--labels", metavar="A,B,C", help="Tell texts apart by these names; the model need not be tuned.")
 @click.option("--shots", metavar="DATA", help="Show a model that writes the rows of DATA nearest to each request.")
 @click.option("--shown", type=click.IntRange(1), help="How many of them. Default: 4.")
+@click.option("--best-of", type=click.IntRange(2), metavar="N", help="Draw N answers a row; --judge picks one.")
+@click.option("--judge", metavar="RUN", help="A run that learned reward_model, for --best-of.")
 @how_to_write
 @quiet_libraries
 def predict(model_or_run: str, source: str, labels: str | None, new_tokens: int, **given: Any) -> None:

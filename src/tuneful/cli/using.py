@@ -55,10 +55,14 @@ def predict_command(
     less: str | None = None,
     language: str | None = None,
     task: str | None = None,
+    best_of: int | None = None,
+    judge: str | None = None,
 ) -> None:
+    from tuneful.cli import judging
     from tuneful.run.incontext import with_examples
 
     _check_out(out)
+    judge = judging.check(best_of, judge, labels=labels, group=group, shots=shots, less=less)
     unwanted = _unwanted(less, language)
     if shown is not None and shots is None:
         raise InputError("--shown says how many rows of --shots are shown; name those too")
@@ -67,7 +71,13 @@ def predict_command(
         _predict_by_name(name, source, labels, out=out, column=column)
         return
     model = _that_answers(name, task)
+    if model.rates:
+        _put(judging.rated(name, model, source, column=column), out)
+        return
     examples = _inputs(source, model, column, group)
+    if judge is not None and best_of is not None:
+        _put(judging.best(model, examples, judge, best_of, limit, temperature, stops), out)
+        return
     _tell_groups(name, model, examples, group)
     asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
     lines: list[str] = []
@@ -129,7 +139,7 @@ def _that_answers(name: str, task: str | None) -> Tuned:
             f"{name} finds documents and answers nothing by itself; its README.md shows how to search with it. "
             "To tell classes apart with it, name them: --labels A,B,C"
         )
-    if model.labels is None and not model.writes:
+    if model.labels is None and not model.writes and not model.rates:
         raise InputError(f"{name} reads texts and was tuned for no labels; name the classes: --labels A,B,C")
     return model
 
@@ -155,18 +165,21 @@ def _predict_by_name(name: str, source: str, labels: Sequence[str], *, out: Path
 
     examples = _inputs(source, None, column)
     found = answers_by_name(name, examples, LabelSet.of_names(labels), note)
-    lines = [_line(example, answer) for example, answer in zip(examples, found, strict=True)]
-    if out is None:
-        click.echo("\n".join(lines))
-    else:
-        _write(lines, out)
+    _put([_line(example, answer) for example, answer in zip(examples, found, strict=True)], out)
 
 
 def _line(example: Example, answer: Any, task: str = "") -> str:
     """`task`: whose adapter it was sent to."""
     sent = {"task": task} if task else {}
-    found = {"row": str(example.place), "input": _shown(example), **sent, "prediction": _plain(answer)}
+    found = {"row": str(example.place), "input": shown(example), **sent, "prediction": _plain(answer)}
     return json.dumps(found, ensure_ascii=False)
+
+
+def _put(lines: Sequence[str], out: Path | None) -> None:
+    if out is None:
+        click.echo("\n".join(lines))
+    else:
+        _write(lines, out)
 
 
 def _write(lines: Sequence[str], out: Path) -> None:
@@ -248,7 +261,7 @@ def _inputs(source: str, model: Tuned | None, column: str | None, group: str | N
     return [example for table in rows for example in inputs(table, columns, labelled=labelled, column=column)]
 
 
-def _shown(example: Example) -> Any:
+def shown(example: Example) -> Any:
     """The input as it comes back beside its answer."""
     if example.messages:
         only = len(example.messages) == 1 and example.messages[0].role == "user"

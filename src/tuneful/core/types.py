@@ -33,6 +33,7 @@ class Layout(StrEnum):
     PAIRS = "pairs"  # one loss per row, which holds several texts: a query, its document, others that are not
     PREFERENCES = "preferences"  # one loss per row, which holds a prompt with two answers: chosen, rejected
     JUDGED = "judged"  # one loss per row: an answer that is wanted or not, told by rows read with it
+    REWARDS = "rewards"  # one loss per row, which holds a prompt with two answers, each told by one number
     ROLLOUTS = "rollouts"  # one loss per token that the model wrote itself, told by the reward of its answer
 
     @property
@@ -49,6 +50,11 @@ class Layout(StrEnum):
     def prefers(self) -> bool:
         """Whole answers are made likelier or less likely than they were."""
         return self in (Layout.PREFERENCES, Layout.JUDGED)
+
+    @property
+    def rates(self) -> bool:
+        """Whole answers get a number, by a head over a model that may write or read."""
+        return self is Layout.REWARDS
 
     @property
     def alone(self) -> bool:

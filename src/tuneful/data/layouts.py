@@ -195,6 +195,11 @@ def _answers(row: Row) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield text, learned if len(learned) else np.arange(row.prompt, len(text))
 
 
+def _reward_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
+    """One unit a row, told by a number for each of its texts, which follow one another."""
+    return {}, torch.ones(len(rows))
+
+
 def _judged_targets(rows: Sequence[Row], forest: Forest) -> tuple[dict[str, Tensor], Tensor]:
     """The same; `own` (R,) are the numbers of the rows' texts, `mates` (K,) of those whose answer belongs to another
     prompt, `wanted` (R,) bool."""
@@ -226,6 +231,7 @@ TARGETS = {
     Layout.PAIRS: _pair_targets,
     Layout.PREFERENCES: _answer_targets,
     Layout.JUDGED: _judged_targets,
+    Layout.REWARDS: _reward_targets,
     Layout.ROLLOUTS: _rollout_targets,
 }
 

@@ -17,18 +17,32 @@ RIGHT, WRONG = "\u2713 ", "\u2717 "  # stand before an answer that is chosen or 
 def preferred(example: Example, processor: Processor, limit: int) -> tuple[Row, Encoded]:
     """One row of two texts: the prompt with the chosen answer, and with the rejected one. Only the answers are told;
     what the assistant has said in the prompt is context. With it the row as people are shown it. Raises DataError."""
+    chosen, rejected = (answered(example, answer, processor, limit) for answer in answers_of(example))
+    return paired(example, chosen, rejected), side_by_side(chosen, rejected)
+
+
+def answers_of(example: Example) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The chosen one, the rejected one. Raises DataError."""
     if not example.chosen or not example.rejected:
         raise DataError("this row has no chosen and rejected answer to one prompt")
-    sides = [_encoded(example, answer, processor) for answer in (example.chosen, example.rejected)]
-    _check_length(sides, limit)
-    chosen, rejected = sides
+    return example.chosen, example.rejected
+
+
+def answered(example: Example, answer: Sequence[Message], processor: Processor, limit: int) -> Encoded:
+    """The prompt of an example with this answer. Raises DataError."""
+    encoded = _encoded(example, answer, processor)
+    _check_length(encoded, limit)
+    return encoded
+
+
+def paired(example: Example, chosen: Encoded, rejected: Encoded) -> Row:
+    """One row of both texts. Raises DataError where they are the same."""
     if np.array_equal(chosen.ids, rejected.ids):
         raise DataError("'chosen' and 'rejected' are the same to this model, so neither is better; leave the row out")
-    row = Row(
+    return Row(
         example, np.concatenate([chosen.ids, rejected.ids]), np.concatenate([chosen.learn, rejected.learn]),
         prompt=_prompt(chosen), lengths=(len(chosen.ids), len(rejected.ids)),
     )  # fmt: skip
-    return row, _side_by_side(chosen, rejected)
 
 
 def judged(example: Example, processor: Processor, limit: int) -> tuple[Row, Encoded]:
@@ -37,7 +51,7 @@ def judged(example: Example, processor: Processor, limit: int) -> tuple[Row, Enc
     if last.role != "assistant" or not isinstance(example.label, bool):
         raise DataError("this row has no answer of the assistant that is said to be wanted or not")
     encoded = _encoded(replace(example, messages=tuple(before)), (last,), processor)
-    _check_length([encoded], limit)
+    _check_length(encoded, limit)
     prompt = _prompt(encoded)
     return Row(example, encoded.ids, encoded.learn, prompt=prompt), _marked(encoded, RIGHT if example.label else WRONG)
 
@@ -79,9 +93,8 @@ def _encoded(example: Example, answer: Sequence[Message], processor: Processor) 
     return found[0]
 
 
-def _check_length(texts: Sequence[Encoded], limit: int) -> None:
-    longest = max(len(text.ids) for text in texts)
-    prompt = max(map(_prompt, texts))
+def _check_length(encoded: Encoded, limit: int) -> None:
+    longest, prompt = len(encoded.ids), _prompt(encoded)
     if prompt >= limit:
         raise DataError(
             f"the prompt alone has {prompt:,} tokens, the limit is {limit:,}: no answer would fit. Shorten it or raise "
@@ -95,8 +108,9 @@ def _check_length(texts: Sequence[Encoded], limit: int) -> None:
 
 
 def _prompt(encoded: Encoded) -> int:
-    """How many ids come before the first that is told."""
-    return int(np.flatnonzero(encoded.learn)[0])
+    """How many ids come before the first that is told; 0 of a text of which no token is."""
+    told = np.flatnonzero(encoded.learn)
+    return int(told[0]) if len(told) else 0
 
 
 def _marked(encoded: Encoded, mark: str) -> Encoded:
@@ -106,7 +120,7 @@ def _marked(encoded: Encoded, mark: str) -> Encoded:
     return replace(encoded, text=text, spans=encoded.spans + np.where(encoded.spans >= start, len(mark), 0))
 
 
-def _side_by_side(chosen: Encoded, rejected: Encoded) -> Encoded:
+def side_by_side(chosen: Encoded, rejected: Encoded) -> Encoded:
     """Shown: the prompt once, then both answers, each on a line of its own behind its mark."""
     first, begin = _marked(chosen, RIGHT), _prompt(rejected)
     start = int(rejected.spans[begin, 0])

@@ -12,6 +12,7 @@ from tuneful.core.protocols import Processor
 from tuneful.core.types import Dropped, Encoded, Example, Layout, Message, Place, Row
 from tuneful.data.labels import LabelSet
 from tuneful.data.preferences import judged, preferred, with_mates
+from tuneful.data.rewards import rated
 
 UNCUT = 1 << 30  # tokens
 NAMES = "label names"  # the source of rows that are names of classes
@@ -48,6 +49,8 @@ def build(
                 rows = _paired(example, processor, limit)
             elif layout.prefers:
                 rows = _told(example, layout, processor, limit)
+            elif layout.rates:
+                rows = iter([rated(example, processor, limit)])
             elif layout.alone:
                 rows = _alone(example, processor, limit, whole=layout.vectors)
             else:

@@ -109,7 +109,7 @@ def xray(
         duplicates=split.duplicates,
         diversity=diversity([said_in(row.example) for row in train.rows]),
         balance=_balance(train.rows, labels),
-        template=processor.template() if layout.writes else "",
+        template=processor.template() if layout.writes or (layout.rates and processor.converses) else "",
         shown=[_show(train, index, labels) for index in _shown(train.rows)],
     )
     found.problems.extend(_problems(found, layout, drop, unchosen))

@@ -316,6 +316,7 @@ def _limits(report: Mapping[str, Any], say: Say) -> list[str]:
     faults = {
         "text": "limit_generator",
         "number": "limit_reader_number",
+        "reward": "limit_reward",
         "classes": "limit_classes",
         "documents": "limit_documents",
         **dict.fromkeys(phrases.ALONE.values(), "limit_alone"),

@@ -13,7 +13,8 @@ MISSING, MINUS, TIED = "–", "\u2212", "\u00a0"
 
 # What an encoder learns from texts, by objective.
 ALONE = {"masked": "tokens", "contrast": "vectors", "denoise": "vectors"}
-GIVES = {**ALONE, "prototype": "classes", "retrieve": "documents"}  # what a model gives that has no head, by objective
+# What a model gives that has no head for text or labels, by objective.
+GIVES = {**ALONE, "prototype": "classes", "retrieve": "documents", "reward_model": "reward"}
 PLACES = ("vectors", "classes", "documents")  # of these, what is only where texts lie
 SYSTEMS = ("base", "kshot", "trivial", "tuned")
 PARTS = ("train", "validation", "test")
@@ -169,7 +170,7 @@ def adapter_of(report: Mapping[str, Any]) -> str:
 
 def target_of(report: Mapping[str, Any]) -> str:
     """What the model gives: "text", or "class", "labels", "number", or hidden "tokens", or "vectors", or vectors
-    for "classes" or "documents" that are to be found."""
+    for "classes" or "documents" that are to be found, or a "reward" of an answer."""
     tasks = (report["provenance"].get("recipe") or {}).get("tasks") or [{}]
     objective = tasks[0].get("objective") or {}
     return str(objective.get("target") or GIVES.get(str(objective.get("kind")), "text"))

@@ -61,20 +61,20 @@ def examine_preferences(
     tuning, which has none, by how likely the answers are, a token where the objective counts so (`by_mean`); the
     trivial rule by their length, as most training pairs say."""
     now, was, rewards = _told(policy, objective, collate, test)
-    likelier = {"base": _margins(was, by_mean=by_mean), "tuned": _margins(now, by_mean=by_mean)}
+    likely = {"base": likelier(was, by_mean=by_mean), "tuned": likelier(now, by_mean=by_mean)}
     margins = {
-        "base": likelier["base"],
-        "trivial": _by_length(train, test),
+        "base": likely["base"],
+        "trivial": by_length(train, test),
         "tuned": rewards[:, 0] - rewards[:, 1],
     }
     asked = range(len(test))
     chosen = {"base": was[:, 0], "tuned": now[:, 0]}
-    by_metric = dict(zip(PREFERENCE_METRICS, (margins, likelier, likelier, chosen), strict=True))
+    by_metric = dict(zip(PREFERENCE_METRICS, (margins, likely, likely, chosen), strict=True))
     scores = [score(METRICS[name], asked, found) for name, found in by_metric.items()]
     written, notes = write_before_and_after(policy, processor, train, test, settings)
     answers = [
-        {**_shown(row, row.example.chosen), **written.get(number, {}),
-         "margins": _of_row(margins, number), "likelier": _of_row(likelier, number), "chosen": _of_row(chosen, number)}
+        {**shown(row, row.example.chosen), **written.get(number, {}),
+         "margins": _of_row(margins, number), "likelier": _of_row(likely, number), "chosen": _of_row(chosen, number)}
         for number, row in enumerate(test)
     ]  # fmt: skip
     answers.sort(key=lambda answer: "tuned" not in answer)  # those that were written first, as they can be shown
@@ -111,7 +111,7 @@ def examine_judged(
         scores.append(score(METRICS[JUDGED_METRICS[1]], range(sum(truth)), chosen))
     written, notes = write_before_and_after(policy, processor, train, test, settings)
     answers = [
-        {**_shown(row, row.example.messages[-1:]), **written.get(number, {}), "wanted": _wanted(row),
+        {**shown(row, row.example.messages[-1:]), **written.get(number, {}), "wanted": _wanted(row),
          "judged": {system: bool(found[number]) for system, found in says.items()}}
         for number, row in enumerate(test)
     ]  # fmt: skip
@@ -183,13 +183,13 @@ def _means(read: np.ndarray) -> np.ndarray:
     return means
 
 
-def _margins(read: np.ndarray, *, by_mean: bool) -> np.ndarray:
+def likelier(read: np.ndarray, *, by_mean: bool) -> np.ndarray:
     """(R,) nats, a token or in all, by which the first answer is likelier."""
     values = _means(read) if by_mean else read[..., 0]
     return np.asarray(values[:, 0] - values[:, 1])
 
 
-def _by_length(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
+def by_length(train: Sequence[Row], test: Sequence[Row]) -> np.ndarray:
     """(R,) tokens by which the chosen answer is longer, or shorter where that is the rule among training rows."""
     longer = np.sign([row.lengths[0] - row.lengths[1] for row in train]).sum()
     return (1 if longer >= 0 else -1) * np.array([row.lengths[0] - row.lengths[1] for row in test], dtype=np.float64)
@@ -208,7 +208,7 @@ def _wanted(row: Row) -> bool:
     return row.example.label is True
 
 
-def _shown(row: Row, answer: Sequence[Message]) -> dict[str, Any]:
+def shown(row: Row, answer: Sequence[Message]) -> dict[str, Any]:
     asked = [message.content for message in row.example.messages if message.role == "user"]
     mark = {True: "\u2713 ", False: "\u2717 "}.get(row.example.label, "")
     return {

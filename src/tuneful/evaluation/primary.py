@@ -21,12 +21,13 @@ BY_LAYOUT = {
     Layout.PAIRS: SEARCH_METRICS,
     Layout.PREFERENCES: PREFERENCE_METRICS,
     Layout.JUDGED: JUDGED_METRICS,
+    Layout.REWARDS: PREFERENCE_METRICS[:1],
     Layout.ROLLOUTS: REWARD_METRICS,
 }
 DATA = {
     Layout.CLASSES: "classes that were never learned", Layout.PAIRS: "queries and documents",
     Layout.PREFERENCES: "pairs of answers", Layout.JUDGED: "answers that are wanted or not",
-    Layout.ROLLOUTS: "a model's own answers",
+    Layout.REWARDS: "pairs of answers", Layout.ROLLOUTS: "a model's own answers",
 }  # fmt: skip
 SAID = {"class": "labels, one a row", "labels": "labels, any number a row", "number": "labels that are numbers"}
 

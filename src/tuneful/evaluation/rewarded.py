@@ -174,9 +174,8 @@ def _hacked(scores: Sequence[Score]) -> list[Said]:
     facts = {name: round(verified.values[name], 3) for name in ("base", "tuned")}
     if verified.against["base"].better(higher_is_better=True):
         return []
-    return [
-        Said("reward_hacked" if verified.against["base"].worse(higher_is_better=True) else "reward_unverified", facts)
-    ]
+    worse = verified.against["base"].worse(higher_is_better=True)
+    return [Said("reward_hacked", facts) if worse else Said("reward_unverified", facts)]
 
 
 def _why(played: Mapping[str, Sequence[Tried]]) -> str:

@@ -35,7 +35,8 @@ def systems(report: Report, say: Say) -> list[dict[str, str]]:
     if phrases.is_pooled(report) and target != "number":
         about["base"] = "about_base_named" if report["data"].get("layout") == "text" else "about_base_solved"
     if "preference_accuracy" in report["quality"]:
-        about |= {"base": "about_base_likelier", "trivial": "about_length"}
+        base = "about_base_rated" if target == "reward" else "about_base_likelier"
+        about |= {"base": base, "trivial": "about_length"}
     elif "reward" in report["quality"]:
         about |= {"base": "about_base_rewarded", "tuned": "about_tuned_rewarded", "trivial": "about_trivial_rewarded"}
     elif "judged_accuracy" in report["quality"]:

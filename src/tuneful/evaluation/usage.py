@@ -51,6 +51,18 @@ inputs = tokenizer({example}, truncation=True, return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs).logits[0]
 """
+RATE_CHAT = """\
+messages = [{{"role": "user", "content": {asked}}}, {{"role": "assistant", "content": {answer}}}]
+inputs = tokenizer.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+"""
+RATE_PAIR = """\
+inputs = tokenizer({asked}, {answer}, truncation=True, return_tensors="pt")
+"""
+RATE = """\
+model.config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+with torch.no_grad():
+    print(float(model(**inputs).logits[0, 0]))
+"""
 FILL = """\
 inputs = tokenizer({example} + " " + tokenizer.mask_token, return_tensors="pt")
 with torch.no_grad():
@@ -97,6 +109,8 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
         auto = "AutoModelForMaskedLM"
         fill = FILL.format(example=as_literal(say["card_example_text"]))
         return _imports(auto, True, False) + LOAD_MODEL.format(auto=auto) + "\n" + fill
+    if phrases.target_of(report) == "reward":
+        return _rating(report, say)
     reads, adapter = phrases.target_of(report) != "text", phrases.adapter_of(report) == "lora"
     auto = "AutoModelForSequenceClassification" if reads else "AutoModelForCausalLM"
     parts = [_imports(auto, reads, adapter)]
@@ -107,6 +121,18 @@ def usage(report: Mapping[str, Any], say: Say) -> str:
     folder = _folder(report)
     parts.append(load.format(auto=auto, elsewhere=_elsewhere(report, say), labels=labels, folder=folder))
     return "".join([*parts, "\n", _reading(report, say) if reads else _writing(report, say)])
+
+
+def _rating(report: Mapping[str, Any], say: Say) -> str:
+    """A number for an answer; a model with a template reads both as a conversation."""
+    auto, adapter = "AutoModelForSequenceClassification", phrases.adapter_of(report) == "lora"
+    load = (LOAD_ADAPTER if adapter else LOAD_MODEL).format(
+        auto=auto, elsewhere=_elsewhere(report, say), labels=", num_labels=1", folder="adapter"
+    )
+    given = {"asked": as_literal(say["card_example"]), "answer": as_literal(say["card_example_text"])}
+    read = (RATE_CHAT if report["data"].get("template") else RATE_PAIR).format(**given)
+    imports = "import torch\n" + ("from peft import PeftConfig, PeftModel\n" if adapter else "")
+    return f"{imports}from transformers import {auto}, AutoTokenizer\n\n{load}\n{read}{RATE}"
 
 
 def _folder(report: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ class Labels:
 
 
 VECTORS = Labels((), "", pooled=True)  # no head: the mean is what is asked for
+REWARD = Labels(("reward",), "regression")  # one number for a prompt with an answer
 REBUILDS = Labels((), "", pooled=True, rebuilds=True)
 
 

@@ -63,6 +63,11 @@ class TextProcessor:
         pads = [*_ids(tokenizer.pad_token_id), *_ids(config.get("pad_token_id")), *sorted(stops), 0]
         return TextProcessor(tokenizer, frozenset(stops), min(limits, default=FALLBACK_TOKENS), pads[0], brought)
 
+    @property
+    def converses(self) -> bool:
+        """It has a template for conversations; a reader's tokenizer has none."""
+        return bool(self.tokenizer.chat_template)
+
     def render(self, messages: Sequence[Message], *, prompt: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The text of a conversation; `prompt` ends it where the assistant is to answer."""
         turns = [message.template() for message in messages]

@@ -12,11 +12,12 @@ from tuneful.objectives.policy_gradient import Grpo, ReinforcePlusPlus, Rloo
 from tuneful.objectives.preference import Dpo
 from tuneful.objectives.prototype import Prototype
 from tuneful.objectives.retrieve import Retrieve
+from tuneful.objectives.reward_model import BradleyTerry
 from tuneful.objectives.without_reference import Orpo, Simpo
 
 __all__ = [
-    "OBJECTIVES", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken", "OnPolicyDistil",
-    "Orpo", "Prototype", "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
+    "OBJECTIVES", "BradleyTerry", "Classify", "Contrast", "Denoise", "Dpo", "Grpo", "Kto", "Masked", "NextToken",
+    "OnPolicyDistil", "Orpo", "Prototype", "ReinforcePlusPlus", "Retrieve", "Rloo", "Simpo",
 ]  # fmt: skip
 
 OBJECTIVES: Table[Spec] = Table(
@@ -33,6 +34,7 @@ OBJECTIVES: Table[Spec] = Table(
         Orpo,
         Simpo,
         Kto,
+        BradleyTerry,
         Grpo,
         Rloo,
         ReinforcePlusPlus,

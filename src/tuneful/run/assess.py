@@ -31,7 +31,7 @@ from tuneful.run.encoded import LONGEST
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.run.preferences import FORMS
-from tuneful.run.preferred import examine_answers
+from tuneful.run.preferred import examine_answers, examine_rated
 from tuneful.run.prepare import prepare
 from tuneful.run.rollouts import player_of_run
 from tuneful.run.router import of_their_tasks
@@ -77,7 +77,7 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     if (player := player_of_run(RunFolder(Path(name)), tuned.processor)) is not None:
         examined = examine_rewarded(tuned.policy, player, train, test, settings)
         return _told(name, source, examined, dropped)
-    examined = _examine(tuned, train, test, settings, is_run=RunFolder(Path(name)).exists())
+    examined = _examine(tuned, train, test, settings, RunFolder(Path(name)))
     return {**_told(name, source, examined, dropped), **by_group(tuned, test, say)}
 
 
@@ -208,6 +208,9 @@ def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, droppe
         raise DataError(f"{table[0].place.source} has no labels, and this model gives labels")
     told = tuned.prefers is not None and form.name == FORMS[tuned.prefers.layout]
     layout = tuned.prefers.layout if told and tuned.prefers else tuned.layout
+    if tuned.rates and not told:
+        raise DataError(f"{table[0].place.source} has no prompts with two answers, and this model gives answers a "
+                        "number. Name the columns: --set data.prompt=... beside chosen and rejected")  # fmt: skip
     built = build(examples, layout, tuned.processor, min(LONGEST, tuned.processor.max_tokens), labels=labels)
     lost = [*unusable, *built.dropped]
     dropped += lost
@@ -240,8 +243,12 @@ def _layout(tuned: Tuned, rows: Sequence[Row]) -> Layout:
     return tuned.prefers.layout if judged or len(rows[0].texts) > 1 else tuned.layout
 
 
-def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, *, is_run: bool) -> Examined:
-    layout = _layout(tuned, test)
+def _examine(tuned: Tuned, train: list[Row], test: list[Row], settings: Evaluate, folder: RunFolder) -> Examined:
+    layout, is_run = _layout(tuned, test), folder.exists()
+    if layout.rates:
+        recipe = recipe_of(folder.read_json(folder.lock))
+        collate = Collator(layout, share=tuned.policy.network.shares)
+        return examine_rated(tuned.policy, recipe, collate, (train, test), settings)
     if tuned.prefers is not None and layout.prefers:
         collate = Collator(layout, share=tuned.policy.network.shares)
         return examine_answers(tuned.policy, tuned.processor, tuned.prefers, collate, (train, test), settings)

@@ -149,7 +149,7 @@ def collator_of(prepared: Prepared, policy: Policy, about: str | None = None) ->
     return Collator(
         prepared.layout,
         about or (None if reads_apart(recipe) else recipe.about),
-        share=prepared.layout.writes and policy.network.shares,
+        share=(prepared.layout.writes or prepared.layout.rates) and policy.network.shares,
         each=each_of(recipe),
         groups=names_of(prepared.repeated) if comparing(recipe) else (),
     )

@@ -63,7 +63,7 @@ def decide(recipe: Recipe, gathered: Gathered, say: Say) -> Decided:
     if objective.layout is Layout.PAIRS:
         check_settings(recipe)
     check_environment(recipe, objective.layout, writes=size.causal, streams=gathered.sampled is not None)
-    if objective.layout.prefers:
+    if objective.layout.prefers or objective.layout.rates:
         preferences.check_settings(recipe, objective.layout, streams=gathered.sampled is not None)
     choosing = gathered.sampled is None and chooses(recipe, train, folder, objective.layout is Layout.LABELS)
     check_used(

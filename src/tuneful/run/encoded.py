@@ -105,7 +105,7 @@ def _processor(decided: Decided) -> TextProcessor:
     return load_processor(
         str(recipe.model),
         decided.folder,
-        writes=objective.layout.writes,
+        writes=objective.layout.writes or (objective.layout.rates and decided.size.causal),
         pooled=pools(objective) or objective.layout.vectors,
         trust_remote_code=recipe.trust_remote_code,
     )

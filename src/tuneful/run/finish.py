@@ -32,11 +32,12 @@ from tuneful.run.fairness import fairness
 from tuneful.run.folder import RunFolder
 from tuneful.run.forgotten import unlearned
 from tuneful.run.generalise import generalise
+from tuneful.run.judges import with_verifiers
 from tuneful.run.lock import provenance
 from tuneful.run.loop import Interrupted
 from tuneful.run.memory import keep, keep_numbers, remembers
 from tuneful.run.plan import rate_again
-from tuneful.run.preferred import examine_answers
+from tuneful.run.preferred import examine_answers, examine_rated
 from tuneful.run.progress import Progress
 from tuneful.run.repaired import Repaired, repair
 from tuneful.run.rollouts import never_apart
@@ -178,7 +179,9 @@ def _examine(built: Built, decide: readers.Decide | None) -> Examined | None:
     if isinstance(objective, Retrieve):
         return retrieval.examine_retrieval(built.policy, test, [*prepared.rows("validation"), *train], settings)
     if isinstance(built.schedule, RolloutSteps) and built.schedule.rounds is not None:
-        return examine_rewarded(built.policy, built.schedule.rounds.player, train, test, settings)
+        return examine_rewarded(built.policy, built.schedule.rounds.player, train, test, with_verifiers(settings))
+    if prepared.layout.rates:
+        return examine_rated(built.policy, prepared.recipe, built.collate, (train, test), settings)
     if prepared.layout.prefers:
         return examine_answers(built.policy, prepared.processor, objective, built.collate, (train, test), settings)
     if prepared.labels is not None and prepared.by_name:

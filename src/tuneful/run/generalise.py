@@ -27,7 +27,7 @@ from tuneful.run.losses import by_part, sampled
 from tuneful.run.progress import Progress
 
 Say = Callable[[str], None]
-BY_ROW = (Layout.TOKENS, Layout.LABELS, Layout.PREFERENCES)  # a unit of these belongs to one row
+BY_ROW = (Layout.TOKENS, Layout.LABELS, Layout.PREFERENCES, Layout.REWARDS)  # a unit of these belongs to one row
 
 
 def generalise(built: Built, progress: Progress, say: Say) -> tuple[dict[str, Any], dict[str, float]]:

@@ -17,6 +17,7 @@ from tuneful.run.preferences import check_form, usual
 from tuneful.schedules import Lifelong
 
 Say = Callable[[str], None]
+EITHER = (Layout.LABELS, Layout.REWARDS)  # learned by models that write, and by encoders
 
 
 def reads(recipe: Recipe, form: Format) -> bool:
@@ -24,7 +25,9 @@ def reads(recipe: Recipe, form: Format) -> bool:
     given: Objective | None = recipe.task.objective
     if recipe.task.environment is not None:
         return False
-    return has_labels(recipe, form) or form.name == PAIRS if given is None else not given.layout.writes
+    if given is None:
+        return has_labels(recipe, form) or form.name == PAIRS
+    return not (given.layout.writes or given.layout.rates)
 
 
 def has_labels(recipe: Recipe, form: Format) -> bool:
@@ -52,7 +55,7 @@ def choose_objective(recipe: Recipe, form: Format, folder: Path, say: Say) -> Ob
         raise RecipeError([f"tasks.0.objective: 'prototype' learns single texts with labels; the data is in the layout "
                            f"'{form.name}'"])  # fmt: skip
     check_form(given, form, writes=writes(folder))
-    if not given.layout.writes and given.layout is not Layout.LABELS and writes(folder):
+    if not given.layout.writes and given.layout not in EITHER and writes(folder):
         raise RecipeError(["tasks.0.objective: this is for encoders, and the model writes text; "
                            "give --model an encoder, or learn with objective=next_token"])  # fmt: skip
     if given.layout is Layout.PAIRS:

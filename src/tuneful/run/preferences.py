@@ -14,10 +14,14 @@ from tuneful.objectives import Dpo, Kto
 from tuneful.recipe import Recipe
 from tuneful.schedules import Epochs, Mixture
 
-FORMS = {Layout.PREFERENCES: "preference", Layout.JUDGED: "kto"}  # of the data, by what is learned of them
+FORMS = {Layout.PREFERENCES: "preference", Layout.JUDGED: "kto", Layout.REWARDS: "preference"}  # of the data
 WANTS = {
     "preference": "a prompt with two answers: --set data.prompt=..., beside columns called chosen and rejected",
     "kto": "an answer that is wanted or not: --set data.prompt=... --set data.completion=... --set data.label=...",
+}
+KEPT = {  # why rows stay as they are, for whole answers that get a number, and that do not
+    True: "rewards are learned of answers that people compared",
+    False: "what the model said of a row before tuning is kept",
 }
 EVEN = (0.75, 4 / 3)  # weights of wanted and unwanted rows in all, of which none outweighs the other (arXiv:2402.01306)
 
@@ -37,7 +41,7 @@ def check_form(objective: Objective, form: Format, *, writes: bool) -> None:
         raise RecipeError([
             f"tasks.0.objective: '{kind}' needs rows of {WANTS[wanted]}; the data is in the layout '{form.name}'"
         ])  # fmt: skip
-    if not writes:
+    if not writes and not objective.layout.rates:
         raise RecipeError([
             f"model: '{kind}' tunes what a model writes, and this is an encoder; leave --model out, or name one that "
             "writes"
@@ -58,11 +62,12 @@ def _problems(recipe: Recipe, layout: Layout, streams: bool) -> Iterator[str]:
     if data.learn == "all":
         yield f"data.learn: of {what} whole answers are told, and nothing of the prompt; leave it out"
     if recipe.augment:
-        yield f"augment: what the model said of a row before tuning is kept, so {what} stay as they are; leave it out"
+        yield f"augment: {KEPT[layout.rates]}, so {what} stay as they are; leave it out"
     if not isinstance(recipe.schedule, Epochs | Mixture):
         yield f"schedule: '{recipe.schedule.kind}' was not made for {what} in this version; take epochs, or mixture"
     if recipe.sharded:
-        yield f"sharded: what a model said before tuning is not shared out in this version; leave it out for {what}"
+        kept = "a head that gives answers a number" if layout.rates else "what a model said before tuning"
+        yield f"sharded: {kept} is not shared out in this version; leave it out for {what}"
     if recipe.evaluate.canaries:
         yield f"evaluate.canaries: are learned as text, and this run learns {what}; leave them out"
     if recipe.start is not None:
@@ -104,9 +109,10 @@ def notes(objective: Objective, built: Mapping[str, Rows]) -> list[Said]:
     """What a report says of the rows: how often the chosen answer is the longer one, which is learned with the rest;
     or how wanted and unwanted answers count."""
     rows = built["train"].rows
-    if objective.layout is Layout.PREFERENCES and rows:
+    if objective.layout in (Layout.PREFERENCES, Layout.REWARDS) and rows:
         longer = sum(_longer(row) for row in rows)
-        return [Said("chosen_longer", {"percent": round(100 * longer / len(rows)), "n": len(rows)})]
+        facts = {"percent": round(100 * longer / len(rows)), "n": len(rows)}
+        return [Said("chosen_longer_rated", facts) if objective.layout.rates else Said("chosen_longer", facts)]
     if isinstance(objective, Kto):
         right = sum(row.example.label is True for row in rows)
         facts = {"wanted": right, "unwanted": len(rows) - right}

@@ -19,7 +19,7 @@ from tuneful.data.splits import Split
 from tuneful.data.streams import StreamedRows
 from tuneful.data.xray import XRay, xray
 from tuneful.evaluation.primary import check_primary
-from tuneful.models.heads import Labels, headless
+from tuneful.models.heads import REWARD, Labels, headless
 from tuneful.models.processors import TextProcessor
 from tuneful.models.size import Size
 from tuneful.objectives import Retrieve
@@ -87,12 +87,14 @@ class Prepared:
         """What the model's class head answers; None for tokens."""
         if self.layout.vectors:
             return headless(self.layout)
+        if self.layout.rates:
+            return REWARD
         return Labels(self.labels.names, self.labels.problem, self.pooled) if self.labels else None
 
     @property
     def starts_new(self) -> bool:
         """Beside the pretrained body stands something that starts from nothing."""
-        return self.labels is not None or self.layout is Layout.REBUILT
+        return self.labels is not None or self.layout is Layout.REBUILT or self.layout.rates
 
     @property
     def by_name(self) -> bool:

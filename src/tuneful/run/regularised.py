@@ -38,7 +38,7 @@ def answer_of(layout: Layout, rows: Sequence[Row]) -> Answer:
     """What is told of a unit of these rows."""
     if layout in (Layout.TOKENS, Layout.MASKED):
         return Answer.TOKENS
-    if layout.prefers:
+    if layout.prefers or layout.rates:
         return Answer.CHOICE
     if layout.plays:
         return Answer.OWN

@@ -73,7 +73,8 @@ def resolve(
     if recipe.sharded:
         _check_sharded(recipe)
     count, mean = (len(rows), mean_tokens(rows)) if count is None else (count, mean_tokens(rows, examples=True))
-    labelled, reads = objective.layout is Layout.LABELS, not objective.layout.writes
+    labelled = objective.layout is Layout.LABELS
+    reads = not objective.layout.writes and not (objective.layout.rates and size.causal)
     adapter: Adapter = recipe.adapter or (Full() if reads and recipe.quantise is None else Lora())
     pooled = pools(objective)
     answer = answer_of(objective.layout, rows)
@@ -268,7 +269,7 @@ def _rows_per_step(tokens_per_step: int | None, rows: int, mean: float, layout: 
         return max(2, min(JUDGED_ROWS, int(PAIRED_SHARE * PAIRED_TOKENS / mean)))
     if pooled or layout in (Layout.TEXTS, Layout.REBUILT):
         return max(1, min(POOLED_ROWS, int(MOST_TOKENS / mean)))
-    low, high = (4, 16) if layout.writes else (8, 32)
+    low, high = (4, 16) if layout.writes or layout.rates else (8, 32)
     return min(max(low, min(high, round(rows / 100))), max(1, int(MOST_TOKENS / mean)))
 
 

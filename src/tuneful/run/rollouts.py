@@ -27,6 +27,7 @@ from tuneful.models.processors import TextProcessor
 from tuneful.objectives import OnPolicyDistil
 from tuneful.recipe import Recipe
 from tuneful.recipe.task import OWN
+from tuneful.run import judges
 from tuneful.run.folder import RunFolder
 from tuneful.run.lock import recipe_of
 from tuneful.schedules import Rollouts
@@ -85,6 +86,8 @@ def check_environment(recipe: Recipe, layout: Layout, *, writes: bool, streams: 
         problems = [f"environment: {words}" for words in environment.lacking()]
     lacking = [one for one in recipe.evaluate.verify if isinstance(one, Lacks)]
     problems += [f"evaluate.verify: {words}" for one in lacking for words in one.lacking()]
+    if not problems:
+        problems = list(judges.problems(recipe))
     if problems:
         raise RecipeError(problems)
 
@@ -172,7 +175,7 @@ def player_of(recipe: Recipe, processor: TextProcessor) -> Player:
     """Who plays; an episode has as many tokens as a row may have."""
     environment, limit = recipe.task.environment, recipe.task.data.max_tokens
     assert environment is not None and limit is not None  # preparing writes it out  # noqa: PT018
-    return Player(processor, partial(Play, environment), recipe.schedule.new_tokens, limit)
+    return Player(processor, partial(Play, judges.with_raters(environment)), recipe.schedule.new_tokens, limit)
 
 
 def player_of_run(folder: RunFolder, processor: TextProcessor) -> Player | None:
@@ -225,5 +228,7 @@ def never_apart(recipe: Recipe, records: Iterable[Record]) -> list[Said]:
         return []
     cut, broken = (np.mean([metrics[name] for metrics in idle]) for name in ("truncated", "broken"))
     whole = not getattr(recipe.task.objective, "truncated", True)
-    key = "never_judged" if broken > HALF else "never_whole" if whole and cut > HALF else "never_apart"
-    return [Said(key, {"percent": round(100 * len(idle) / len(drawn))})]
+    facts = {"percent": round(100 * len(idle) / len(drawn))}
+    if broken > HALF:
+        return [Said("never_judged", facts)]
+    return [Said("never_whole", facts) if whole and cut > HALF else Said("never_apart", facts)]

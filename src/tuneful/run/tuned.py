@@ -24,7 +24,7 @@ from tuneful.data.layouts import Collator
 from tuneful.evaluation.heads import vectors
 from tuneful.evaluation.readers import named, predictions
 from tuneful.evaluation.reading import class_logits
-from tuneful.models.heads import VECTORS, Labels, labels_in
+from tuneful.models.heads import REWARD, VECTORS, Labels, labels_in
 from tuneful.models.load import Loaded, load, locate
 from tuneful.models.processors import TextProcessor
 from tuneful.models.prompts import prompts_in
@@ -63,7 +63,12 @@ class Tuned:
     @property
     def writes(self) -> bool:
         """It answers with text."""
-        return self.labels is None and not self.finds and self.policy.network.causal
+        return self.labels is None and not self.finds and not self.rates and self.policy.network.causal
+
+    @property
+    def rates(self) -> bool:
+        """It gives a number to an answer."""
+        return self.prefers is not None and self.prefers.layout.rates
 
     @property
     def layout(self) -> Layout:
@@ -144,6 +149,8 @@ class Tuned:
             raise ModelError("this model gives labels; it does not write text")
         if self.finds:
             raise ModelError("this model finds documents; it does not write text")
+        if self.rates:
+            raise ModelError("this model gives answers a number, and writes none: tuneful.rate(run, ...)")
 
         def write(own: Sequence[Example]) -> list[str]:
             return written(
@@ -299,9 +306,10 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None, task: str | No
     names, kind = lock["labels"], lock["label_kind"]
     problem = next((problem for problem, known in KINDS.items() if known == kind), "")
     labels = Labels(tuple(names), problem, pooled=_is_pooled(recipe_of(lock))) if names else None
-    finds = _layout(recipe_of(lock)) is Layout.PAIRS
-    if finds:
-        labels = VECTORS
+    layout = _layout(recipe_of(lock))
+    finds = layout is Layout.PAIRS
+    if finds or (layout is not None and layout.rates):
+        labels = VECTORS if finds else REWARD
     # As in training, but for labels: a number in a person's own unit would be rounded to three digits in bf16.
     compute = torch.float32 if labels else precision(recipe["precision"])
 
@@ -332,7 +340,7 @@ def _open_run(folder: RunFolder, say: Say, quantise: Kind | None, task: str | No
     known = LabelSet(kind, tuple(names)) if names else None
     decisions = read_decisions(folder)
     objective = recipe_of(lock).task.objective
-    prefers = objective if objective is not None and objective.layout.prefers else None
+    prefers = objective if objective is not None and (objective.layout.prefers or objective.layout.rates) else None
     return Tuned(policy, processor, known, data.columns, data.encoding, finds, data.layout, decisions, router, prefers)
 
 
