@@ -74,6 +74,13 @@ def test_the_cost_of_an_answer_is_taken_from_its_reward() -> None:
     assert np.concatenate(told).tolist() == pytest.approx([-1 / 6 / spread, 1 / 3 / spread, -1 / 6 / spread], rel=1e-4)
 
 
+def test_what_counts_for_nothing_is_no_part_of_the_usual_cost() -> None:
+    """Rewards 1 and 0, costs 0.2 and 0.4 beside one of 9 that no reward stands for."""
+    costs = [[np.array([0.2]), np.array([9.0]), np.array([0.4])]]
+    found = Grpo(scale="none", kl=1.0).advantages(np.array([[1.0, NAN, 0.0]]), costs)[0]
+    assert [float(tokens[0]) for tokens in found] == pytest.approx([0.5 + 0.1, 0, -0.5 - 0.1])
+
+
 @pytest.mark.parametrize(
     ("objective", "share"),
     [

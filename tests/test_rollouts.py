@@ -107,6 +107,19 @@ def as_row(tried: Tried) -> Row:
     return rounds(None, Grpo(), [])._played(Row(example(), np.zeros(0), np.zeros(0)), tried)
 
 
+def test_the_token_an_answer_ends_with_is_learned_and_stands_there_once() -> None:
+    """Behind a reply the template puts 2, which ends it, and 7: where the model has written the 2 itself, 7 alone."""
+    for stopped in (True, False):
+        game: Any = SimpleNamespace(reward=1.0, broken="", turns=[], messages=[])
+        one, end = Tried(game, [1, 3], 2), (2,) if stopped else ()
+        one.say(Completion((5, 6), "x", stopped, end, (-1.0, -2.0, -3.0)[: 2 + stopped]), "x")
+        assert one.written == ([2, 3, 4] if stopped else [2, 3])
+        assert len(one.drawn) == len(one.written)
+        one.hear(np.array([2, 7]))
+        assert one.ids == [1, 3, 5, 6, 2, 7]
+        assert one.truncated is not stopped
+
+
 def test_an_episode_without_room_for_another_reply_is_cut(made: Any) -> None:
     ((tried,),) = player(made, Talk(9), longest=80).play(made.policy, [(example(), 0)], seed=0)
     assert tried.truncated
