@@ -150,6 +150,7 @@ def test_every_metric_is_told_by_some_answer() -> None:
             chosen={"base": [-1.0, 1], "tuned": [-2.0, 1]},
         ),
         answer(1, "x", "y", "x", wanted=True, judged={"base": False, "tuned": True}),
+        answer(1, "x", "y", "x", rewards={"base": 0.0, "tuned": 1.0}, verified={"base": 0.5, "tuned": 0.0}),
     ]
     told = {
         name for name in METRICS for given in kinds
