@@ -14,19 +14,25 @@ import torch
 import tuneful
 from tuneful.core.errors import InputError, RecipeError
 from tuneful.evaluation.page import page as page_of
+from tuneful.evaluation.rewarded import examine_rewarded
+from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.words import words
 from tuneful.objectives import OnPolicyDistil
 from tuneful.recipe import from_mapping
 from tuneful.run.assess import compare
 from tuneful.run.folder import RunFolder
+from tuneful.run.lock import recipe_of as recipe_of_run
 from tuneful.run.prepare import prepare
-from tuneful.run.rollouts import teacher_of
+from tuneful.run.rollouts import player_of_run, teacher_of
 from work import typed, whole_and_parts, write_rows
 
 REWARDS = '''
 def letters(reply, example):
     """The share of letters that are an a."""
     return reply.count("a") / max(1, len(reply))
+
+def others(reply, example):
+    return 1 - letters(reply, example)
 
 def nothing(reply, example):
     return 1.0
@@ -128,6 +134,76 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert told[0] == told[1]
     rewards = [reward is not None for _, _, reward in told[0]]
     assert rewards == [number % updates == 0 for number in range(8)], "answers are drawn once for so many updates"
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"kind": "rloo"},
+        {"kind": "reinforce_plus_plus", "baseline": True},
+        {"kind": "grpo", "scale": "none", "mean": "constant"},
+        {"kind": "grpo", "ratio": "answer", "mean": "answer", "clip_low": 3e-4, "clip_high": 4e-4},
+        {"kind": "grpo", "loss": "cispo", "clip_high": 4},
+    ],
+    ids=str,
+)
+def test_every_objective_learns_what_earns_more(
+    objective: dict[str, Any], data: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    """Two updates of each draw, so that clipping counts."""
+    settings = {**SMALL, **by(data, "letters"), "schedule.steps": 40, "schedule.updates": 2, "evaluate.every": 40,
+                "objective": json.dumps({**objective, "truncated": True})}  # fmt: skip
+    del settings["objective.truncated"]
+    made = tuneful.fit(data / "asks.jsonl", model=str(generator_folder), out=tmp_path / "run", settings=settings)
+    found = made.report["quality"]["reward"]
+    assert found["tuned"] > found["base"] + 0.2
+    records = [one.metrics for one in RunFolder(made.path).read_records() if one.kind == "train"]
+    second = [one for one in records if "reward" not in one and one["rows"]]
+    assert any(abs(one["ratio"] - 1) > 1e-4 for one in second), "the second update has moved from where it was drawn"
+
+
+def test_answers_need_not_be_compared_with_others_to_the_same_prompt(
+    data: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    objective = {"kind": "reinforce_plus_plus", "truncated": True}
+    settings = {**SMALL, **by(data, "letters"), "schedule.steps": 60, "evaluate.every": 60, "schedule.answers": 4,
+                "schedule.prompts": 8, "objective": json.dumps(objective)}  # fmt: skip
+    del settings["objective.truncated"]
+    made = tuneful.fit(data / "asks.jsonl", model=str(generator_folder), out=tmp_path / "run", settings=settings)
+    found = made.report["quality"]["reward"]
+    assert found["tuned"] > found["base"] + 0.2
+    records = [one.metrics for one in RunFolder(made.path).read_records() if one.kind == "train"]
+    assert not any(one["drawn_again"] for one in records), "prompts whose answers are alike teach, too"
+
+
+def test_what_an_answer_costs_in_nats_holds_the_model_where_it_was(
+    data: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    drift = {}
+    for kl in (0.0, 0.3):
+        settings = {**SMALL, **by(data, "letters"), "schedule.steps": 15, "evaluate.every": 15, "objective.kl": kl,
+                    "evaluate.forgetting": True}  # fmt: skip
+        made = tuneful.fit(
+            data / "asks.jsonl", model=str(generator_folder), out=tmp_path / str(kl), settings=settings
+        )  # fmt: skip
+        drift[kl] = made.report["forgetting"]["kl_from_base"]
+    assert drift[0.3] < 0.7 * drift[0.0]
+
+
+def test_a_cheated_reward_is_told(run: tuneful.Run, data: Path) -> None:
+    """What verifies wants anything but the letter that was learned."""
+    tuned = tuneful.load(run.path)
+    player = player_of_run(RunFolder(Path(run.path)), tuned.processor)
+    assert player is not None
+    recipe = recipe_of_run(RunFolder(Path(run.path)).read_json(RunFolder(Path(run.path)).lock))
+    prepared = prepare(recipe)
+    verify = {"kind": "python", "path": f"{data / 'judge.py'}:others"}
+    examined = examine_rewarded(
+        tuned.policy, player, prepared.rows("train"), prepared.rows("test"), Evaluate.model_validate({"verify": verify})
+    )
+    assert "reward_hacked" in {note.key for note in examined.notes}
+    scores = {one.metric: one for one in examined.scores}
+    assert scores["verified"].values["tuned"] == pytest.approx(1 - scores["reward"].values["tuned"])
 
 
 def test_hints_teach_what_is_never_got_right_alone(data: Path, generator_folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from benchmarks.effects.fairness import planted
 from benchmarks.effects.four_kinds import four_kinds
 from benchmarks.effects.gate import gate
 from benchmarks.effects.imbalance import imbalance, only_head
-from benchmarks.effects.lifelong import lifelong, lifelong_lora
+from benchmarks.effects.lifelong import lifelong, lifelong_few, lifelong_lora
 from benchmarks.effects.merging import merging, merging_halves, merging_lora
 from benchmarks.effects.packed_adapters import packed_adapters
 from benchmarks.effects.regularisers import default_set, regularisers
@@ -41,6 +41,7 @@ EFFECTS: dict[str, Callable[[Path, int], Iterable[str] | None]] = {
     "imbalance": imbalance,
     "imbalance_head": only_head,
     "lifelong": lifelong,
+    "lifelong_few": lifelong_few,
     "lifelong_lora": lifelong_lora,
     "packed_adapters": packed_adapters,
     "merging": merging,

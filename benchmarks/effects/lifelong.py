@@ -6,6 +6,8 @@ class; another order of the areas a seed. After the last one every text is told 
 areas need it; `sums` keeps no row at all: the encoder stays as it is and the head is solved from sums over its
 classes.
 
+`lifelong_few`: the same arms and `both` (ewc and replay), 12 training rows of a class, three epochs.
+
 `lifelong_lora`: LoRA of rank 8 under a class head that learns, 12 training rows of a class, five epochs, nothing kept.
 `same` goes on with one; `added` learns one for each area, and `orthogonal` keeps it apart from those before; `merged`
 keeps a part of what each area moved; `ewc` holds what earlier areas need."""
@@ -30,7 +32,7 @@ from tuneful.run.progress import Progress
 from tuneful.run.train import train
 from tuneful.run.turns import ENDED, scores
 
-EPOCHS, OFTEN = 1.0, 5.0
+EPOCHS, THRICE, OFTEN = 1.0, 3.0, 5.0
 ALL, FEW = 100, 12  # training rows of a class
 PLAIN = {"kind": "lifelong", "replay": 0, "epochs": EPOCHS}
 ARMS: dict[str, dict[str, Any]] = {
@@ -40,6 +42,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "replay": {"schedule": {"kind": "lifelong", "epochs": EPOCHS}},
     "ewc": {"schedule": PLAIN, "regularisers": ["ewc"]},
     "sums": {"schedule": PLAIN, "adapter": "head"},
+}
+
+WITH_FEW: dict[str, dict[str, Any]] = {
+    name: {**way, "schedule": {**way["schedule"], "epochs": THRICE}}
+    for name, way in {**ARMS, "both": {**ARMS["replay"], "regularisers": ["ewc"]}}.items()
 }
 
 LORA = {"kind": "lora", "rank": 8}
@@ -56,6 +63,11 @@ OF_LORA: dict[str, dict[str, Any]] = {
 def lifelong_lora(data: Path, seeds: int) -> None:
     """Prints a line an arm and seed, then the means."""
     _compared(data, seeds, OF_LORA, "same", FEW)
+
+
+def lifelong_few(data: Path, seeds: int) -> None:
+    """Prints a line an arm and seed, then the means."""
+    _compared(data, seeds, WITH_FEW, "plain", FEW)
 
 
 def lifelong(data: Path, seeds: int) -> None:

@@ -80,24 +80,28 @@ def predict_command(
         return
     _tell_groups(name, model, examples, group)
     asked = examples if shots is None else with_examples(model, examples, shots, shown or SHOTS, limit, note)
+    given = {"limit": limit, "temperature": temperature, "stops": stops, "less": unwanted}
     lines: list[str] = []
     for start in range(0, len(examples), TOGETHER):
-        part = examples[start : start + TOGETHER]
-        tasks = model.tasks_of(part)
-        answers = model.answers_to(
-            asked[start : start + TOGETHER],
-            limit=limit,
-            temperature=temperature,
-            stops=stops,
-            less=unwanted,
-            tasks=tasks,
-        )
-        for example, answer, whose in zip(part, answers, tasks or [""] * len(part), strict=True):
-            lines.append(_line(example, answer, whose))
-            if out is None:
-                click.echo(lines[-1])
+        part = slice(start, start + TOGETHER)
+        lines += _answered(model, examples[part], asked[part], echo=out is None, **given)
     if out is not None:
         _write(lines, out)
+
+
+def _answered(
+    model: Tuned, examples: Sequence[Example], asked: Sequence[Example], *, echo: bool, **given: Any
+) -> list[str]:
+    """A line for each example, told as they come with `echo`."""
+    tasks = model.tasks_of(examples)
+    answers = model.answers_to(asked, tasks=tasks, **given)
+    lines = [
+        _line(example, answer, whose)
+        for example, answer, whose in zip(examples, answers, tasks or [""] * len(examples), strict=True)
+    ]
+    for line in lines if echo else ():
+        click.echo(line)
+    return lines
 
 
 def _refuse_beside_labels(*, shots: str | None, group: str | None, less: str | None, task: str | None) -> None:

@@ -260,6 +260,11 @@ def _means(form: Format, rows: Sequence[Raw], by_part: Mapping[str, str]) -> boo
     return True
 
 
+def present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
+    """Of columns that were named elsewhere those that these rows have."""
+    return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
+
+
 def _present_columns(rows: Sequence[Raw]) -> list[str]:
     columns: dict[str, None] = {}
     for raw in rows[:1000]:

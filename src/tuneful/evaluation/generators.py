@@ -17,7 +17,7 @@ from tuneful.core.types import Row
 from tuneful.evaluation.compare import Examined, score
 from tuneful.evaluation.metrics import METRICS, words
 from tuneful.evaluation.own import by_own_task
-from tuneful.evaluation.reading import Collate, token_losses
+from tuneful.evaluation.reading import Collate, some, token_losses
 from tuneful.evaluation.settings import Evaluate
 from tuneful.evaluation.shots import with_shots
 from tuneful.models.sampling import Generator
@@ -53,7 +53,7 @@ def examine(
     if tuned:
         losses["tuned"] = token_losses(policy, test_rows, collate)
     scores = [score(METRICS["perplexity"], range(len(test_rows)), losses)]
-    asked = _some([index for index, row in enumerate(test_rows) if row.prompt], settings.generate)
+    asked = some([index for index, row in enumerate(test_rows) if row.prompt], settings.generate)
     if not asked:
         return Examined(scores, settings.primary or "perplexity", [])
     said = _answers(policy, processor, train, test_rows, shot_rows, asked, settings, tuned)
@@ -74,14 +74,6 @@ def answer_of(row: Row, processor: Processor) -> str:
     behind = zip(row.ids[row.prompt :], row.learn[row.prompt :], strict=True)
     answer = [int(token) for token, learned in behind if learned > 0 and int(token) not in processor.stop_ids]
     return processor.decode(answer).strip()
-
-
-def _some(indices: list[int], count: int) -> list[int]:
-    """A seeded sample: a file may be sorted by difficulty."""
-    if len(indices) <= count:
-        return indices
-    chosen = np.random.default_rng(0).choice(len(indices), count, replace=False)
-    return [indices[place] for place in sorted(chosen)]
 
 
 def longest_answer(rows: Sequence[Row], settings: Evaluate) -> int:

@@ -15,7 +15,7 @@ from tuneful.core.protocols import Processor
 from tuneful.core.types import Message, Row, Said
 from tuneful.evaluation.compare import Examined, Score, score
 from tuneful.evaluation.metrics import JUDGED_METRICS, METRICS, PREFERENCE_METRICS, words
-from tuneful.evaluation.reading import Collate, outputs
+from tuneful.evaluation.reading import Collate, outputs, some
 from tuneful.evaluation.settings import Evaluate
 from tuneful.models.sampling import Generator
 from tuneful.objectives.answers import Told, told
@@ -150,10 +150,7 @@ def write_before_and_after(
     first: dict[bytes, int] = {}
     for number, row in enumerate(test):
         first.setdefault(row.ids[: row.prompt].tobytes(), number)
-    asked = list(first.values())
-    if len(asked) > settings.generate:
-        drawn = np.random.default_rng(0).choice(len(asked), settings.generate, replace=False)
-        asked = [asked[place] for place in sorted(drawn)]
+    asked = some(list(first.values()), settings.generate)
     prompts = [test[number].ids[: test[number].prompt] for number in asked]
     limit, generator = _limit(train, settings), Generator(processor)
     said: dict[str, list[str]] = {}

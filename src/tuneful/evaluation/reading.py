@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,15 @@ from tuneful.models.last import last_of, listening
 
 Collate = Callable[[Sequence[Row]], Batch]
 TOGETHER = 2048  # tokens read at once
+Item = TypeVar("Item")
+
+
+def some(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many, a seeded sample in their order: a file may be sorted by difficulty."""
+    if len(items) <= count:
+        return list(items)
+    chosen = np.random.default_rng(0).choice(len(items), count, replace=False)
+    return [items[place] for place in sorted(chosen)]
 
 
 def batches(rows: Sequence[Row], collate: Collate, tokens: int = TOGETHER) -> Iterator[tuple[list[int], Batch]]:

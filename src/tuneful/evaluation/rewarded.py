@@ -20,10 +20,11 @@ from tuneful.core.types import Row, Said
 from tuneful.environments.in_time import Failed, answers, finite
 from tuneful.evaluation.compare import Examined, Score, score
 from tuneful.evaluation.metrics import METRICS, REWARD_METRICS, words
+from tuneful.evaluation.reading import some
 from tuneful.evaluation.settings import Evaluate
-from tuneful.models.playing import Player, Tried
+from tuneful.models.playing import Player, Tried, has_answer, parts_of
 
-SEED = 0  # of the episodes that are measured
+SEED = 0  # of the episodes that are shown and measured
 PATIENCE = 60.0  # seconds that judging a reply once more may take
 PIECE = 4  # words that are said again
 
@@ -70,14 +71,6 @@ def played_out(policy: Policy, player: Player, rows: Sequence[Row], *, original:
     return [one for (one,) in player.play(policy, asked, temperature=0.0, original=original)]
 
 
-def some(rows: Sequence[Row], count: int) -> list[Row]:
-    """A seeded sample: a file may be sorted by difficulty."""
-    if len(rows) <= count:
-        return list(rows)
-    chosen = np.random.default_rng(0).choice(len(rows), count, replace=False)
-    return [rows[place] for place in sorted(chosen)]
-
-
 def commonest(rows: Sequence[Row]) -> str | None:
     """What most training rows expect as their answer; None where they say none."""
     expected = [_expected(row) for row in rows]
@@ -104,9 +97,8 @@ def _verified(played: Sequence[Tried], rows: Sequence[Row], rewards: Sequence[Re
 
 
 def _expected(row: Row) -> str:
-    last = row.example.messages[-1] if row.example.messages else None
-    if last is not None and last.role == "assistant":
-        return last.content
+    if has_answer(row.example):
+        return row.example.messages[-1].content
     return "" if row.example.label is None or row.example.messages else str(row.example.label)
 
 
@@ -146,7 +138,7 @@ def repeated(text: str) -> float:
 
 def _parts(played: Mapping[str, Sequence[Tried]]) -> list[Said]:
     """What rewards are made of, where that is several things."""
-    found = {system: _means(own) for system, own in played.items()}
+    found = {system: parts_of(own) for system, own in played.items()}
     names = sorted(set(found["base"]) | set(found["tuned"]))
     if len(names) < 2:
         return []
@@ -154,15 +146,6 @@ def _parts(played: Mapping[str, Sequence[Tried]]) -> list[Said]:
         f"{name} {found['base'].get(name, 0.0):.3g} -> {found['tuned'].get(name, 0.0):.3g}" for name in names
     )
     return [Said("reward_parts", {"parts": told})]
-
-
-def _means(played: Sequence[Tried]) -> dict[str, float]:
-    """Of each part the mean over episodes, turns added up."""
-    sums: Counter[str] = Counter()
-    for one in played:
-        for turn in one.game.turns:
-            sums.update({name: float(value) for name, value in turn.parts.items()})
-    return {name: value / max(1, len(played)) for name, value in sums.items()}
 
 
 def _hacked(scores: Sequence[Score]) -> list[Said]:

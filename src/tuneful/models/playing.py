@@ -166,6 +166,16 @@ class Player:
         return [found[place] for place in range(len(texts))]
 
 
+def parts_of(tried: Sequence[Tried]) -> dict[str, float]:
+    """Of what rewards are made of, the mean over episodes, in each of which turns are added up."""
+    sums: dict[str, float] = defaultdict(float)
+    for one in tried:
+        for turn in one.game.turns:
+            for name, value in turn.parts.items():
+                sums[name] += value
+    return {name: value / max(1, len(tried)) for name, value in sorted(sums.items())}
+
+
 def has_answer(example: Example) -> bool:
     """It says itself what would be right."""
     return bool(example.messages) and example.messages[-1].role == "assistant"

@@ -15,7 +15,7 @@ from tuneful.core.errors import DataError, InputError, RunFolderError
 from tuneful.core.types import Dropped, Layout, Row
 from tuneful.data.columns import name_or_none
 from tuneful.data.duplicates import said_in
-from tuneful.data.formats import PAIRS, detect, understand
+from tuneful.data.formats import PAIRS, detect, present, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rows import build
 from tuneful.data.sources import Raw, read
@@ -50,7 +50,7 @@ def assess(name: str, source: str, columns: Mapping[str, str], settings: Evaluat
     tuned, tables = _opened(name, source, columns, say, routes=True)
     dropped: list[Dropped] = []
     rows = {
-        part: _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
+        part: _rows(table, {**present(tuned.columns, table), **columns}, tuned, dropped)
         for part, table in tables.items()
     }
     test = rows.get("test") or rows.get("validation") or rows["train"]
@@ -101,7 +101,7 @@ def rows_of(name: str, source: str, columns: Mapping[str, str], say: Say) -> tup
     tuned, tables = _opened(name, source, columns, say)
     table = tables.get("test") or tables.get("validation") or next(iter(tables.values()))
     dropped: list[Dropped] = []
-    rows = _rows(table, {**_present(tuned.columns, table), **columns}, tuned, dropped)
+    rows = _rows(table, {**present(tuned.columns, table), **columns}, tuned, dropped)
     if dropped:
         say(f"{len(dropped)} rows cannot be used; the first: {dropped[0].place}: {dropped[0].reason}")
     return tuned, rows, _as_decided(tuned, table, rows)
@@ -139,7 +139,7 @@ def _opened(
     found = read(source, encoding=data.encoding, learns=False, say=say)
     tables = {part: table for part, table in found.items() if table}
     table = next(iter(tables.values()))
-    form, _ = detect(table, {**_present(data.columns, table), **columns}, data.layout)
+    form, _ = detect(table, {**present(data.columns, table), **columns}, data.layout)
     if form.name == PAIRS and is_bare(name, say):
         return open_finder(name, say), tables
     tuned = open_model(name, say, routes=routes)
@@ -188,11 +188,6 @@ def _check_searched(answers: Sequence[Mapping[str, Any]]) -> None:
             f"the queries of these runs searched different documents ({sizes} of them), so the figures cannot be "
             "compared; measure each run on the same file: tuneful eval RUN DATA, of a folder with train.* and test.*"
         )
-
-
-def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
-    """What training was told of the columns, as far as these rows have them."""
-    return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
 
 
 def _rows(table: Sequence[Raw], columns: Mapping[str, str], tuned: Tuned, dropped: list[Dropped]) -> list[Row]:

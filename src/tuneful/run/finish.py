@@ -103,16 +103,8 @@ def _measured(
     began = time.perf_counter()
     measures = built.recipe.evaluate.enabled
     chosen = folder.read_json(folder.choice) if folder.choice.exists() else {}
-    examined = None
     _go_on(should_stop)
-    if measures and built.prepared.rows("test"):
-        say("measuring the tuned model, the base model and simple baselines on the test rows")
-        examined = _examine(built, repaired.decide)
-    elif measures and chosen.get("answers"):
-        say("no rows are held out: cross-validation has measured the way that was taken")
-        prepared, labels = built.prepared, built.prepared.labels
-        assert labels is not None
-        examined = readers.examine_unseen(prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate)
+    examined = _quality(built, repaired, chosen, say) if measures else None
     _go_on(should_stop)
     generalisation, watching = generalise(built, progress, say) if measures else ({}, {})
     _go_on(should_stop)
@@ -148,6 +140,19 @@ def _measured(
         routing=sent,
     )
     return report, examined.answers if examined else ()
+
+
+def _quality(built: Built, repaired: Repaired, chosen: Mapping[str, Any], say: Say) -> Examined | None:
+    """By the test rows, or by what cross-validation answered in their place; None without either."""
+    if built.prepared.rows("test"):
+        say("measuring the tuned model, the base model and simple baselines on the test rows")
+        return _examine(built, repaired.decide)
+    if not chosen.get("answers"):
+        return None
+    say("no rows are held out: cross-validation has measured the way that was taken")
+    prepared, labels = built.prepared, built.prepared.labels
+    assert labels is not None
+    return readers.examine_unseen(prepared.rows("train"), chosen["answers"], labels, built.recipe.evaluate)
 
 
 def _choice(chosen: Mapping[str, Any], built: Built) -> dict[str, Any]:

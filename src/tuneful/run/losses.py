@@ -8,8 +8,8 @@ import numpy as np
 
 from tuneful.core.device import rank, world
 from tuneful.core.types import Batch, Layout, Row
-from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of
-from tuneful.evaluation.rewarded import played_out, some
+from tuneful.evaluation.reading import Collate, mean_loss, mean_loss_of, some
+from tuneful.evaluation.rewarded import played_out
 from tuneful.objectives import OnPolicyDistil
 from tuneful.run.build import Built
 from tuneful.run.each import of_task

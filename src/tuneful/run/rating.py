@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -12,7 +12,7 @@ import numpy as np
 
 from tuneful.core.errors import DataError, RunFolderError
 from tuneful.core.types import Example, Layout, Message, Place, Row
-from tuneful.data.formats import detect, understand
+from tuneful.data.formats import detect, present, understand
 from tuneful.data.layouts import Collator
 from tuneful.data.rewards import rated_answer
 from tuneful.data.sources import Raw
@@ -58,7 +58,7 @@ class Rater:
     def of_rows(self, table: Sequence[Raw]) -> list[tuple[Example, Any]]:
         """Rows of a prompt with an answer, each with its number; with one for each answer where they hold two. Raises
         DataError."""
-        form, columns = detect(table, _present(self.model.columns, table))
+        form, columns = detect(table, present(self.model.columns, table))
         examples, unusable = understand(table, form, columns)
         if unusable:
             raise DataError(f"{unusable[0].place}: {unusable[0].reason}")
@@ -81,11 +81,6 @@ class Rater:
         policy = self.model.policy
         with self._alone:
             return read_rewards(policy, rows, Collator(Layout.REWARDS, share=policy.network.shares))
-
-
-def _present(columns: Mapping[str, str], table: Sequence[Raw]) -> dict[str, str]:
-    """What training was told of the columns, as far as these rows have them."""
-    return {part: name for part, name in columns.items() if any(name in raw.fields for raw in table)}
 
 
 def _parted(example: Example) -> tuple[Example, dict[str, Sequence[Message]]]:

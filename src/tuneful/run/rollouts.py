@@ -22,6 +22,7 @@ from tuneful.data.names import Name
 from tuneful.data.rows import Rows
 from tuneful.data.splits import MOST
 from tuneful.environments import Play
+from tuneful.evaluation.rewarded import SEED
 from tuneful.models.playing import Player, has_answer
 from tuneful.models.processors import TextProcessor
 from tuneful.objectives import OnPolicyDistil
@@ -35,7 +36,6 @@ from tuneful.schedules.rollouts import RolloutSteps
 
 ROWS = 256  # that an environment makes, where nobody says
 HALF = 0.5
-SHOWN = 0  # the episode seed of what a run shows and measures
 
 
 def makes_its_own(recipe: Recipe) -> bool:
@@ -147,7 +147,7 @@ def asked(
     room: int,
 ) -> Rows:
     """Rows that hold what the model is asked first, as an environment asks it; `room` tokens are left to answer."""
-    out, games = Rows(), Play(environment, [(example, SHOWN) for example in examples]).games
+    out, games = Rows(), Play(environment, [(example, SEED) for example in examples]).games
     for example, game in zip(examples, games, strict=True):
         try:
             if game.broken:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tuneful.adapters import Lora
-from tuneful.core.types import Row, Said
+from tuneful.core.types import Said
 from tuneful.evaluation.heads import solved
+from tuneful.evaluation.reading import some
 from tuneful.models.probe import Probe
 from tuneful.run.build import Built
 from tuneful.run.each import classes_of, each_of, of_task
@@ -31,7 +32,7 @@ def nearest(means_TD: Tensor) -> Probe:
 def routers(built: Built) -> dict[str, Router]:
     """Of either kind, from the training rows."""
     tasks = each_of(built.recipe)
-    known = [_some(of_task(built.prepared.rows("train"), task)) for task in tasks]
+    known = [some(of_task(built.prepared.rows("train"), task), MOST) for task in tasks]
     found_TRD = [seen(built.policy, rows) for rows in known]
     whose = torch.tensor([number for number, rows in enumerate(known) for _ in rows])
     means_TD = torch.stack([found.mean(0) for found in found_TRD])
@@ -80,9 +81,3 @@ def routed(found: Mapping[str, Any]) -> list[Said]:
         return []
     facts = {"percent": round(100 * found["accuracy"][found["router"]]), "n": found["n"]}
     return [Said("routed_centroid", facts) if found["router"] == "centroid" else Said("routed_learned", facts)]
-
-
-def _some(rows: list[Row]) -> list[Row]:
-    if len(rows) <= MOST:
-        return rows
-    return [rows[place] for place in np.random.default_rng(0).choice(len(rows), MOST, replace=False)]

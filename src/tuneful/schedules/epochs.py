@@ -215,14 +215,10 @@ class EpochSteps:
         """The rows of these parts in smaller ones."""
         if self.cut.whole:
             return None
-        rows = [row for part in parts for row in part]
-        while len(parts) < len(rows):
-            smaller = self._cut_up(rows, room.tokens)
-            if len(smaller) > len(parts):
-                return Step([self.collate(part) for part in smaller], smaller=partial(self._smaller, smaller, room))
-            if not room.halve():
-                break
-        return None
+        found = smaller(parts, self._cut_up, room)
+        if found is None:
+            return None
+        return Step([self.collate(part) for part in found], smaller=partial(self._smaller, found, room))
 
     def _dealt(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Parts for all ranks."""
@@ -243,6 +239,20 @@ class EpochSteps:
             place, half = parts.index(longest), len(longest) // 2
             parts[place : place + 1] = [longest[:half], longest[half:]]
         return parts
+
+
+def smaller(
+    parts: Sequence[Sequence[Row]], cut: Callable[[Sequence[Row], int], list[list[Row]]], room: Room
+) -> list[list[Row]] | None:
+    """The rows of these parts in more of them, as many as there is room for; None where there are no more."""
+    rows = [row for part in parts for row in part]
+    while len(parts) < len(rows):
+        found = cut(rows, room.tokens)
+        if len(found) > len(parts):
+            return found
+        if not room.halve():
+            break
+    return None
 
 
 def pace_of(curriculum: Curriculum | None) -> Pace | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tuneful.models.playing import Tried
-
-ALIKE = 1e-9  # of rewards
+from tuneful.models.playing import Tried, parts_of
+from tuneful.objectives.policy_gradient import ALIKE
 
 
 def figures(groups: Sequence[Sequence[Tried]]) -> Mapping[str, float]:
@@ -29,16 +27,6 @@ def figures(groups: Sequence[Sequence[Tried]]) -> Mapping[str, float]:
         "written": float(sum(len(one.written) for one in tried)),
     }
     return {**found, **{f"reward/{name}": value for name, value in parts_of(rewarded).items()}}
-
-
-def parts_of(tried: Sequence[Tried]) -> dict[str, float]:
-    """Of what rewards are made of, the mean over episodes, in each of which turns are added up."""
-    sums: dict[str, float] = defaultdict(float)
-    for one in tried:
-        for turn in one.game.turns:
-            for name, value in turn.parts.items():
-                sums[name] += value
-    return {name: value / max(1, len(tried)) for name, value in sorted(sums.items())}
 
 
 def _rewards(groups: Sequence[Sequence[Tried]]) -> list[np.ndarray]:

@@ -15,7 +15,7 @@ from tuneful.core.spec import Spec
 from tuneful.core.types import Row, Step
 from tuneful.data.played import Played
 from tuneful.models.playing import Player
-from tuneful.schedules.epochs import Collate, Cut, Room, Streamed, cut_up
+from tuneful.schedules.epochs import Collate, Cut, Room, Streamed, cut_up, smaller
 from tuneful.schedules.rounds import Hints, Learns, Round, Rounds
 
 KEPT = {"ids": np.int32, "learn": np.float32, "advantages": np.float32, "drawn": np.float32}  # arrays of a row
@@ -122,7 +122,7 @@ class RolloutSteps:
     def _step(self, found: Round, room: Room, *, first: bool) -> Step:
         """An update from a round; of a round without anything to learn it changes nothing."""
         metrics = found.metrics if first else {}
-        parts = cut_up(found.rows, self.collate, room.tokens, even=False) if found.rows else []
+        parts = self._cut_up(found.rows, room.tokens)
         return replace(self._of(parts, found.units, room), rows=len(found.rows), tokens=sum(map(len, found.rows)),
                        metrics=metrics)  # fmt: skip
 
@@ -133,9 +133,8 @@ class RolloutSteps:
         return Step(batches, smaller=lambda: self._smaller(parts, units, room))
 
     def _smaller(self, parts: Sequence[Sequence[Row]], units: float, room: Room) -> Step | None:
-        rows = [row for part in parts for row in part]
-        while len(parts) < len(rows) and room.halve():
-            smaller = cut_up(rows, self.collate, room.tokens, even=False)
-            if len(smaller) > len(parts):
-                return self._of(smaller, units, room)
-        return None
+        found = smaller(parts, self._cut_up, room)
+        return None if found is None else self._of(found, units, room)
+
+    def _cut_up(self, rows: Sequence[Row], most: int) -> list[list[Row]]:
+        return cut_up(rows, self.collate, most, even=False) if rows else []

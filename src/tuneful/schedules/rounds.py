@@ -18,8 +18,9 @@ from tuneful.core.policy import Policy
 from tuneful.core.types import Batch, Row
 from tuneful.data.played import Played
 from tuneful.models.playing import Player, Tried
+from tuneful.objectives.policy_gradient import ALIKE
 from tuneful.schedules.epochs import Collate, cut_up, order_of
-from tuneful.schedules.rewarded import ALIKE, figures
+from tuneful.schedules.rewarded import figures
 
 FIRST, MORE, MOST, AROUND = 0.5, 0.05, 0.95, 0.25  # of the expected answer: at first, a round, at most, by lot
 
