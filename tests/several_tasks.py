@@ -10,7 +10,7 @@ from typing import Any
 
 from tuneful.core.device import is_first, join_ranks
 from tuneful.recipe import from_mapping
-from tuneful.run.affinity import looked_ahead
+from tuneful.run.affinity import drawings, looked_ahead
 from tuneful.run.build import build
 from tuneful.run.prepare import prepare
 from tuneful.schedules.epochs import EpochSteps
@@ -19,7 +19,7 @@ from tuneful.schedules.epochs import EpochSteps
 def looked(given: dict[str, Any]) -> dict[str, Any]:
     """A look before the first update, in micro-batches of one row or two; and the rows that the first updates draw."""
     built = build(prepare(from_mapping(given)[0]))
-    (record,) = looked_ahead(built, 1)
+    (record,) = looked_ahead(built, 1, drawings(built))
     schedule = built.schedule
     assert isinstance(schedule, EpochSteps)
     steps = list(islice(schedule.visits(schedule.rows), 5))  # type: ignore[arg-type]

@@ -177,7 +177,8 @@ def test_page_and_card_show_it(language: str) -> None:
 def test_how_often_it_looks(tmp_path: Path, reader_folder: Path) -> None:
     """Three tasks with 16 rows each, updates of 12 rows: 8 rows of each are looked at, 24 (3 + 4) / 36 = 4.67 updates,
     which are a quarter of 19."""
-    built = build(prepare(recipe_of(tasks_of(tmp_path, model=str(reader_folder)), "optimiser.rows_per_step=12")))
+    given = tasks_of(tmp_path, model=str(reader_folder))
+    built = build(prepare(recipe_of(given, "optimiser.rows_per_step=12", "evaluate.affinity=true")))
     drawn = drawings(built)
     assert {name: drawing.count for name, drawing in drawn.items()} == {"t0": 8, "t1": 8, "t2": 8}
     assert every(built, drawn) == 19
@@ -241,7 +242,7 @@ def test_layers_computed_twice_look_alike(tmp_path: Path, reader_folder: Path) -
         given = tasks_of(tmp_path, model=str(reader_folder), precision="fp32",
                          optimiser={"gradient_checkpointing": twice}, evaluate={"affinity": True})  # fmt: skip
         built = build(prepare(recipe_of(given, "evaluate.affinity_every=1")))
-        (look,) = looked_ahead(built, 1)
+        (look,) = looked_ahead(built, 1, drawings(built))
         found.append(look.metrics)
         assert not built.policy.module.training
         assert any(child.training for child in built.policy.module.modules()) == twice
@@ -265,8 +266,8 @@ def test_kinds_of_task_are_looked_at_through_their_own_heads(generator_folder: P
     write_rows(tmp_path / "tone.jsonl", moods(30))
     built = built_of(two_kinds(tmp_path, generator_folder, evaluate={"affinity": True, "affinity_every": 2}))
     before = {name: tensor.clone() for name, tensor in built.policy.attached.state().items()}
-    assert list(looked_ahead(built, 1)) == []
-    (look,) = looked_ahead(built, 2)
+    assert list(looked_ahead(built, 1, drawings(built))) == []
+    (look,) = looked_ahead(built, 2, drawings(built))
     assert look.metrics.keys() == {
         f"affinity/{one}/{other}" for one in ("talk", "tone") for other in ("talk", "tone")
     } | {"seconds"}

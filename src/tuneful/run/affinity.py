@@ -50,7 +50,10 @@ class Drawing:
 
 
 def drawings(built: Built) -> dict[str, Drawing]:
-    """By task, or by kind of task where there are several."""
+    """By task, or by kind of task where there are several; empty where nobody asks. Once a run: it goes through all
+    rows."""
+    if not asks_affinity(built.recipe):
+        return {}
     if built.parts:
         each = {name: (part, _learned(part), _update(part)) for name, part in built.parts.items()}
     else:
@@ -79,11 +82,8 @@ def every(built: Built, drawn: Mapping[str, Drawing]) -> int:
     return max(1, math.ceil(looked * (len(drawn) + 4) / (3 * update * SHARE)))
 
 
-def looked_ahead(built: Built, step: int) -> Iterator[Record]:
+def looked_ahead(built: Built, step: int, drawn: Mapping[str, Drawing]) -> Iterator[Record]:
     """A look, where one is due after this update."""
-    if not asks_affinity(built.recipe):
-        return
-    drawn = drawings(built)
     if len(drawn) < 2 or step % every(built, drawn):
         return
     began, policy = time.perf_counter(), built.policy
@@ -106,9 +106,8 @@ def looked_ahead(built: Built, step: int) -> Iterator[Record]:
 
 def told_affinity(built: Built, folder: RunFolder) -> dict[str, Any]:
     """For the report's `forgetting`; empty where nothing was asked or no look was due."""
-    if not asks_affinity(built.recipe):
+    if not (drawn := drawings(built)):
         return {}
-    drawn = drawings(built)
     looks = [record.metrics for record in folder.read_records() if record.kind == AFFINITY]
     found = affinity(looks, list(drawn))
     rows = {name: drawing.count for name, drawing in drawn.items()}

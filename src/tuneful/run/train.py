@@ -15,7 +15,7 @@ from tuneful.core.protocols import KeepsTensors, Schedule, Stateful
 from tuneful.core.ranks import first_alone
 from tuneful.core.types import Boundary, Record, Said, Step
 from tuneful.engine.checkpoint import Saved, load_newest, newest_step, save_checkpoint
-from tuneful.run.affinity import looked_ahead
+from tuneful.run.affinity import drawings, looked_ahead
 from tuneful.run.apart import watching
 from tuneful.run.build import Built
 from tuneful.run.folder import RunFolder
@@ -66,7 +66,7 @@ def train(
     Raises Interrupted after saving when `should_stop` says so, and Diverged or OutOfMemory after saving the last
     good state. Of a soup whole runs are saved."""
     recipe, start = built.recipe, start_of(built)
-    progress.watch = watching(recipe)
+    progress.watch, drawn = watching(recipe), drawings(built)
     if resume:
         _restore(built, folder, progress, say)
     if progress.step == 0:
@@ -82,7 +82,7 @@ def train(
                 continue
             progress.count(record)
             yield record
-            yield from looked_ahead(built, record.step)
+            yield from looked_ahead(built, record.step, drawn)
             over = yield from look(built, progress.watch, record.step)
             if record.step < len(built.schedule):
                 yield from looked_up(built, record.step)  # before saving: a run that goes on aims alike
